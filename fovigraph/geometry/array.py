@@ -1,0 +1,200 @@
+"""The sensor array: N sample points of the visual field, and where they lie on the cortex."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from fovigraph._checks import one_of, positive_float, positive_int
+from fovigraph.geometry.layout import LAYOUTS, Layout
+from fovigraph.geometry.manifold import sensor_manifold
+
+
+class SensorArray:
+    """N sample points of a visual field, dense at the point of gaze, sparse in the periphery.
+
+    Immutable. Coordinates are float64 on the CPU, computed when first asked for, and the same on
+    every machine. Nodes are ordered ring by ring, then by polar angle.
+
+    Args:
+        resolution: Number of rings (``"isotropic"``, ``"logpolar"``) or the lattice's side
+            (``"uniform"``).
+        fov: Diameter of the field of view, degrees.
+        cmf_a: The constant *a* of the cortical magnification 1 / (r + a), degrees; the smaller, the
+            more foveated.
+        layout: ``"isotropic"``, ``"logpolar"`` or ``"uniform"``.
+        field_geometry: The sensor manifold: ``"planar"``, or ``"legacy"``, the paper's.
+
+    Raises:
+        ValueError, TypeError: If an argument is not of the kind said above.
+
+    Example:
+        >>> from fovigraph import SensorArray
+        >>> retina = SensorArray.matched(64, fov=16.0, cmf_a=0.5)
+        >>> retina
+        SensorArray(4085 nodes, resolution=53, fov=16, cmf_a=0.5, layout='isotropic')
+        >>> len(retina.strided(2))
+        964
+    """
+
+    def __init__(
+        self,
+        resolution: int,
+        *,
+        fov: float = 16.0,
+        cmf_a: float = 0.5,
+        layout: str = "isotropic",
+        field_geometry: str = "planar",
+    ):
+        self.resolution = positive_int("resolution", resolution)
+        self.fov = positive_float("fov", fov)
+        self.cmf_a = positive_float("cmf_a", cmf_a)
+        self.layout = one_of("layout", layout, LAYOUTS)
+        self.field_geometry = field_geometry
+        self.manifold = sensor_manifold(field_geometry, self.cmf_a)
+        self.side: int | None = None
+
+    @classmethod
+    def matched(
+        cls,
+        side: int,
+        *,
+        fov: float = 16.0,
+        cmf_a: float = 0.5,
+        layout: str = "isotropic",
+        field_geometry: str = "planar",
+    ) -> SensorArray:
+        """Return the largest array with no more nodes than a square image of ``side`` pixels.
+
+        Args:
+            side: Side of the image to match, pixels. The other arguments: see :class:`SensorArray`.
+        """
+        side = positive_int("side", side)
+        options = {"fov": fov, "cmf_a": cmf_a, "layout": layout, "field_geometry": field_geometry}
+        cls(1, **options)  # type: ignore[arg-type]  # refuses bad options before the search
+        low, high = 1, 2
+        while len(LAYOUTS[layout](high, fov, cmf_a)) <= side**2:
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            if len(LAYOUTS[layout](middle, fov, cmf_a)) <= side**2:
+                low = middle
+            else:
+                high = middle
+        array = cls(low, **options)  # type: ignore[arg-type]
+        array.side = side
+        return array
+
+    def strided(self, stride: int) -> SensorArray:
+        """Return the array of the same field and magnification that is ``stride`` times coarser.
+
+        An array matched to side *s* gives the one matched to ``s // stride``; any other gives the
+        one with ``resolution // stride``.
+
+        Raises:
+            ValueError: If ``stride`` leaves no nodes.
+        """
+        stride = positive_int("stride", stride)
+        matched = self.side is not None
+        size = self.side if self.side is not None else self.resolution
+        if size < stride:
+            raise ValueError(
+                f"stride must leave at least one node: it may be at most {size} for an array "
+                f"{'matched to side' if matched else 'of resolution'} {size}, got {stride}"
+            )
+        if stride == 1:
+            return self
+        return self.with_side(size // stride) if matched else self.with_resolution(size // stride)
+
+    def with_resolution(self, resolution: int) -> SensorArray:
+        """Return the array of another resolution over the same field and magnification."""
+        return SensorArray(
+            resolution,
+            fov=self.fov,
+            cmf_a=self.cmf_a,
+            layout=self.layout,
+            field_geometry=self.field_geometry,
+        )
+
+    def with_side(self, side: int) -> SensorArray:
+        """Return the array matched to another side over the same field and magnification."""
+        return SensorArray.matched(
+            side,
+            fov=self.fov,
+            cmf_a=self.cmf_a,
+            layout=self.layout,
+            field_geometry=self.field_geometry,
+        )
+
+    @property
+    def _layout(self) -> Layout:
+        return LAYOUTS[self.layout](self.resolution, self.fov, self.cmf_a)
+
+    @cached_property
+    def polar(self) -> Tensor:
+        """Eccentricity (degrees) and polar angle (radians, from +x towards +y), ``[N, 2]``."""
+        return self._layout.nodes()
+
+    @cached_property
+    def cartesian(self) -> Tensor:
+        """x (right) and y (up) in radii of the field of view, ``[N, 2]``: the edge is at 1."""
+        return self._to_cartesian(self.polar)
+
+    @cached_property
+    def cortical(self) -> Tensor:
+        """Cortical coordinates in millimetres, ``[N, 3]``."""
+        return self._layout.to_cortical(self.polar, self.manifold)
+
+    @cached_property
+    def padding_polar(self) -> Tensor:
+        """As :attr:`polar`, of the padding points beyond the edge, ``[P, 2]``."""
+        return self._layout.padding()
+
+    @cached_property
+    def padding_cartesian(self) -> Tensor:
+        """As :attr:`cartesian`, of the padding points, ``[P, 2]``."""
+        return self._to_cartesian(self.padding_polar)
+
+    @cached_property
+    def padding_cortical(self) -> Tensor:
+        """As :attr:`cortical`, of the padding points, ``[P, 3]``."""
+        return self._layout.to_cortical(self.padding_polar, self.manifold)
+
+    @property
+    def eccentricity(self) -> Tensor:
+        """Distance of every node from the point of gaze, degrees, ``[N]``."""
+        return self.polar[:, 0]
+
+    @property
+    def polar_angle(self) -> Tensor:
+        """Polar angle of every node, radians, ``[N]``."""
+        return self.polar[:, 1]
+
+    def _to_cartesian(self, polar: Tensor) -> Tensor:
+        radius, angle = polar[:, 0] / (self.fov / 2), polar[:, 1]
+        return torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)
+
+    @cached_property
+    def _length(self) -> int:
+        return len(self._layout)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def _key(self) -> tuple[object, ...]:
+        return (self.resolution, self.fov, self.cmf_a, self.layout, self.field_geometry)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SensorArray) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        geometry = "" if self.field_geometry == "planar" else f", {self.field_geometry!r}"
+        return (
+            f"SensorArray({len(self)} nodes, resolution={self.resolution}, fov={self.fov:g}, "
+            f"cmf_a={self.cmf_a:g}, layout={self.layout!r}{geometry})"
+        )

@@ -1,0 +1,132 @@
+"""The sensor manifold: the curved surface on which foveated samples are evenly dense.
+
+A surface of revolution about the z axis. A visual point at eccentricity r and polar angle θ lies at
+the cylindrical coordinates (ρ(r), θ, z(r)), where z makes a step along the radius M(r) times as long
+as in the visual field: z(r) = ∫ sqrt(M² − (dρ/dr)²) dr (Rovamo & Virsu 1984; Motter 2009).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fovigraph._checks import one_of, positive_float
+from fovigraph.geometry.magnification import CORTICAL_SCALE, magnification
+
+
+class SensorManifold(ABC):
+    """A surface of revolution that eccentricities (degrees) are laid on, in millimetres.
+
+    Args:
+        cmf_a: The constant *a* of the cortical magnification, degrees.
+    """
+
+    def __init__(self, cmf_a: float):
+        self.cmf_a = positive_float("cmf_a", cmf_a)
+
+    @abstractmethod
+    def profile(self, eccentricity: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ρ and z (millimetres) at ``eccentricity`` (degrees, any shape)."""
+
+    @abstractmethod
+    def _eccentricity(self, rho: Tensor, z: Tensor) -> Tensor:
+        """Invert :meth:`profile`."""
+
+    def to_cortical(self, polar: Tensor) -> Tensor:
+        """Lay visual points on the surface.
+
+        Args:
+            polar: Eccentricity (degrees) and polar angle (radians), ``[..., 2]``.
+
+        Returns:
+            Cartesian cortical coordinates in millimetres, ``[..., 3]``, float64.
+        """
+        eccentricity, angle = polar.double().unbind(-1)
+        rho, z = self.profile(eccentricity)
+        return torch.stack((rho * angle.cos(), rho * angle.sin(), z), dim=-1)
+
+    def to_polar(self, cortical: Tensor) -> Tensor:
+        """Invert :meth:`to_cortical`.
+
+        Args:
+            cortical: Points on the surface in millimetres, ``[..., 3]``.
+
+        Returns:
+            Eccentricity (degrees) and polar angle (radians, in [0, 2π)), ``[..., 2]``, float64.
+        """
+        x, y, z = cortical.double().unbind(-1)
+        angle = torch.atan2(y, x).remainder(2 * math.pi)
+        return torch.stack((self._eccentricity(torch.hypot(x, y), z), angle), dim=-1)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(cmf_a={self.cmf_a:g})"
+
+
+class PlanarManifold(SensorManifold):
+    r"""The surface of a flat image: :math:`\rho = M(r)\,r`, the ring spacing of the sampling itself.
+
+    The integral is closed: with :math:`t = \sqrt{(r/a + 1)^2 - 1}`,
+    :math:`z = k\,(\operatorname{asinh} t - t / \sqrt{1 + t^2})`.
+    """
+
+    def profile(self, eccentricity: Tensor) -> tuple[Tensor, Tensor]:
+        rho = magnification(eccentricity, self.cmf_a) * eccentricity
+        ratio = eccentricity / self.cmf_a
+        t = torch.sqrt(ratio * (ratio + 2))
+        return rho, CORTICAL_SCALE * (torch.asinh(t) - t / (ratio + 1))
+
+    def _eccentricity(self, rho: Tensor, z: Tensor) -> Tensor:
+        return self.cmf_a * rho / (CORTICAL_SCALE - rho)
+
+
+class LegacyManifold(SensorManifold):
+    r"""The paper's and tutorial's surface: :math:`\rho = M(r) \sin(r)\,180/\pi`, r as an angle.
+
+    z is integrated by trapezoids on a mesh of 1e-4 degrees and interpolated linearly. Checkpoints
+    trained before the planar surface existed need this one. It is defined below 180 degrees.
+    """
+
+    MESH = 1e-4
+
+    def profile(self, eccentricity: Tensor) -> tuple[Tensor, Tensor]:
+        mesh, z = self._mesh(float(eccentricity.max()) if eccentricity.numel() else 0.0)
+        rho = magnification(eccentricity, self.cmf_a) * torch.rad2deg(
+            torch.sin(torch.deg2rad(eccentricity))
+        )
+        return rho, torch.from_numpy(np.interp(eccentricity.numpy(), mesh, z))
+
+    def _eccentricity(self, rho: Tensor, z: Tensor) -> Tensor:
+        # ρ rises and falls again, z only rises; so z tells where we are. The mesh grows to cover it.
+        highest, reach = (float(z.max()) if z.numel() else 0.0), 16.0
+        mesh, height = self._mesh(reach)
+        while height[-1] < highest and reach < 180:
+            reach = min(2 * reach, 180.0)
+            mesh, height = self._mesh(reach)
+        return torch.from_numpy(np.interp(z.numpy(), height, mesh))
+
+    def _mesh(self, reach: float) -> tuple[np.ndarray, np.ndarray]:
+        """Eccentricities from 0 to just past ``reach`` (degrees) and their z (millimetres)."""
+        if reach > 180:
+            raise ValueError(
+                "the 'legacy' sensor manifold ends at an eccentricity of 180 degrees, "
+                f"got {reach:g}; a smaller fov or field_geometry='planar' stays on the surface"
+            )
+        r = np.arange(math.ceil(reach / self.MESH) + 2) * self.MESH
+        m = CORTICAL_SCALE / (r + self.cmf_a)
+        sine = np.rad2deg(np.sin(np.deg2rad(r)))
+        slope = m * (np.cos(np.deg2rad(r)) - sine / (r + self.cmf_a))
+        rise = np.sqrt(np.maximum(m**2 - slope**2, 0))
+        z = np.concatenate(([0.0], np.cumsum((rise[1:] + rise[:-1]) * (self.MESH / 2))))
+        return r, z
+
+
+MANIFOLDS: dict[str, type[SensorManifold]] = {"planar": PlanarManifold, "legacy": LegacyManifold}
+
+
+def sensor_manifold(field_geometry: str, cmf_a: float) -> SensorManifold:
+    """Return the surface named ``field_geometry``: ``"planar"`` or ``"legacy"``."""
+    return MANIFOLDS[one_of("field_geometry", field_geometry, MANIFOLDS)](cmf_a)

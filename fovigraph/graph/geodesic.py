@@ -1,0 +1,58 @@
+"""k nearest neighbours along the cortical surface (the extra ``geodesic``)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fovigraph.graph.search import k_nearest, select_nearest
+
+_CANDIDATES = 4
+"""Candidates per neighbour wanted, nearest in a straight line, whose surface distances are taken."""
+
+
+def k_nearest_geodesic(
+    visual: Tensor, cortical: Tensor, dst_visual: Tensor, dst_cortical: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
+    """Find the k points nearest to every destination along the surface, ties to the lower index.
+
+    The surface around a destination is the Delaunay triangulation, in the visual field, of the
+    4 k points that are nearest in a straight line; paths on it are exact.
+
+    Args:
+        visual, cortical: The points, ``[P, 2]`` and ``[P, 3]``.
+        dst_visual, dst_cortical: The destinations, ``[N, 2]`` and ``[N, 3]``.
+        k: Number of neighbours, at most P.
+
+    Returns:
+        Indices ``[N, k]``, ascending in each row, and distances along the surface.
+
+    Raises:
+        ImportError: If pygeodesic is not installed.
+    """
+    try:
+        from pygeodesic.geodesic import PyGeodesicAlgorithmExact
+    except ImportError as error:
+        raise ImportError(
+            "metric='geodesic' needs pygeodesic: pip install 'fovigraph[geodesic]'"
+        ) from error
+    from scipy.spatial import Delaunay
+
+    near, straight = k_nearest(cortical, dst_cortical, min(_CANDIDATES * k, len(cortical)))
+    apart = torch.full_like(straight, torch.inf)
+    for row, candidates in enumerate(near):
+        # The destination is a vertex of its own unless a candidate already lies there.
+        here = int(straight[row].argmin())
+        flat, solid = visual[candidates], cortical[candidates]
+        if straight[row, here] > 1e-9:
+            here = len(candidates)
+            flat = torch.cat((flat, dst_visual[row, None]))
+            solid = torch.cat((solid, dst_cortical[row, None]))
+        if len(flat) < 4:  # too few for a surface: the straight line it is
+            apart[row] = straight[row]
+            continue
+        faces = Delaunay(flat.numpy(), qhull_options="Qbb Qc Qz Q12 QJ").simplices
+        walk, _ = PyGeodesicAlgorithmExact(solid.numpy(), faces).geodesicDistances([here])
+        apart[row] = torch.from_numpy(walk)[: len(candidates)]
+    index, distance, _ = select_nearest(near, apart, k)
+    return index, distance

@@ -1,0 +1,96 @@
+"""The kernel map: the list of triples that a kNN convolution is."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fovigraph._checks import positive_int
+
+
+class Rows(NamedTuple):
+    """A kernel map sorted one of its three ways.
+
+    Row *r* owns the triples ``order[ptr[r]:ptr[r + 1]]``.
+    """
+
+    order: Tensor
+    ptr: Tensor
+
+
+class KernelMap:
+    """Triples (dst, src, cell) of a convolution, ``Y[dst] += X[src] @ W[cell]``, by destination.
+
+    The three passes of the convolution are the same sum over these triples, taken row by row:
+    forward by ``dst``, input gradient by ``src``, weight gradient by ``cell``.
+
+    Args:
+        dst, src, cell: Each ``[E]``, int64; ``dst`` ascending.
+        num_dst, num_src, num_cells: How many destinations, sources and kernel cells there are.
+    """
+
+    def __init__(
+        self, dst: Tensor, src: Tensor, cell: Tensor, *, num_dst: int, num_src: int, num_cells: int
+    ):
+        self.dst, self.src, self.cell = dst, src, cell
+        self.num_dst, self.num_src, self.num_cells = num_dst, num_src, num_cells
+
+    @classmethod
+    def from_edges(
+        cls, edge_index: Tensor, cell: Tensor, *, num_dst: int, num_src: int, num_cells: int
+    ) -> KernelMap:
+        """Sort edges in any order (PyG's ``edge_index``, ``[2, E]``) into a kernel map."""
+        order = edge_index[1].argsort(stable=True)
+        src, dst = edge_index[:, order]
+        return cls(dst, src, cell[order], num_dst=num_dst, num_src=num_src, num_cells=num_cells)
+
+    @cached_property
+    def by_dst(self) -> Rows:
+        """Rows of the forward pass."""
+        return Rows(torch.arange(len(self), device=self.dst.device), _ptr(self.dst, self.num_dst))
+
+    @cached_property
+    def by_src(self) -> Rows:
+        """Rows of the input gradient."""
+        return Rows(self.src.argsort(stable=True), _ptr(self.src, self.num_src))
+
+    @cached_property
+    def by_cell(self) -> Rows:
+        """Rows of the weight gradient."""
+        return Rows(self.cell.argsort(stable=True), _ptr(self.cell, self.num_cells))
+
+    def __len__(self) -> int:
+        return len(self.dst)
+
+    def __repr__(self) -> str:
+        return (
+            f"KernelMap({self.num_src} → {self.num_dst} nodes, {self.num_cells} cells, "
+            f"{len(self)} triples)"
+        )
+
+
+def nearest_cell(offset: Tensor, kernel_size: int) -> Tensor:
+    """Return the cell of the reference kernel that each offset is nearest to.
+
+    The cells are the grid ``linspace(-1, 1, kernel_size)²``; a tie goes to the lower index.
+
+    Args:
+        offset: Position in the kernel, ``[..., 2]``, each coordinate in [-1, 1].
+        kernel_size: Side of the reference kernel.
+
+    Returns:
+        ``index_u * kernel_size + index_v``, ``[...]``, int64.
+    """
+    kernel_size = positive_int("kernel_size", kernel_size)
+    # The margin keeps a tie a tie through single precision.
+    grid = torch.ceil((offset.double() + 1) / 2 * (kernel_size - 1) - 0.5 - 1e-5)
+    u, v = grid.clamp_(0, kernel_size - 1).long().unbind(-1)
+    return u * kernel_size + v
+
+
+def _ptr(sorted_by: Tensor, rows: int) -> Tensor:
+    counts = torch.bincount(sorted_by, minlength=rows)
+    return torch.cat((counts.new_zeros(1), counts.cumsum(0)))

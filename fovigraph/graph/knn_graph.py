@@ -1,0 +1,208 @@
+"""The bipartite graph from one sensor array to the next."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fovigraph._checks import one_of, positive_int
+from fovigraph.geometry import SensorArray
+from fovigraph.graph.geodesic import k_nearest_geodesic
+from fovigraph.graph.kernel_map import KernelMap, nearest_cell
+from fovigraph.graph.search import k_nearest
+
+log = logging.getLogger(__name__)
+
+METRICS = ("cortical", "visual", "geodesic")
+
+
+class KNNGraph(nn.Module):
+    """Edges from every node of ``src`` that is among the k nearest of a node of ``dst``.
+
+    Made by :func:`knn_graph`. Only real neighbours have edges: padding took part in the search and
+    in shaping the neighbourhoods, and is gone. A module without parameters whose buffers are not
+    part of a ``state_dict``; the geometry keeps single precision when a network is cast to half.
+
+    Attributes:
+        src, dst: The two :class:`~fovigraph.SensorArray`.
+        k: Neighbours of every destination, padding included.
+        metric: ``"cortical"``, ``"visual"`` or ``"geodesic"``.
+        edge_index: ``[2, E]``, row 0 source, row 1 destination; sorted by destination, then source.
+        distance: ``[E]``, millimetres of cortex (degrees for the metric ``"visual"``).
+        offset: ``[E, 2]``, where the neighbour sits in the kernel, in [-1, 1]²: PyG's
+            pseudo-coordinates, but for their range.
+        relative_distance: ``[E]``, the distance scaled to [0, 1] within its neighbourhood.
+    """
+
+    edge_index: Tensor
+    distance: Tensor
+    offset: Tensor
+    relative_distance: Tensor
+
+    def __init__(
+        self,
+        src: SensorArray,
+        dst: SensorArray,
+        k: int,
+        metric: str,
+        *,
+        edge_index: Tensor,
+        distance: Tensor,
+        offset: Tensor,
+        relative_distance: Tensor,
+    ):
+        super().__init__()
+        self.src, self.dst, self.k, self.metric = src, dst, k, metric
+        self.register_buffer("edge_index", edge_index, persistent=False)
+        self.register_buffer("distance", distance, persistent=False)
+        self.register_buffer("offset", offset, persistent=False)
+        self.register_buffer("relative_distance", relative_distance, persistent=False)
+        self._kernel_maps: dict[int, KernelMap] = {}
+
+    @property
+    def num_src(self) -> int:
+        """Number of source nodes."""
+        return len(self.src)
+
+    @property
+    def num_dst(self) -> int:
+        """Number of destination nodes."""
+        return len(self.dst)
+
+    @property
+    def num_edges(self) -> int:
+        """Number of edges E."""
+        return self.edge_index.shape[1]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(num_src, num_dst)``, as PyG's operators take it."""
+        return self.num_src, self.num_dst
+
+    def kernel_map(self, kernel_size: int) -> KernelMap:
+        """Return the triples (dst, src, cell) for a reference kernel of side ``kernel_size``.
+
+        The same object every time for the same size, on the graph's device.
+        """
+        if kernel_size not in self._kernel_maps:
+            cell = nearest_cell(self.offset, kernel_size)
+            self._kernel_maps[kernel_size] = KernelMap(
+                self.edge_index[1],
+                self.edge_index[0],
+                cell,
+                num_dst=self.num_dst,
+                num_src=self.num_src,
+                num_cells=kernel_size**2,
+            )
+        return self._kernel_maps[kernel_size]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> KNNGraph:
+        before = {name: buffer.dtype for name, buffer in self.named_buffers()}
+        exact = dict(self.named_buffers())
+        super()._apply(fn, recurse)
+        for name, buffer in self.named_buffers():
+            if buffer.is_floating_point() and torch.finfo(buffer.dtype).bits < 32:
+                setattr(self, name, exact[name].to(buffer.device, before[name]))
+        self._kernel_maps.clear()
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_kernel_maps": {}}  # type: ignore[misc]
+
+    def extra_repr(self) -> str:
+        metric = "" if self.metric == "cortical" else f", metric={self.metric!r}"
+        return f"{self.num_src} → {self.num_dst} nodes, k={self.k}, {self.num_edges} edges{metric}"
+
+
+def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortical") -> KNNGraph:
+    """Connect every node of ``dst`` to its k nearest of the nodes and padding points of ``src``.
+
+    Where the k-th and later distances tie (to a relative 1e-6), lower indices win, nodes before
+    padding, so the graph is the same on every machine.
+
+    Args:
+        src: The array that edges come from.
+        dst: The array that edges go to.
+        k: Neighbours of every destination; capped at ``len(src)``.
+        metric: Nearness on the cortex (``"cortical"``: straight line; ``"geodesic"``: along the
+            surface, needs the extra ``geodesic``) or in the visual field (``"visual"``).
+
+    Returns:
+        The graph, without edges from padding.
+
+    Raises:
+        ValueError: If ``k`` is below 1, the metric is unknown, or the arrays lie on different
+            cortical surfaces and nearness is measured there.
+        ImportError: If the metric is ``"geodesic"`` and its extra is not installed.
+
+    Example:
+        >>> from fovigraph import SensorArray, knn_graph
+        >>> retina = SensorArray.matched(64)
+        >>> knn_graph(retina, retina.strided(2), k=49)
+        KNNGraph(4085 → 964 nodes, k=49, 45258 edges)
+    """
+    k = positive_int("k", k)
+    metric = one_of("metric", metric, METRICS)
+    if metric != "visual" and _surface(src) != _surface(dst):
+        raise ValueError(
+            f"src and dst must lie on the same cortical surface for metric={metric!r}, got "
+            f"{src} and {dst}; metric='visual' compares places in the visual field"
+        )
+    if k > len(src):
+        log.info("k=%d is more than the %d nodes of src; using k=%d", k, len(src), len(src))
+        k = len(src)
+
+    visual = torch.cat((src.cartesian, src.padding_cartesian)) * (src.fov / 2)
+    cortical = torch.cat((src.cortical, src.padding_cortical))
+    dst_visual = dst.cartesian * (dst.fov / 2)
+    if metric == "visual":
+        index, distance = k_nearest(visual, dst_visual, k)
+        length = distance
+    elif metric == "cortical":
+        index, distance = k_nearest(cortical, dst.cortical, k)
+        length = distance
+    else:
+        index, distance = k_nearest_geodesic(visual, cortical, dst_visual, dst.cortical, k)
+        length = (cortical[index] - dst.cortical[:, None]).norm(dim=-1)
+
+    offset = _kernel_offset(visual[index] - dst_visual[:, None], length)
+    real = index < len(src)
+    receiver = torch.arange(len(dst))[:, None].expand_as(index)
+    return KNNGraph(
+        src,
+        dst,
+        k,
+        metric,
+        edge_index=torch.stack((index[real], receiver[real])),
+        distance=distance[real].float(),
+        offset=offset[real].float(),
+        relative_distance=_scaled(distance, 0.0)[real].float(),
+    )
+
+
+def _surface(array: SensorArray) -> tuple[object, ...]:
+    size = array.fov if array.layout == "logpolar" else None
+    return array.layout, array.cmf_a, array.field_geometry, size
+
+
+def _kernel_offset(step: Tensor, length: Tensor) -> Tensor:
+    """Where neighbours sit in the kernel: visual direction, cortical length, scaled to [-1, 1].
+
+    Args:
+        step: From the destination to its neighbours in the visual field, ``[N, k, 2]``.
+        length: Their distances, ``[N, k]``.
+    """
+    angle = torch.atan2(step[..., 1], step[..., 0])
+    local = length[..., None] * torch.stack((angle.cos(), angle.sin()), dim=-1)
+    return 2 * _scaled(local, 1e-6) - 1
+
+
+def _scaled(values: Tensor, margin: float) -> Tensor:
+    """Scale values ``[N, k, …]`` to [0, 1] within each neighbourhood, padding included."""
+    low, high = values.aminmax(dim=1, keepdim=True)
+    span = high - low + margin
+    return (values - low) / torch.where(span > 0, span, 1.0)

@@ -1,6 +1,17 @@
 """The graphs between sensor arrays, and the pyramid that a network is built on."""
 
-from fovigraph.graph.kernel_map import KernelMap, nearest_cell
+from fovigraph.graph.kernel_map import KernelMap, Triples, nearest_cell
 from fovigraph.graph.knn_graph import METRICS, KNNGraph, knn_graph
+from fovigraph.graph.pyramid import GraphPyramid, ReceptiveField, Stage
 
-__all__ = ["METRICS", "KNNGraph", "KernelMap", "knn_graph", "nearest_cell"]
+__all__ = [
+    "METRICS",
+    "GraphPyramid",
+    "KNNGraph",
+    "KernelMap",
+    "ReceptiveField",
+    "Stage",
+    "Triples",
+    "knn_graph",
+    "nearest_cell",
+]

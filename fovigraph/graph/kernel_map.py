@@ -11,21 +11,28 @@ from torch import Tensor
 from fovigraph._checks import positive_int
 
 
-class Rows(NamedTuple):
-    """A kernel map sorted one of its three ways.
+class Triples(NamedTuple):
+    """Triples (dst, src, cell), each ``[E]``, sorted by one of the three into rows.
 
-    Row *r* owns the triples ``order[ptr[r]:ptr[r + 1]]``.
+    Row *r* is ``ptr[r]:ptr[r + 1]``.
     """
 
-    order: Tensor
+    dst: Tensor
+    src: Tensor
+    cell: Tensor
     ptr: Tensor
+
+    def reversed(self) -> Triples:
+        """The same triples with every edge turned round."""
+        return Triples(self.src, self.dst, self.cell, self.ptr)
 
 
 class KernelMap:
     """Triples (dst, src, cell) of a convolution, ``Y[dst] += X[src] @ W[cell]``, by destination.
 
     The three passes of the convolution are the same sum over these triples, taken row by row:
-    forward by ``dst``, input gradient by ``src``, weight gradient by ``cell``.
+    forward by ``dst``, input gradient by ``src``, weight gradient by ``cell``. So the list is kept
+    sorted in these three ways, each made when first asked for.
 
     Args:
         dst, src, cell: Each ``[E]``, int64; ``dst`` ascending.
@@ -48,19 +55,23 @@ class KernelMap:
         return cls(dst, src, cell[order], num_dst=num_dst, num_src=num_src, num_cells=num_cells)
 
     @cached_property
-    def by_dst(self) -> Rows:
+    def by_dst(self) -> Triples:
         """Rows of the forward pass."""
-        return Rows(torch.arange(len(self), device=self.dst.device), _ptr(self.dst, self.num_dst))
+        return Triples(self.dst, self.src, self.cell, row_ptr(self.dst, self.num_dst))
 
     @cached_property
-    def by_src(self) -> Rows:
+    def by_src(self) -> Triples:
         """Rows of the input gradient."""
-        return Rows(self.src.argsort(stable=True), _ptr(self.src, self.num_src))
+        return self._sorted_by(self.src, self.num_src)
 
     @cached_property
-    def by_cell(self) -> Rows:
+    def by_cell(self) -> Triples:
         """Rows of the weight gradient."""
-        return Rows(self.cell.argsort(stable=True), _ptr(self.cell, self.num_cells))
+        return self._sorted_by(self.cell, self.num_cells)
+
+    def _sorted_by(self, key: Tensor, rows: int) -> Triples:
+        order = key.argsort(stable=True)
+        return Triples(self.dst[order], self.src[order], self.cell[order], row_ptr(key, rows))
 
     def __len__(self) -> int:
         return len(self.dst)
@@ -91,6 +102,7 @@ def nearest_cell(offset: Tensor, kernel_size: int) -> Tensor:
     return u * kernel_size + v
 
 
-def _ptr(sorted_by: Tensor, rows: int) -> Tensor:
-    counts = torch.bincount(sorted_by, minlength=rows)
+def row_ptr(key: Tensor, rows: int) -> Tensor:
+    """Where each of ``rows`` rows begins in a list sorted by ``key``, ``[rows + 1]``."""
+    counts = torch.bincount(key, minlength=rows)
     return torch.cat((counts.new_zeros(1), counts.cumsum(0)))

@@ -1,0 +1,519 @@
+"""The typed schema of a configuration, and reading one from YAML.
+
+A configuration is an OmegaConf ``DictConfig`` of the schema :class:`FoviConfig`, read-only. A
+misspelt key or a wrong type is a :class:`ConfigError` that names the key, where it was written and
+what is allowed. Lists are replaced, never merged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from numbers import Integral, Real
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import yaml  # for its errors; OmegaConf reads
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fovigraph._checks import fraction, nearest, one_of, positive_float, positive_int
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be read, or that does not fit the schema."""
+
+
+@dataclass
+class RetinaConfig:
+    """What the eye samples, and how.
+
+    Attributes:
+        side: The sensor array is matched to an image of ``side``² pixels.
+        fov: Diameter of the field of view, degrees.
+        cmf_a: The constant *a* of the cortical magnification, degrees; smaller is more foveated.
+        layout: Where the nodes lie in the field of view, as :class:`~fovigraph.SensorArray` says.
+        field_geometry: The sensor manifold, as :class:`~fovigraph.SensorArray` says.
+        sampling: How pixels are read: ``"nearest"`` or ``"bilinear"``.
+        fixation_size: Pixels that the field of view's diameter spans; ``None``: the policy's.
+        color_decay: Eccentricity scale at which colour fades, degrees; ``None``: it does not.
+    """
+
+    side: int = 64
+    fov: float = 16.0
+    cmf_a: float = 0.5
+    layout: str = "isotropic"
+    field_geometry: str = "planar"
+    sampling: str = "nearest"
+    fixation_size: float | None = None
+    color_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        positive_int("retina.side", self.side)
+        positive_float("retina.fov", self.fov)
+        positive_float("retina.cmf_a", self.cmf_a)
+        if self.fixation_size is not None:
+            positive_float("retina.fixation_size", self.fixation_size)
+        if self.color_decay is not None:
+            positive_float("retina.color_decay", self.color_decay)
+
+
+@dataclass
+class FixationConfig:
+    """Where the eye looks.
+
+    Attributes:
+        policy: Name of the fixation policy.
+        count: Fixations per image.
+        area: Smallest and largest fraction of the image's area that a fixation covers in training.
+        aspect: Smallest and largest ratio of its width to its height in training.
+        eval_area: Fraction of the image's area that a fixation covers in evaluation.
+        spread: How far from the image's centre a fixation may be, as a fraction of the image.
+        center_first: Whether the first fixation is at the centre.
+        random_in_eval: Whether fixations are random in evaluation too.
+    """
+
+    policy: str = "near_center"
+    count: int = 4
+    area: list[float] = field(default_factory=lambda: [1.0, 1.0])
+    aspect: list[float] = field(default_factory=lambda: [1.0, 1.0])
+    eval_area: float = 1.0
+    spread: float = 0.25
+    center_first: bool = False
+    random_in_eval: bool = True
+
+    def __post_init__(self) -> None:
+        positive_int("fixation.count", self.count)
+        _check_range("fixation.area", self.area)
+        _check_range("fixation.aspect", self.aspect)
+        positive_float("fixation.eval_area", self.eval_area)
+        fraction("fixation.spread", self.spread)
+
+
+@dataclass
+class BackboneConfig:
+    """What all backbones share: a name, by which :data:`BACKBONES` finds the rest."""
+
+    name: str = "alexnet"
+
+
+@dataclass
+class AlexNetConfig(BackboneConfig):
+    """A stack of kNN convolutions, some followed by a pool.
+
+    Attributes:
+        name: ``"alexnet"``.
+        channels: Output channels of every layer.
+        strides: Stride of every layer.
+        k: Neighbours of every layer's convolution.
+        kernel_multiplier: The reference kernel's side is ``ceil(kernel_multiplier * sqrt(k))``.
+        pool_after: Layers (from 0) that a pool follows.
+        pool: The reduction of these pools.
+        pool_k: Their neighbours.
+        pool_stride: Their stride.
+        out_side: Mean pool at the end to the array matched to this side; ``None``: no such pool.
+        conv: ``"full"``, ``"depthwise"`` or ``"depthwise_separable"``.
+        norm: The normalisation after every convolution.
+        metric: What makes neighbours near, as :func:`~fovigraph.knn_graph` says.
+    """
+
+    channels: list[int] = field(default_factory=lambda: [96, 256, 384, 384, 256])
+    strides: list[int] = field(default_factory=lambda: [2, 1, 1, 1, 1])
+    k: list[int] = field(default_factory=lambda: [121, 25, 9, 9, 9])
+    kernel_multiplier: float = 2.0
+    pool_after: list[int] = field(default_factory=lambda: [0, 1, 4])
+    pool: str = "max"
+    pool_k: int = 9
+    pool_stride: int = 2
+    out_side: int | None = 1
+    conv: str = "full"
+    norm: str = "batch"
+    metric: str = "cortical"
+
+    def __post_init__(self) -> None:
+        layers = len(self.channels)
+        if layers == 0:
+            raise ValueError("backbone.channels must have at least one entry, got []")
+        for name in ("channels", "strides", "k"):
+            values = getattr(self, name)
+            if len(values) != layers:
+                raise ValueError(
+                    f"backbone.{name} must have {layers} entries like backbone.channels, "
+                    f"got {len(values)}"
+                )
+            _check_counts(f"backbone.{name}", values)
+        for layer in self.pool_after:
+            if not 0 <= layer < layers:
+                raise ValueError(
+                    f"backbone.pool_after must name layers from 0 to {layers - 1}, got {layer}"
+                )
+        if len(set(self.pool_after)) < len(self.pool_after):
+            raise ValueError(
+                f"backbone.pool_after must name each layer once, got {self.pool_after}"
+            )
+        positive_float("backbone.kernel_multiplier", self.kernel_multiplier)
+        positive_int("backbone.pool_k", self.pool_k)
+        positive_int("backbone.pool_stride", self.pool_stride)
+        if self.out_side is not None:
+            positive_int("backbone.out_side", self.out_side)
+
+
+@dataclass
+class ProjectorConfig:
+    """The MLP after the backbone.
+
+    Attributes:
+        channels: Output channels of every layer; none: no projector.
+        norm: The normalisation after every layer.
+        dropout: Probability that an activation is dropped in training.
+    """
+
+    channels: list[int] = field(default_factory=lambda: [1024, 1024])
+    norm: str = "batch"
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check_counts("projector.channels", self.channels)
+        fraction("projector.dropout", self.dropout)
+
+
+@dataclass
+class HeadConfig:
+    """The linear probe.
+
+    Attributes:
+        num_classes: Number of classes.
+        dropout: Probability that an embedding's entry is dropped in training.
+    """
+
+    num_classes: int = 1000
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        positive_int("head.num_classes", self.num_classes)
+        fraction("head.dropout", self.dropout)
+
+
+@dataclass
+class FoviConfig:
+    """A whole foveated network: the schema that every configuration is read against."""
+
+    retina: RetinaConfig = field(default_factory=RetinaConfig)
+    fixation: FixationConfig = field(default_factory=FixationConfig)
+    backbone: BackboneConfig = field(default_factory=AlexNetConfig)
+    projector: ProjectorConfig = field(default_factory=ProjectorConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+
+
+BACKBONES: dict[str, type[BackboneConfig]] = {"alexnet": AlexNetConfig}
+"""The schema of each backbone, by ``backbone.name``."""
+
+
+def _check_counts(name: str, values: Sequence[int]) -> None:
+    for i, value in enumerate(values):
+        positive_int(f"{name}[{i}]", value)
+
+
+def _check_range(name: str, values: Sequence[float]) -> None:
+    if len(values) != 2 or not 0 < values[0] <= values[1] < float("inf"):
+        raise ValueError(
+            f"{name} must be two numbers above 0, the smaller first, got {list(values)}"
+        )
+
+
+def load_config(name_or_path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> DictConfig:
+    """Read a configuration.
+
+    A YAML file may begin with ``base: other`` (a name, or a path relative to the file) and then
+    states only what differs. What no file states has the schema's default. A file or override that
+    changes ``backbone.name`` starts that backbone from its own defaults. OmegaConf's
+    interpolations (``${retina.side}``) are resolved.
+
+    Args:
+        name_or_path: One of :func:`config_names`, or the path of a YAML file (with its suffix).
+        overrides: ``"dotted.key=value"`` strings with the value in YAML, applied in order (but
+            ``backbone.name`` first).
+
+    Returns:
+        A ``DictConfig`` of the schema :class:`FoviConfig`, complete and read-only;
+        ``OmegaConf.to_object`` makes the dataclasses of it.
+
+    Raises:
+        ConfigError: If something cannot be found or read, or does not fit the schema.
+
+    Example:
+        >>> from fovigraph.config import load_config
+        >>> config = load_config("fovi_alexnet", overrides=["fixation.count=2"])
+        >>> config.fixation.count, config.backbone.k
+        (2, [121, 25, 9, 9, 9])
+    """
+    path = _find(name_or_path)
+    if isinstance(overrides, str):
+        raise ConfigError(
+            f"overrides must be a list of 'dotted.key=value' strings, got {overrides!r}"
+        )
+    layers = [_parse_override(override) for override in overrides]
+    # Which backbone it is must be known before its settings are.
+    layers.sort(key=lambda layer: _backbone_name(layer.content) is None)
+    where = ", ".join([str(path), *(layer.source for layer in layers)])
+    return _compose(_read_layers(path) + layers, where)
+
+
+def as_config(config: DictConfig | Mapping[str, Any] | FoviConfig) -> DictConfig:
+    """Validate a mapping as :func:`load_config` does a file, and complete it with the defaults.
+
+    Args:
+        config: Nested mappings like a YAML file's (without ``base``), or a :class:`FoviConfig`.
+
+    Returns:
+        A new ``DictConfig`` of the schema :class:`FoviConfig`, complete and read-only.
+
+    Raises:
+        ConfigError: If it does not fit the schema.
+    """
+    try:
+        content = _plain(config)
+        if not isinstance(content, Mapping):
+            raise ConfigError(
+                f"config must be a mapping like a configuration file's, got {config!r}; "
+                "load_config reads one by name or path"
+            )
+        content = {key: _plain(section) for key, section in content.items()}
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"config: {_said(error)}") from None
+    return _compose([_Layer("config", content)], "config")
+
+
+def save_config(config: DictConfig | Mapping[str, Any] | FoviConfig, path: str | Path) -> None:
+    """Write the complete configuration to a YAML file, from which :func:`load_config` reads it.
+
+    Raises:
+        ConfigError: If ``config`` does not fit the schema.
+    """
+    Path(path).write_text(OmegaConf.to_yaml(as_config(config)), encoding="utf-8")
+
+
+def config_names() -> list[str]:
+    """Return the names of the configurations that come with the package."""
+    return sorted(path.stem for path in _shipped_folder().glob("*.yaml"))
+
+
+def _shipped_folder() -> Path:
+    """``fovigraph/configs`` in an installed package, ``configs`` beside it in a checkout."""
+    installed = Path(str(resources.files("fovigraph") / "configs"))
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def _plain(section: Any) -> Any:
+    """The mapping that a dataclass or a DictConfig holds; anything else as it is."""
+    if isinstance(section, DictConfig):
+        return OmegaConf.to_container(section, resolve=True)
+    if dataclasses.is_dataclass(section) and not isinstance(section, type):
+        return dataclasses.asdict(section)
+    return section
+
+
+def _find(name_or_path: Any, *, within: Path | None = None) -> Path:
+    """Return the file meant by a name or path; ``within`` is the file whose ``base`` it is."""
+    said_by = f"{within}: base" if within else "name_or_path"
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        raise ConfigError(
+            f"{said_by} must be the name of a configuration or the path of a YAML file, "
+            f"got {name_or_path!r}"
+        )
+    text, names = str(name_or_path), config_names()
+    if name_or_path in names:
+        return _shipped_folder() / f"{text}.yaml"
+    path = Path(text).expanduser()
+    if isinstance(name_or_path, str) and path.name == text and not path.suffix:
+        hint = nearest(text, names)
+        raise ConfigError(
+            f"{said_by} must be the path of a YAML file or one of "
+            f"{', '.join(map(repr, names))}, got {text!r}"
+            + (f" (did you mean {hint!r}?)" if hint else "")
+        )
+    path = within.parent / path if within else path
+    if not path.is_file():
+        raise ConfigError(f"{said_by} must be an existing file, got {str(path)!r}")
+    return path
+
+
+@dataclass
+class _Layer:
+    """Part of a configuration: nested mappings, and where they were written."""
+
+    source: str
+    content: Mapping[Any, Any]
+
+
+def _read_layers(path: Path, below: tuple[Path, ...] = ()) -> list[_Layer]:
+    """Read a file and what it is based on, the base first; ``below`` are the files based on it."""
+    chain = (*below, path)
+    if path.resolve() in [other.resolve() for other in below]:
+        raise ConfigError(f"base makes a cycle: {' → '.join(map(str, chain))}")
+    content = _read_yaml(path)
+    base = content.pop("base", None)
+    based_on = [] if base is None else _read_layers(_find(base, within=path), chain)
+    return [*based_on, _Layer(str(path), content)]
+
+
+def _read_yaml(path: Path) -> dict[Any, Any]:
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{line}: {_yaml_problem(error)}") from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path}: {_said(error)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: must hold 'key: value' pairs, got {content!r}")
+    return content
+
+
+def _parse_override(override: Any) -> _Layer:
+    source = f"override {override!r}"
+    match = isinstance(override, str) and re.fullmatch(
+        r"\s*(?P<key>[\w-]+(\.[\w-]+)*)\s*=(?P<value>.*)", override, re.DOTALL
+    )
+    if not match:
+        raise ConfigError(f"{source}: must be of the form 'dotted.key=value'")
+    try:
+        parsed = OmegaConf.from_dotlist([f"value={match['value']}"])
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: {_yaml_problem(error)}") from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{source}: {_said(error)}") from None
+    plain = OmegaConf.to_container(parsed)
+    assert isinstance(plain, dict)
+    content = plain["value"]
+    for key in reversed(match["key"].split(".")):
+        content = {key: content}
+    return _Layer(source, content)
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+    return f"not valid YAML: {problem}"
+
+
+def _said(error: OmegaConfBaseException) -> str:
+    """OmegaConf's message on one line, with the key where it knows it."""
+    key = f"{error.full_key}: " if error.full_key else ""
+    return key + str(error).partition("\n")[0]
+
+
+def _compose(layers: Sequence[_Layer], where: str) -> DictConfig:
+    """Lay ``layers`` over the defaults, each over the last, and check the whole."""
+    config: DictConfig = OmegaConf.structured(FoviConfig)
+    for layer in layers:
+        name = _backbone_name(layer.content)
+        if name is not None and name != config.backbone.name:
+            try:
+                config.backbone = BACKBONES[one_of("backbone.name", name, BACKBONES)]()
+            except ValueError as error:
+                raise ConfigError(f"{layer.source}: {error}") from None
+        _merge(config, layer.content, layer.source, root=config)
+    try:
+        OmegaConf.resolve(config)
+        if missing := sorted(OmegaConf.missing_keys(config)):
+            raise ValueError(f"{', '.join(missing)} must be given a value, got '???'")
+        OmegaConf.to_object(config)  # makes the dataclasses, which check themselves
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{where}: {_said(error)}") from None
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {error}") from None
+    OmegaConf.set_readonly(config, True)
+    return config
+
+
+def _backbone_name(content: Mapping[Any, Any]) -> Any:
+    section = content.get("backbone")
+    return section.get("name") if isinstance(section, Mapping) else None
+
+
+def _merge(
+    node: DictConfig, content: Mapping[Any, Any], source: str, *, root: DictConfig, prefix: str = ""
+) -> None:
+    """Write ``content`` into the typed ``node``, whose keys begin with ``prefix``."""
+    schema = get_type_hints(OmegaConf.get_type(node))
+    for key, value in content.items():
+        path = f"{prefix}{key}"
+        if key not in schema:
+            raise ConfigError(f"{source}: {path} is not a key{_suggestion(str(key), prefix, root)}")
+        if dataclasses.is_dataclass(schema[key]) and isinstance(value, Mapping):
+            _merge(node[key], value, source, root=root, prefix=f"{path}.")
+            continue
+        try:
+            OmegaConf.update(node, key, _typed(value, schema[key]))
+        except TypeError:
+            wanted = _described(schema[key])
+            raise ConfigError(f"{source}: {path} must be {wanted}, got {value!r}") from None
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{source}: {_said(error)}") from None
+
+
+def _typed(value: Any, kind: Any) -> Any:
+    """Return ``value`` as a field of type ``kind`` holds it, or raise a bare TypeError.
+
+    Stricter than OmegaConf, which would take "3", nested lists or 2 for a whole number, a list of
+    them or true. Types that are not known here are left to it.
+    """
+    if dataclasses.is_dataclass(kind):
+        raise TypeError
+    if isinstance(value, str) and ("${" in value or value == "???"):
+        return value  # resolved, or found missing, once all is composed
+    if get_origin(kind) in (Union, UnionType):
+        if value is None and NoneType in get_args(kind):
+            return None
+        kinds = [option for option in get_args(kind) if option is not NoneType]
+        return _typed(value, kinds[0]) if len(kinds) == 1 else value
+    if get_origin(kind) is list:
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            raise TypeError
+        return [_typed(entry, get_args(kind)[0]) for entry in value]
+    if kind is int and isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    if kind is float and isinstance(value, Real) and not isinstance(value, bool):
+        return float(value)
+    if kind in (int, float) or (kind in (str, bool) and not isinstance(value, kind)):
+        raise TypeError
+    return value
+
+
+def _described(kind: Any) -> str:
+    """A type of the schema in words."""
+    words = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(_described(option) for option in get_args(kind))
+    if get_origin(kind) is list:
+        return f"a list, each entry {_described(get_args(kind)[0])}"
+    if dataclasses.is_dataclass(kind):
+        return "a section of 'key: value' pairs"
+    return "null" if kind is NoneType else words.get(kind, str(kind))
+
+
+def _suggestion(key: str, prefix: str, root: DictConfig) -> str:
+    """The valid key nearest to a misspelt one: in its section, else in any, else the section's."""
+    keys = list(_keys(OmegaConf.to_container(root)))
+    section = [known for known in keys if known.rpartition(".")[0] == prefix.rstrip(".")]
+    for known in (section, keys):
+        names = {path: path.rpartition(".")[2] for path in known}
+        if near := nearest(key, dict.fromkeys(names.values())):
+            paths = [path for path, name in names.items() if name == near]
+            return f" (did you mean {' or '.join(paths)}?)"
+    return f"; {prefix.rstrip('.') or 'a configuration'} has {', '.join(section)}"
+
+
+def _keys(content: Any, prefix: str = "") -> Iterator[str]:
+    for key, value in content.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{key}.")

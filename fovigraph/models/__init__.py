@@ -1,0 +1,17 @@
+"""Whole networks on graph pyramids."""
+
+from fovigraph.models.alexnet import KNNAlexNet, KNNAlexNetBlock
+from fovigraph.models.fovinet import FoviNet, FoviOutput
+from fovigraph.models.heads import LinearProbe, Projector
+from fovigraph.models.registry import Backbone, build_backbone
+
+__all__ = [
+    "Backbone",
+    "FoviNet",
+    "FoviOutput",
+    "KNNAlexNet",
+    "KNNAlexNetBlock",
+    "LinearProbe",
+    "Projector",
+    "build_backbone",
+]

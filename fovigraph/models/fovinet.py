@@ -1,0 +1,162 @@
+"""FoviNet: an eye that looks several times, and a graph network that sees."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from fovigraph.config import as_config, load_config
+from fovigraph.geometry import SensorArray
+from fovigraph.graph import GraphPyramid
+from fovigraph.models.heads import LinearProbe, Projector
+from fovigraph.models.pretrained import find_pretrained, load_weights, save_pretrained
+from fovigraph.models.registry import build_backbone
+from fovigraph.sensing import Retina, as_images, fixation_policy
+
+
+class FoviOutput(NamedTuple):
+    """What a :class:`FoviNet` computed of B images at F fixations each.
+
+    Attributes:
+        logits: Class logits of the image, ``[B, classes]``.
+        embeddings: The projector's output at each fixation, ``[B, F, D]``.
+        fixations: Where it looked, (row, column) in [0, 1], ``[B, F, 2]``.
+        fixation_logits: Class logits of each fixation alone, ``[B, F, classes]``.
+        features: The backbone's output at each fixation, ``[B, F, M · D]``.
+        fixation_sizes: Size (height, width) of each view in pixels, ``[B, F, 2]``.
+    """
+
+    logits: Tensor
+    embeddings: Tensor
+    fixations: Tensor
+    fixation_logits: Tensor
+    features: Tensor
+    fixation_sizes: Tensor
+
+
+class FoviNet(nn.Module):
+    """Retina, fixation policy, backbone, projector and probe, averaged over fixations.
+
+    Each fixation is an independent view, folded into the batch. ``logits`` are the mean over
+    fixations of their logits while training, and the logarithm of the mean of their softmax
+    probabilities in evaluation (FOVI, Blauch, Alvarez & Konkle 2026).
+
+    Args:
+        config: A configuration (:func:`fovigraph.load_config`) or a mapping of the same schema.
+
+    Attributes:
+        pyramid: The :class:`~fovigraph.GraphPyramid` that the backbone is built on.
+
+    Raises:
+        ConfigError, ValueError, TypeError: If the configuration does not describe a network.
+
+    Example:
+        >>> import torch, fovigraph as fg
+        >>> net = fg.FoviNet(fg.load_config("fovi_tiny")).eval()
+        >>> net(torch.rand(2, 3, 96, 128)).logits.shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(self, config: DictConfig | Mapping[str, Any]):
+        super().__init__()
+        self.config = config = as_config(config)
+        array = SensorArray.matched(
+            config.retina.side,
+            fov=config.retina.fov,
+            cmf_a=config.retina.cmf_a,
+            layout=config.retina.layout,
+            field_geometry=config.retina.field_geometry,
+        )
+        fixation = dict(config.fixation)
+        self.fixation_policy = fixation_policy(fixation.pop("policy"), **fixation)
+        self.retina = Retina(
+            array,
+            config.retina.sampling,
+            fixation_size=config.retina.fixation_size,
+            color_decay=config.retina.color_decay,
+        )
+        self.backbone = build_backbone(config.backbone, array)
+        self.projector = Projector(
+            self.backbone.num_features,
+            list(config.projector.channels),
+            norm=config.projector.norm,
+            dropout=config.projector.dropout,
+        )
+        self.head = LinearProbe(
+            self.projector.out_features, config.head.num_classes, config.head.dropout
+        )
+
+    @property
+    def pyramid(self) -> GraphPyramid:
+        """The levels and graphs of the backbone."""
+        return self.backbone.pyramid
+
+    def forward(
+        self,
+        images: Tensor,
+        fixations: Tensor | Sequence[Any] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> FoviOutput:
+        """Look at images and classify them.
+
+        Args:
+            images: ``[B, 3, H, W]``, float in [0, 1] or uint8.
+            fixations: Where to look, (row, column) in [0, 1]: ``[B, F, 2]``, or ``[F, 2]`` for all
+                images; ``None`` leaves it to the policy.
+            generator: Source of the policy's random numbers; torch's global state if ``None``.
+
+        Raises:
+            ValueError, TypeError: If images or fixations are not of the kind said above.
+        """
+        images = as_images(images)
+        where = self.fixation_policy(images, generator, fixations)
+        size = where.size if self.retina.fixation_size is None else None
+        samples = self.retina(images, where.location, size)
+        views = samples.flatten(0, 1)
+        features = self.backbone(views).flatten(1).unflatten(0, samples.shape[:2])
+        embeddings = self.projector(features)
+        fixation_logits = self.head(embeddings)
+        if self.training:
+            logits = fixation_logits.mean(1)
+        else:
+            count = fixation_logits.shape[1]
+            logits = fixation_logits.log_softmax(-1).logsumexp(1) - math.log(count)
+        return FoviOutput(logits, embeddings, where.location, fixation_logits, features, where.size)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``config.yaml`` and ``model.safetensors`` to a folder, made if need be.
+
+        Raises:
+            OSError: If the folder cannot be written; nothing half-written is left.
+        """
+        save_pretrained(self, self.config, Path(folder))
+
+    @classmethod
+    def from_pretrained(
+        cls, folder_or_hub_id: str | os.PathLike[str], revision: str | None = None
+    ) -> FoviNet:
+        """Load a network from a folder that :meth:`save_pretrained` wrote, or from the Hub.
+
+        Args:
+            folder_or_hub_id: A folder; or ``"owner/name"`` on the Hugging Face Hub, which needs the
+                extra ``hub``.
+            revision: Branch, tag or commit on the Hub.
+
+        Returns:
+            The network, in evaluation mode.
+
+        Raises:
+            FileNotFoundError: If there is no such folder, or it lacks one of the two files.
+            ValueError: If the weights cannot be read or are of another architecture.
+        """
+        folder = find_pretrained(folder_or_hub_id, revision)
+        net = cls(load_config(folder / "config.yaml"))
+        load_weights(net, folder / "model.safetensors")
+        return net.eval()

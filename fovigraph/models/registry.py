@@ -1,0 +1,52 @@
+"""Backbones by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from omegaconf import DictConfig
+from torch import Tensor
+
+from fovigraph._checks import one_of
+from fovigraph.geometry import SensorArray
+from fovigraph.graph import GraphPyramid
+from fovigraph.models.alexnet import KNNAlexNet
+
+
+class Backbone(Protocol):
+    """What a network needs of its backbone."""
+
+    pyramid: GraphPyramid
+    num_features: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map samples ``[B, N, C]`` to features ``[B, M, D]`` with ``M · D = num_features``."""
+
+
+def _alexnet(config: DictConfig, retina: SensorArray) -> KNNAlexNet:
+    stages = KNNAlexNet.stages(
+        config.strides,
+        config.k,
+        config.pool_after,
+        kernel_multiplier=config.kernel_multiplier,
+        pool=config.pool,
+        pool_k=config.pool_k,
+        pool_stride=config.pool_stride,
+        out_side=config.out_side,
+    )
+    pyramid = GraphPyramid(retina, stages, metric=config.metric)
+    return KNNAlexNet(pyramid, list(config.channels), norm=config.norm, conv=config.conv)
+
+
+BUILDERS: dict[str, Callable[[DictConfig, SensorArray], Backbone]] = {"alexnet": _alexnet}
+
+
+def build_backbone(config: DictConfig, retina: SensorArray) -> Backbone:
+    """Build the backbone that a configuration's ``backbone`` section names.
+
+    Args:
+        config: The section, of the schema :data:`fovigraph.config.BACKBONES` has for its name.
+        retina: The lowest level.
+    """
+    return BUILDERS[one_of("backbone.name", config.name, BUILDERS)](config, retina)

@@ -1,0 +1,84 @@
+"""What every layer does before it computes: sort out how it was called, and refuse what is wrong."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+from torch_geometric.nn import MessagePassing
+
+from fovigraph.graph import KNNGraph
+
+Features = Tensor | tuple[Tensor, Tensor | None]
+"""Node features ``[*, N, C]``, or a pair of those of the sources and of the destinations."""
+
+
+class Bipartite(NamedTuple):
+    """Source features and edges, however a layer was called."""
+
+    x: Tensor
+    edge_index: Tensor
+    size: tuple[int, int]
+
+
+def bipartite(x: Features, graph: KNNGraph | Tensor, size: tuple[int, int] | None) -> Bipartite:
+    """Bring a :class:`KNNGraph` or a raw ``edge_index`` and its features into one form.
+
+    Raises:
+        TypeError, ValueError: If ``x``, ``graph`` or ``size`` do not fit one another.
+    """
+    source, target = x if isinstance(x, tuple) else (x, None)
+    if not isinstance(source, Tensor) or source.dim() < 2:
+        raise ValueError(
+            "x must be node features [..., nodes, channels], got "
+            f"{f'shape {list(source.shape)}' if isinstance(source, Tensor) else repr(source)}"
+        )
+    if isinstance(graph, KNNGraph):
+        if size is not None and tuple(size) != graph.size:
+            raise ValueError(f"size must be {graph.size} or None for {graph}, got {tuple(size)}")
+        edge_index, sizes = graph.edge_index, graph.size
+    elif isinstance(graph, Tensor):
+        edge_index = graph
+        if edge_index.dim() != 2 or edge_index.shape[0] != 2 or edge_index.is_floating_point():
+            raise ValueError(
+                "edge_index must be whole numbers of shape [2, edges], got "
+                f"{edge_index.dtype} of shape {list(edge_index.shape)}"
+            )
+        if size is not None:
+            sizes = (int(size[0]), int(size[1]))
+        else:
+            # PyG's convention: one tensor is both ends, a pair is its own two ends.
+            last = target if target is not None else source
+            sizes = (source.shape[-2], last.shape[-2])
+            if isinstance(x, tuple) and target is None:
+                raise ValueError("size must say how many destinations there are when x_dst is None")
+    else:
+        raise TypeError(f"graph must be a KNNGraph or an edge_index tensor, got {type(graph)}")
+    if source.shape[-2] != sizes[0]:
+        raise ValueError(
+            f"x must have as many nodes as the graph has sources, {sizes[0]}, "
+            f"got {source.shape[-2]} (shape {list(source.shape)})"
+        )
+    if source.device != edge_index.device:
+        raise ValueError(f"x is on {source.device} and the graph on {edge_index.device}")
+    return Bipartite(source, edge_index, sizes)
+
+
+def check_channels(x: Tensor, channels: int, weight: Tensor) -> None:
+    """Refuse features of another number of channels or another dtype than the weights'."""
+    if x.shape[-1] != channels:
+        raise ValueError(
+            f"x must have {channels} channels (its last dimension), got {x.shape[-1]} "
+            f"(shape {list(x.shape)})"
+        )
+    if x.dtype != weight.dtype:
+        raise TypeError(f"x must be {weight.dtype} like the layer's weight, got {x.dtype}")
+
+
+def wants_messages(layer: MessagePassing) -> bool:
+    """Whether somebody looks at single messages: an explainer, or a hook on a step of propagate."""
+    return bool(layer.explain) or any(
+        hooks
+        for name, hooks in vars(layer).items()
+        if name.startswith(("_propagate_", "_message_", "_aggregate_")) and name.endswith("_hooks")
+    )

@@ -1,0 +1,301 @@
+"""kNN convolution: message passing whose weight is looked up by relative position."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch_geometric.nn import MessagePassing
+
+from fovigraph import ops
+from fovigraph._checks import positive_int
+from fovigraph.graph import KernelMap, KNNGraph
+from fovigraph.nn.bipartite import Features, bipartite, check_channels, wants_messages
+
+
+class _KernelConv(MessagePassing):
+    """What full and depthwise convolution share: the call, and the choice of path."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(self, in_channels: int, kernel_size: int):
+        super().__init__(aggr="sum", node_dim=-2)
+        self.in_channels = positive_int("in_channels", in_channels)
+        self.kernel_size = positive_int("kernel_size", kernel_size)
+        self.fused = True
+
+    @property
+    def num_cells(self) -> int:
+        """Cells of the reference kernel, ``kernel_size²``."""
+        return self.kernel_size**2
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew: He normal, with the fan-in of one whole reference kernel."""
+        super().reset_parameters()
+        nn.init.normal_(self.weight, std=math.sqrt(2 / self.fan_in))
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    @property
+    def fan_in(self) -> int:
+        """Weights that reach one output channel."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        x: Features,
+        graph: KNNGraph | Tensor,
+        cell: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Convolve node features.
+
+        Args:
+            x: Features ``[*, num_src, in_channels]`` with any leading batch dimensions; or a pair
+                ``(x_src, x_dst)``, of which only the first is used.
+            graph: A :class:`~fovigraph.graph.KNNGraph`; or PyG's ``edge_index``, ``[2, E]``, in any
+                order.
+            cell: With an ``edge_index``, the kernel cell of every edge, ``[E]``.
+            size: With an ``edge_index``, ``(num_src, num_dst)``.
+
+        Returns:
+            ``[*, num_dst, out_channels]``. A destination without real neighbours gets the bias.
+
+        Raises:
+            ValueError, TypeError: If the arguments do not fit the layer or one another.
+        """
+        source, edge_index, size = bipartite(x, graph, size)
+        check_channels(source, self.in_channels, self.weight)
+        if isinstance(graph, KNNGraph):
+            if cell is not None:
+                raise ValueError("cell must be None with a KNNGraph, which knows its own cells")
+            kernel_map = graph.kernel_map(self.kernel_size)
+            cell = kernel_map.cell
+        else:
+            cell = self._check_cell(cell, edge_index)
+        if not self.fused or wants_messages(self):
+            out = self.propagate(edge_index, x=(source, None), cell=cell, size=size)
+        else:
+            if not isinstance(graph, KNNGraph):
+                kernel_map = KernelMap.from_edges(
+                    edge_index, cell, num_src=size[0], num_dst=size[1], num_cells=self.num_cells
+                )
+            out = self._fused(source, kernel_map)
+        return out if self.bias is None else out + self.bias
+
+    def _fused(self, x: Tensor, kernel_map: KernelMap) -> Tensor:
+        raise NotImplementedError
+
+    def _check_cell(self, cell: Tensor | None, edge_index: Tensor) -> Tensor:
+        if not isinstance(cell, Tensor) or cell.shape != edge_index.shape[1:]:
+            given = list(cell.shape) if isinstance(cell, Tensor) else cell
+            raise ValueError(
+                f"cell must give the kernel cell of each of the {edge_index.shape[1]} edges, "
+                f"got {given}"
+            )
+        if cell.numel() and not (0 <= int(cell.min()) and int(cell.max()) < self.num_cells):
+            raise ValueError(
+                f"cell must be from 0 to {self.num_cells - 1} for kernel_size={self.kernel_size}, "
+                f"got {int(cell.min())} to {int(cell.max())}"
+            )
+        return cell
+
+
+class KNNConv(_KernelConv):
+    r"""Convolution over k nearest neighbours (FOVI, Blauch, Alvarez & Konkle 2026).
+
+    .. math::
+        \mathbf{y}_o = \mathbf{b} + \sum_{p \in \mathcal{N}(o)} \mathbf{x}_p\,\mathbf{W}_{c(o, p)}
+
+    where :math:`c(o, p)` is the cell of a square reference kernel that neighbour *p* of *o* falls in
+    (:meth:`~fovigraph.graph.KNNGraph.kernel_map`).
+
+    The layer holds no geometry: it takes the graph with the features. ``message`` and the sum are
+    the definition, used under explainers and hooks or when ``fused`` is False; otherwise
+    :func:`fovigraph.ops.knn_conv` computes the same faster.
+
+    Args:
+        in_channels: Channels C of the input.
+        out_channels: Channels O of the output.
+        kernel_size: Side s of the reference kernel; the weight is ``[s², C, O]``.
+        bias: Whether to add a learnt bias.
+
+    Example:
+        >>> import torch, fovigraph as fg
+        >>> retina = fg.SensorArray.matched(32)
+        >>> graph = fg.knn_graph(retina, retina.strided(2), k=49)
+        >>> fg.nn.KNNConv(3, 128, kernel_size=14)(torch.rand(8, len(retina), 3), graph).shape
+        torch.Size([8, 230, 128])
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, bias: bool = True):
+        super().__init__(in_channels, kernel_size)
+        self.out_channels = positive_int("out_channels", out_channels)
+        self.weight = nn.Parameter(torch.empty(self.num_cells, in_channels, out_channels))
+        self.register_parameter("bias", nn.Parameter(torch.empty(out_channels)) if bias else None)
+        self.reset_parameters()
+
+    @property
+    def fan_in(self) -> int:
+        return self.in_channels * self.num_cells
+
+    def message(self, x_j: Tensor, cell: Tensor) -> Tensor:
+        return (x_j.unsqueeze(-2) @ self.weight[cell]).squeeze(-2)
+
+    def _fused(self, x: Tensor, kernel_map: KernelMap) -> Tensor:
+        return ops.knn_conv(x, self.weight, kernel_map)
+
+    @torch.no_grad()
+    def load_conv2d(self, conv: nn.Conv2d) -> None:
+        """Take over the weights (and bias) of a dense convolution.
+
+        Kernel columns run along +u and rows along −v; a kernel of another size is resized
+        bilinearly, corners aligned.
+
+        Raises:
+            ValueError: If channels, groups or the presence of a bias differ.
+        """
+        if conv.groups != 1:
+            raise ValueError(f"conv must have groups=1, got {conv.groups}")
+        wanted = (self.in_channels, self.out_channels)
+        if (conv.in_channels, conv.out_channels) != wanted:
+            raise ValueError(
+                f"conv must map {wanted[0]} to {wanted[1]} channels, "
+                f"got {conv.in_channels} to {conv.out_channels}"
+            )
+        _check_same_bias(self, conv)
+        self.weight.copy_(_to_cells(conv.weight, self.kernel_size).permute(2, 1, 0))
+        if self.bias is not None and conv.bias is not None:
+            self.bias.copy_(conv.bias)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.in_channels}, {self.out_channels}, "
+            f"kernel_size={self.kernel_size}{'' if self.bias is not None else ', bias=False'})"
+        )
+
+
+class KNNDepthwiseConv(_KernelConv):
+    r"""kNN convolution of every channel by itself, ``multiplier`` outputs a channel.
+
+    .. math::
+        y_{o, c M + m} = b_{c M + m} + \sum_{p \in \mathcal{N}(o)} x_{p, c}\, W_{c(o, p), c, m}
+
+    Args:
+        in_channels: Channels C of the input; the output has ``C · multiplier``.
+        kernel_size: Side s of the reference kernel; the weight is ``[s², C, multiplier]``.
+        multiplier: Outputs M of every input channel.
+        bias: Whether to add a learnt bias.
+    """
+
+    def __init__(self, in_channels: int, kernel_size: int, multiplier: int = 1, bias: bool = True):
+        super().__init__(in_channels, kernel_size)
+        self.multiplier = positive_int("multiplier", multiplier)
+        self.out_channels = in_channels * multiplier
+        self.weight = nn.Parameter(torch.empty(self.num_cells, in_channels, multiplier))
+        self.register_parameter(
+            "bias", nn.Parameter(torch.empty(self.out_channels)) if bias else None
+        )
+        self.reset_parameters()
+
+    @property
+    def fan_in(self) -> int:
+        return self.num_cells
+
+    def message(self, x_j: Tensor, cell: Tensor) -> Tensor:
+        return (x_j.unsqueeze(-1) * self.weight[cell]).flatten(-2)
+
+    def _fused(self, x: Tensor, kernel_map: KernelMap) -> Tensor:
+        return ops.knn_depthwise_conv(x, self.weight, kernel_map)
+
+    @torch.no_grad()
+    def load_conv2d(self, conv: nn.Conv2d) -> None:
+        """Take over the weights of a depthwise ``Conv2d`` (as many groups as input channels).
+
+        Raises:
+            ValueError: If channels, groups or the presence of a bias differ.
+        """
+        wanted = (self.in_channels, self.out_channels, self.in_channels)
+        given = (conv.in_channels, conv.out_channels, conv.groups)
+        if given != wanted:
+            raise ValueError(
+                f"conv must have (in_channels, out_channels, groups) = {wanted}, got {given}"
+            )
+        _check_same_bias(self, conv)
+        cells = _to_cells(conv.weight, self.kernel_size)[:, 0]
+        self.weight.copy_(cells.view(self.in_channels, self.multiplier, -1).permute(2, 0, 1))
+        if self.bias is not None and conv.bias is not None:
+            self.bias.copy_(conv.bias)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.in_channels}, kernel_size={self.kernel_size}, "
+            f"multiplier={self.multiplier}{'' if self.bias is not None else ', bias=False'})"
+        )
+
+
+class KNNSeparableConv(nn.Module):
+    """Depthwise-separable kNN convolution: depthwise in space, then a linear map over channels.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Side of the reference kernel.
+        multiplier: Depthwise outputs of every input channel.
+        bias: Whether the linear map has a bias.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        multiplier: int = 1,
+        bias: bool = True,
+    ):
+        super().__init__()
+        self.depthwise = KNNDepthwiseConv(in_channels, kernel_size, multiplier, bias=False)
+        self.pointwise = nn.Linear(
+            self.depthwise.out_channels, positive_int("out_channels", out_channels), bias=bias
+        )
+
+    @property
+    def kernel_size(self) -> int:
+        """Side of the reference kernel."""
+        return self.depthwise.kernel_size
+
+    def reset_parameters(self) -> None:
+        """Draw the weights of both steps anew."""
+        self.depthwise.reset_parameters()
+        self.pointwise.reset_parameters()
+
+    def forward(
+        self,
+        x: Features,
+        graph: KNNGraph | Tensor,
+        cell: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Convolve node features; arguments and errors as :class:`KNNConv` has them."""
+        return self.pointwise(self.depthwise(x, graph, cell, size))
+
+
+def _to_cells(weight: Tensor, kernel_size: int) -> Tensor:
+    """Turn Conv2d weights ``[O, I, h, w]`` into cells ``[O, I, s²]`` of the reference kernel."""
+    frame = weight.transpose(-1, -2).flip(-1)
+    if frame.shape[-2:] != (kernel_size, kernel_size):
+        frame = functional.interpolate(
+            frame, size=(kernel_size, kernel_size), mode="bilinear", align_corners=True
+        )
+    return frame.flatten(-2)
+
+
+def _check_same_bias(layer: _KernelConv, conv: nn.Conv2d) -> None:
+    if (layer.bias is None) != (conv.bias is None):
+        raise ValueError(
+            f"conv and layer must both have a bias or neither: bias={conv.bias is not None} in "
+            f"conv, bias={layer.bias is not None} here"
+        )

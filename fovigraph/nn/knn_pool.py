@@ -1,0 +1,96 @@
+"""Pooling over the k nearest neighbours."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch_geometric.nn import MessagePassing
+from torch_geometric.utils import scatter
+
+from fovigraph import ops
+from fovigraph._checks import one_of, positive_float
+from fovigraph.graph import KNNGraph
+from fovigraph.graph.kernel_map import row_ptr
+from fovigraph.nn.bipartite import Features, bipartite, wants_messages
+
+POOL_MODES = ("gaussian", "max", "mean", "sum")
+
+
+class KNNPool(MessagePassing):
+    r"""Reduce the features of the real neighbours of every node.
+
+    ``"max"``, ``"mean"`` and ``"sum"`` are what they say; ``"gaussian"`` is the mean weighted by
+    :math:`\exp(-q^2 / 2\sigma^2)`, with *q* the distance scaled to [0, 1] within the neighbourhood.
+    A neighbourhood of padding alone gives zero in every mode.
+
+    The layer holds no geometry and no weights. ``message`` and the aggregation are the definition;
+    :func:`fovigraph.ops.knn_pool` computes the same through segments.
+
+    Args:
+        mode: ``"max"``, ``"mean"``, ``"sum"`` or ``"gaussian"``.
+        sigma: σ of the gaussian, as a fraction of the neighbourhood's radius.
+    """
+
+    def __init__(self, mode: str = "max", sigma: float = 0.5):
+        mode = one_of("mode", mode, POOL_MODES)
+        reduce = "sum" if mode == "gaussian" else mode
+        super().__init__(aggr=reduce, node_dim=-2)
+        self.mode, self.reduce = mode, reduce
+        self.sigma = positive_float("sigma", sigma)
+        self.fused = True
+
+    def forward(
+        self,
+        x: Features,
+        graph: KNNGraph | Tensor,
+        relative_distance: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Pool node features.
+
+        Args:
+            x: Features ``[*, num_src, C]`` with any leading batch dimensions; or a pair
+                ``(x_src, x_dst)``, of which only the first is used.
+            graph: A :class:`~fovigraph.graph.KNNGraph`; or PyG's ``edge_index``, ``[2, E]``.
+            relative_distance: With an ``edge_index`` and mode ``"gaussian"``, the distance of every
+                edge scaled to [0, 1] within its neighbourhood, ``[E]``.
+            size: With an ``edge_index``, ``(num_src, num_dst)``.
+
+        Returns:
+            ``[*, num_dst, C]``.
+
+        Raises:
+            ValueError, TypeError: If the arguments do not fit one another.
+        """
+        source, edge_index, size = bipartite(x, graph, size)
+        weight = None
+        if self.mode == "gaussian":
+            if isinstance(graph, KNNGraph):
+                relative_distance = graph.relative_distance
+            weight = self._edge_weight(relative_distance, edge_index, size[1]).to(source.dtype)
+        if not self.fused or wants_messages(self):
+            return self.propagate(edge_index, x=(source, None), edge_weight=weight, size=size)
+        src, dst = edge_index
+        if not isinstance(graph, KNNGraph):  # whose edges are sorted already
+            order = dst.argsort(stable=True)
+            src, weight = src[order], None if weight is None else weight[order]
+        return ops.knn_pool(source, src, row_ptr(dst, size[1]), self.reduce, weight)
+
+    def message(self, x_j: Tensor, edge_weight: Tensor | None) -> Tensor:
+        return x_j if edge_weight is None else x_j * edge_weight[:, None]
+
+    def _edge_weight(
+        self, relative_distance: Tensor | None, edge_index: Tensor, num_dst: int
+    ) -> Tensor:
+        if relative_distance is None or relative_distance.shape != edge_index.shape[1:]:
+            given = None if relative_distance is None else list(relative_distance.shape)
+            raise ValueError(
+                "relative_distance must be given for each of the "
+                f"{edge_index.shape[1]} edges in mode 'gaussian', got {given}"
+            )
+        weight = (-0.5 * (relative_distance / self.sigma).square()).exp()
+        total = scatter(weight, edge_index[1], dim_size=num_dst, reduce="sum")
+        return weight / total[edge_index[1]]
+
+    def __repr__(self) -> str:
+        sigma = f", sigma={self.sigma:g}" if self.mode == "gaussian" else ""
+        return f"{type(self).__name__}({self.mode!r}{sigma})"

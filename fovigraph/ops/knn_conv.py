@@ -1,0 +1,194 @@
+"""kNN convolution over a kernel map: one gather–GEMM, used three ways.
+
+A kernel map is a list of triples (dst, src, cell). With X ``[B, src, C]`` and W ``[cells, C, O]``,
+
+    forward          Y[dst]  = Σ X[src] @ W[cell]       rows of dst
+    input gradient   dX[src] = Σ dY[dst] @ W[cell]ᵀ     rows of src: the same, edges turned round
+    weight gradient  dW[cell] = Σ X[src]ᵀ @ dY[dst]     rows of cell
+
+and nothing else happens here. Each sum can be taken along two kinds of row, and which moves fewer
+bytes depends on the shape alone:
+
+- *by cell*: gather the features of a cell's edges, one GEMM with the cell's weights, scatter. Moves
+  features, in and out: good where weights are large (many channels).
+- *by node*: gather the weights of a node's edges, one GEMM with the node's neighbourhood, nothing to
+  scatter. Moves weights: good where they are small (the first layer, with three channels).
+
+The operator is registered with ``torch.library``, so ``torch.compile`` and ``torch.export`` see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fovigraph.graph import KernelMap
+from fovigraph.graph.kernel_map import Triples
+from fovigraph.ops.gemm import gemm
+from fovigraph.ops.rows import chunks, node_rows
+
+CALL = 100_000
+"""What starting one GEMM costs, in numbers moved: some 40 µs of copying."""
+
+
+def knn_conv(x: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
+    """Convolve node features over a kernel map.
+
+    Args:
+        x: Features of the sources, ``[*, num_src, C]``.
+        weight: One matrix per kernel cell, ``[num_cells, C, O]``.
+        kernel_map: The triples (dst, src, cell).
+
+    Returns:
+        Features of the destinations, ``[*, num_dst, O]``.
+    """
+    flat = x.reshape(-1, *x.shape[-2:])
+    rows = [tensor for part in _three_ways(kernel_map) for tensor in part]
+    out = _knn_conv(flat, weight, rows)
+    return out.view(*x.shape[:-2], *out.shape[-2:])
+
+
+def _three_ways(kernel_map: KernelMap) -> tuple[Triples, Triples, Triples]:
+    return kernel_map.by_dst, kernel_map.by_src, kernel_map.by_cell
+
+
+def _unpack(rows: Sequence[Tensor]) -> tuple[Triples, Triples, Triples]:
+    return Triples(*rows[:4]), Triples(*rows[4:8]), Triples(*rows[8:])
+
+
+@torch.library.custom_op("fovigraph::knn_conv", mutates_args=())
+def _knn_conv(x: Tensor, weight: Tensor, rows: Sequence[Tensor]) -> Tensor:
+    by_dst, _, by_cell = _unpack(rows)
+    return gather_gemm(x, weight, by_dst, by_cell)
+
+
+@_knn_conv.register_fake
+def _(x: Tensor, weight: Tensor, rows: Sequence[Tensor]) -> Tensor:
+    return x.new_empty(x.shape[0], rows[3].shape[0] - 1, weight.shape[2])
+
+
+@torch.library.custom_op("fovigraph::knn_conv_backward", mutates_args=())
+def _knn_conv_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, rows: Sequence[Tensor], needs: Sequence[bool]
+) -> tuple[Tensor, Tensor]:
+    by_dst, by_src, by_cell = _unpack(rows)
+    grad_x, grad_weight = x.new_empty(0), weight.new_empty(0)
+    if needs[0]:
+        turned = by_src.reversed(), by_cell.reversed()
+        grad_x = gather_gemm(grad, weight.transpose(1, 2), *turned)
+    if needs[1]:
+        grad_weight = gather_outer(x, grad, by_dst, by_cell)
+    return grad_x, grad_weight
+
+
+@_knn_conv_backward.register_fake
+def _(
+    grad: Tensor, x: Tensor, weight: Tensor, rows: Sequence[Tensor], needs: Sequence[bool]
+) -> tuple[Tensor, Tensor]:
+    return (
+        x.new_empty(x.shape) if needs[0] else x.new_empty(0),
+        weight.new_empty(weight.shape) if needs[1] else weight.new_empty(0),
+    )
+
+
+def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    x, weight, rows = inputs
+    ctx.save_for_backward(x, weight, *rows)
+
+
+def _backward(ctx, grad):  # type: ignore[no-untyped-def]
+    x, weight, *rows = ctx.saved_tensors
+    needs = list(ctx.needs_input_grad[:2])
+    grad_x, grad_weight = _knn_conv_backward(grad.contiguous(), x, weight, rows, needs)
+    no_grad = [None] * len(rows)
+    return grad_x if needs[0] else None, grad_weight if needs[1] else None, no_grad
+
+
+_knn_conv.register_autograd(_backward, setup_context=_setup_context)
+
+
+def gather_gemm(x: Tensor, weight: Tensor, by_dst: Triples, by_cell: Triples) -> Tensor:
+    """Sum ``x[src] @ weight[cell]`` into every destination.
+
+    Args:
+        x: ``[B, num_src, C]``.
+        weight: ``[num_cells, C, O]``.
+        by_dst, by_cell: The triples, sorted both ways.
+
+    Returns:
+        ``[B, num_dst, O]``.
+    """
+    batch, edges = len(x), len(by_dst.dst)
+    channels, out_channels = weight.shape[1:]
+    num_dst, num_cells = len(by_dst.ptr) - 1, len(weight)
+    moved_by_cell = edges * batch * (channels + 3 * out_channels) + num_cells * CALL
+    moved_by_node = edges * channels * (batch + 2 * out_channels) + num_dst * CALL
+    if moved_by_cell <= moved_by_node:
+        return _gather_gemm_by_cell(x, weight, by_cell, num_dst)
+    return _gather_gemm_by_node(x, weight, by_dst)
+
+
+def _gather_gemm_by_cell(x: Tensor, weight: Tensor, by_cell: Triples, num_dst: int) -> Tensor:
+    batch, (channels, out_channels) = len(x), weight.shape[1:]
+    rows = node_rows(x)
+    out = x.new_zeros(num_dst, batch * out_channels)
+    for cell, part in chunks(by_cell.ptr, batch * (channels + out_channels)):
+        gathered = rows.index_select(0, by_cell.src[part]).view(-1, channels)
+        product = gemm(gathered, weight[cell]).view(-1, batch * out_channels)
+        out.index_add_(0, by_cell.dst[part], product)
+    return out.view(num_dst, batch, out_channels).transpose(0, 1).contiguous()
+
+
+def _gather_gemm_by_node(x: Tensor, weight: Tensor, by_dst: Triples) -> Tensor:
+    batch, out_channels = len(x), weight.shape[2]
+    out = x.new_zeros(batch, len(by_dst.ptr) - 1, out_channels)
+    for node, part in chunks(by_dst.ptr):
+        neighbourhood = x.index_select(1, by_dst.src[part]).view(batch, -1)
+        weights = weight.index_select(0, by_dst.cell[part]).view(-1, out_channels)
+        out[:, node] = gemm(neighbourhood, weights)
+    return out
+
+
+def gather_outer(x: Tensor, grad: Tensor, by_dst: Triples, by_cell: Triples) -> Tensor:
+    """Sum ``x[src]ᵀ @ grad[dst]`` into every kernel cell.
+
+    Args:
+        x: ``[B, num_src, C]``.
+        grad: ``[B, num_dst, O]``.
+        by_dst, by_cell: The triples, sorted both ways.
+
+    Returns:
+        ``[num_cells, C, O]``.
+    """
+    batch, edges, num_dst = len(x), len(by_dst.dst), grad.shape[1]
+    channels, out_channels = x.shape[2], grad.shape[2]
+    num_cells = len(by_cell.ptr) - 1
+    moved_by_cell = edges * batch * (channels + out_channels) + num_cells * CALL
+    moved_by_node = edges * channels * (batch + 3 * out_channels) + num_dst * CALL
+    if moved_by_cell <= moved_by_node:
+        return _gather_outer_by_cell(x, grad, by_cell)
+    return _gather_outer_by_node(x, grad, by_dst, num_cells)
+
+
+def _gather_outer_by_cell(x: Tensor, grad: Tensor, by_cell: Triples) -> Tensor:
+    batch, channels, out_channels = len(x), x.shape[2], grad.shape[2]
+    rows, grad_rows = node_rows(x), node_rows(grad)
+    out = x.new_zeros(len(by_cell.ptr) - 1, channels, out_channels)
+    for cell, part in chunks(by_cell.ptr, batch * (channels + out_channels)):
+        gathered = rows.index_select(0, by_cell.src[part]).view(-1, channels)
+        gathered_grad = grad_rows.index_select(0, by_cell.dst[part]).view(-1, out_channels)
+        out[cell] += gemm(gathered.t(), gathered_grad)
+    return out
+
+
+def _gather_outer_by_node(x: Tensor, grad: Tensor, by_dst: Triples, num_cells: int) -> Tensor:
+    batch, channels, out_channels = len(x), x.shape[2], grad.shape[2]
+    out = x.new_zeros(num_cells, channels, out_channels)
+    for node, part in chunks(by_dst.ptr):
+        neighbourhood = x.index_select(1, by_dst.src[part]).view(batch, -1)
+        product = gemm(neighbourhood.t(), grad[:, node])
+        out.index_add_(0, by_dst.cell[part], product.view(-1, channels, out_channels))
+    return out
+

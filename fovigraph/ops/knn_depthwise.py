@@ -1,0 +1,95 @@
+"""Depthwise kNN convolution over a kernel map: every channel by itself.
+
+With X ``[B, src, C]`` and W ``[cells, C, M]`` (M outputs a channel),
+
+    forward          Y[dst, c·M + m] = Σ X[src, c] · W[cell, c, m]
+    input gradient   dX[src, c]      = Σ dY[dst, c·M + m] · W[cell, c, m]
+    weight gradient  dW[cell, c, m]  = Σ X[src, c] · dY[dst, c·M + m]
+
+There is no GEMM here and so nothing to choose: the sums run cell by cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fovigraph.graph import KernelMap
+from fovigraph.graph.kernel_map import Triples
+from fovigraph.ops.rows import chunks, node_rows
+
+
+def knn_depthwise_conv(x: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
+    """Convolve every channel of node features by itself over a kernel map.
+
+    Args:
+        x: Features of the sources, ``[*, num_src, C]``.
+        weight: ``[num_cells, C, M]``.
+        kernel_map: The triples (dst, src, cell).
+
+    Returns:
+        Features of the destinations, ``[*, num_dst, C · M]``.
+    """
+    flat = x.reshape(-1, *x.shape[-2:])
+    out = _knn_depthwise_conv(flat, weight, list(kernel_map.by_cell), kernel_map.num_dst)
+    return out.view(*x.shape[:-2], *out.shape[-2:])
+
+
+@torch.library.custom_op("fovigraph::knn_depthwise_conv", mutates_args=())
+def _knn_depthwise_conv(
+    x: Tensor, weight: Tensor, by_cell: Sequence[Tensor], num_dst: int
+) -> Tensor:
+    batch, (channels, multiplier) = len(x), weight.shape[1:]
+    rows = node_rows(x)
+    out = x.new_zeros(num_dst, batch * channels * multiplier)
+    triples = Triples(*by_cell)
+    for cell, part in chunks(triples.ptr, batch * channels * (1 + multiplier)):
+        gathered = rows.index_select(0, triples.src[part]).view(-1, channels, 1)
+        product = (gathered * weight[cell]).view(-1, out.shape[1])
+        out.index_add_(0, triples.dst[part], product)
+    return out.view(num_dst, batch, -1).transpose(0, 1).contiguous()
+
+
+@_knn_depthwise_conv.register_fake
+def _(x: Tensor, weight: Tensor, by_cell: Sequence[Tensor], num_dst: int) -> Tensor:
+    return x.new_empty(x.shape[0], num_dst, weight.shape[1] * weight.shape[2])
+
+
+@torch.library.custom_op("fovigraph::knn_depthwise_conv_backward", mutates_args=())
+def _knn_depthwise_conv_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, by_cell: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    batch, (channels, multiplier) = len(x), weight.shape[1:]
+    rows, grad_rows = node_rows(x), node_rows(grad)
+    grad_x, grad_weight = torch.zeros_like(rows), torch.zeros_like(weight)
+    triples = Triples(*by_cell)
+    for cell, part in chunks(triples.ptr, batch * channels * (1 + multiplier)):
+        gathered = rows.index_select(0, triples.src[part]).view(-1, channels, 1)
+        gathered_grad = grad_rows.index_select(0, triples.dst[part]).view(-1, channels, multiplier)
+        product = (gathered_grad * weight[cell]).sum(-1).view(-1, rows.shape[1])
+        grad_x.index_add_(0, triples.src[part], product)
+        grad_weight[cell] += (gathered * gathered_grad).sum(0)
+    return grad_x.view(-1, batch, channels).transpose(0, 1).contiguous(), grad_weight
+
+
+@_knn_depthwise_conv_backward.register_fake
+def _(
+    grad: Tensor, x: Tensor, weight: Tensor, by_cell: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(weight)
+
+
+def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    x, weight, by_cell, _ = inputs
+    ctx.save_for_backward(x, weight, *by_cell)
+
+
+def _backward(ctx, grad):  # type: ignore[no-untyped-def]
+    x, weight, *by_cell = ctx.saved_tensors
+    grad_x, grad_weight = _knn_depthwise_conv_backward(grad.contiguous(), x, weight, by_cell)
+    return grad_x, grad_weight, [None] * len(by_cell), None
+
+
+_knn_depthwise_conv.register_autograd(_backward, setup_context=_setup_context)

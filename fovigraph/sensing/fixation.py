@@ -1,0 +1,374 @@
+"""Where to look: policies that choose fixations, and the size of the view at each."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fovigraph._checks import nearest, one_of, positive_float, positive_int
+
+ATTEMPTS = 10
+"""How often a crop is drawn anew because it does not fit in the image."""
+
+
+class Fixations(NamedTuple):
+    """Where to look, and how much is seen there.
+
+    Attributes:
+        location: ``[B, F, 2]``, (row, column) as fractions of the image's height and width.
+        size: ``[B, F, 2]``, (height, width) in pixels that the field of view's diameter spans.
+    """
+
+    location: Tensor
+    size: Tensor
+
+
+class FixationPolicy(nn.Module, ABC):
+    """Chooses ``count`` fixations for every image of a batch.
+
+    In training the view at each fixation has an area and an aspect ratio drawn from the given
+    ranges (the area evenly, the aspect ratio evenly in its logarithm); in evaluation it is a square
+    of ``eval_area``. Sides are whole pixels. Draws come from the CPU's random numbers, whatever the
+    images' device, so that the same seed gives the same fixations everywhere.
+
+    Args:
+        count: Number of fixations F per image.
+        area: Range of the view's area in training, as a fraction of the image's, in (0, 1].
+        aspect: Range of its width over its height in training.
+        eval_area: Its area in evaluation.
+        spread: How far from the centre ``near_center`` looks, in heights and widths of the image.
+        center_first: Whether the first fixation is at the centre, whatever the policy.
+        random_in_eval: Whether fixations are random in evaluation too; otherwise all of a random
+            policy's are at the centre then.
+
+    Raises:
+        ValueError, TypeError: If an argument is not of the kind said above.
+    """
+
+    fits: ClassVar[bool] = True
+    """Whether a view must fit in the image. One that does not is drawn anew, up to ten times; then
+    it is the largest centred one of a permitted aspect ratio."""
+
+    random: ClassVar[bool] = False
+    """Whether locations are drawn."""
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        area: Sequence[float] = (1.0, 1.0),
+        aspect: Sequence[float] = (1.0, 1.0),
+        eval_area: float = 1.0,
+        spread: float = 0.25,
+        center_first: bool = False,
+        random_in_eval: bool = True,
+    ):
+        super().__init__()
+        self.count = positive_int("count", count)
+        self.area = _range("area", area, most=1.0)
+        self.aspect = _range("aspect", aspect)
+        self.eval_area = _range("eval_area", (eval_area, eval_area), most=1.0)[0]
+        self.spread = _spread(spread)
+        self.center_first = _flag("center_first", center_first)
+        self.random_in_eval = _flag("random_in_eval", random_in_eval)
+
+    def forward(
+        self,
+        images: Tensor,
+        generator: torch.Generator | None = None,
+        fixations: Tensor | Sequence[Any] | None = None,
+    ) -> Fixations:
+        """Choose fixations.
+
+        Args:
+            images: ``[B, C, H, W]``; only their shape and device matter.
+            generator: Source of the random numbers, on the CPU; None: torch's global state.
+            fixations: ``[F, 2]`` or ``[B, F, 2]``: look there instead, with the policy's sizes.
+
+        Returns:
+            Locations and sizes, float32, on the images' device.
+
+        Raises:
+            ValueError: If ``generator`` is not on the CPU, or ``images`` or ``fixations`` have
+                another shape.
+        """
+        if images.ndim != 4 or 0 in images.shape[-2:]:
+            raise ValueError(f"images must have shape [B, C, H, W], got {tuple(images.shape)}")
+        if generator is not None and generator.device.type != "cpu":
+            raise ValueError(f"generator must be on the CPU, got one on {generator.device}")
+        batch, image = len(images), torch.tensor(images.shape[-2:], dtype=torch.float64)
+        if fixations is not None:
+            location = batch_of_fixations(fixations, batch)
+            size, _ = self._draw_sizes(batch, location.shape[1], image, generator)
+        else:
+            size, fitted = self._draw_sizes(batch, self.count, image, generator)
+            if self.random and not (self.training or self.random_in_eval):
+                location = torch.full_like(size, 0.5)
+            else:
+                location = self._locate(size, fitted, image, generator)
+            if self.center_first:
+                location[:, 0] = 0.5
+        return Fixations(
+            location.to(images.device, torch.float32), size.to(images.device, torch.float32)
+        )
+
+    @abstractmethod
+    def _locate(
+        self, size: Tensor, fitted: Tensor, image: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        """Choose locations ``[B, F, 2]``, a new tensor.
+
+        Args:
+            size: Sizes of the views, ``[B, F, 2]``, float64 as everything here.
+            fitted: ``[B, F, 1]``, False where a view was made to fit and must be centred.
+            image: Height and width of the images, ``[2]``.
+            generator: Source of random numbers.
+        """
+
+    def _draw_sizes(
+        self, batch: int, count: int, image: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw sizes, ``[B, F, 2]``, and whether each fitted in the image, ``[B, F, 1]``."""
+        shape = (batch, count, ATTEMPTS if self.fits and self.training else 1)
+        if self.training:
+            low, high = self.area
+            area = low + (high - low) * _uniform(shape, generator)
+            low, high = self.aspect
+            aspect = low * (high / low) ** _uniform(shape, generator)
+        else:
+            area = torch.full(shape, self.eval_area, dtype=torch.float64)
+            aspect = torch.ones(shape, dtype=torch.float64)
+        pixels = area * image.prod()
+        sizes = torch.stack(((pixels / aspect).sqrt(), (pixels * aspect).sqrt()), dim=-1)
+        sizes = sizes.round().clamp(min=1)
+        if not self.fits:
+            return sizes[:, :, 0], torch.ones(batch, count, 1, dtype=torch.bool)
+        fit = (sizes <= image).all(dim=-1)
+        first = fit.int().argmax(dim=-1)[..., None, None].expand(-1, -1, 1, 2)
+        fitted = fit.any(dim=-1, keepdim=True)
+        return torch.where(fitted, sizes.gather(2, first)[:, :, 0], self._largest(image)), fitted
+
+    def _largest(self, image: Tensor) -> Tensor:
+        """Return the largest view in an image whose aspect ratio is permitted, ``[2]``."""
+        height, width = image.tolist()
+        low, high = self.aspect if self.training else (1.0, 1.0)
+        aspect = min(max(width / height, low), high)
+        size = torch.tensor((min(height, width / aspect), min(width, height * aspect)))
+        return size.double().round().clamp(min=1)
+
+    def extra_repr(self) -> str:
+        return (
+            f"count={self.count}, area={self.area}, aspect={self.aspect}, "
+            f"eval_area={self.eval_area:g}, center_first={self.center_first}"
+        )
+
+
+class Center(FixationPolicy):
+    """Looks at the image's centre, every time."""
+
+    def _locate(
+        self, size: Tensor, fitted: Tensor, image: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        return torch.full_like(size, 0.5)
+
+
+class RandomCrop(FixationPolicy):
+    """Looks at the centres of random crops, each drawn as ``RandomResizedCrop`` draws them."""
+
+    random = True
+
+    def _locate(
+        self, size: Tensor, fitted: Tensor, image: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        corner = (_uniform(tuple(size.shape), generator) * (image - size + 1)).floor()
+        return torch.where(fitted, (corner + size / 2) / image, 0.5)
+
+
+class NearCenter(FixationPolicy):
+    """Looks within ± ``spread`` of the centre; its views may reach beyond the image."""
+
+    fits = False
+    random = True
+
+    def _locate(
+        self, size: Tensor, fitted: Tensor, image: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        return 0.5 + self.spread * (2 * _uniform(tuple(size.shape), generator) - 1)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, spread={self.spread:g}"
+
+
+class Explicit(FixationPolicy):
+    """Looks at the same given places in every image.
+
+    Args:
+        count: Their number.
+        fixations: The places, ``count`` pairs (row, column), as fractions of the image's height
+            and width.
+        **options: See :class:`FixationPolicy`.
+
+    Raises:
+        TypeError, ValueError: If ``fixations`` are not ``count`` such pairs.
+    """
+
+    def __init__(self, count: int, *, fixations: Sequence[Sequence[float]], **options: Any):
+        super().__init__(count, **options)
+        places = as_fixations(fixations)
+        if places.shape != (self.count, 2):
+            raise ValueError(
+                f"fixations must be count={self.count} pairs (row, column), "
+                f"got shape {tuple(places.shape)}"
+            )
+        self.fixations = [[float(row), float(column)] for row, column in fixations]
+
+    def _locate(
+        self, size: Tensor, fitted: Tensor, image: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        return size.new_tensor(self.fixations).repeat(len(size), 1, 1)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, fixations={self.fixations}"
+
+
+FIXATION_POLICIES: dict[str, type[FixationPolicy]] = {
+    "center": Center,
+    "explicit": Explicit,
+    "near_center": NearCenter,
+    "random_crop": RandomCrop,
+}
+"""The policies by their names in configurations."""
+
+
+def fixation_policy(name: str, count: int, **options: Any) -> FixationPolicy:
+    """Make a fixation policy by name.
+
+    Args:
+        name: A key of :data:`FIXATION_POLICIES`.
+        count: Number of fixations per image.
+        **options: See :class:`FixationPolicy`; ``explicit`` also takes ``fixations``.
+
+    Raises:
+        ValueError: If the name is unknown, or an option has a value that is not allowed.
+        TypeError: If the policy has no such option, or an option is of the wrong type.
+    """
+    policy = FIXATION_POLICIES[one_of("fixation policy", name, FIXATION_POLICIES)]
+    parameters = {
+        key: parameter
+        for kind in (FixationPolicy, policy)
+        for key, parameter in inspect.signature(kind).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    for option in options:
+        if option not in parameters:
+            hint = nearest(option, parameters)
+            raise TypeError(
+                f"fixation policy {name!r} has no option {option!r}, only {', '.join(parameters)}"
+                + (f" (did you mean {hint!r}?)" if hint else "")
+            )
+    for key, parameter in parameters.items():
+        if parameter.default is inspect.Parameter.empty and key not in options:
+            raise TypeError(f"fixation policy {name!r} needs the option {key!r}")
+    return policy(count, **options)
+
+
+def as_fixations(fixations: Tensor | Sequence[Any]) -> Tensor:
+    """Check fixations and return them in at least single precision.
+
+    Args:
+        fixations: ``[F, 2]`` or ``[B, F, 2]``, (row, column) as fractions of the image's height and
+            width; they may lie outside the image, by its height or width at most. Values on an
+            accelerator are not looked at, which would wait for it.
+
+    Raises:
+        TypeError: If they are not numbers.
+        ValueError: If they are of another shape, not finite, or too far outside the image.
+    """
+    fixations = as_floats("fixations", fixations)
+    shape = tuple(fixations.shape)
+    if len(shape) not in (2, 3) or shape[-1] != 2 or shape[-2] == 0:
+        raise ValueError(f"fixations must have shape [F, 2] or [B, F, 2], F ≥ 1, got {shape}")
+    if may_inspect(fixations):
+        bad = ~fixations.isfinite()
+        if bad.any():
+            raise ValueError(f"fixations must be finite, got {fixations[bad][0].item()}")
+        bad = (fixations < -1) | (fixations > 2)
+        if bad.any():
+            raise ValueError(
+                "fixations must be fractions of the image's height and width (0 to 1 is in the "
+                f"image, -1 to 2 is allowed), got {fixations[bad][0].item():g}"
+            )
+    return fixations
+
+
+def batch_of_fixations(fixations: Tensor | Sequence[Any], batch: int) -> Tensor:
+    """Check fixations and give every one of ``batch`` images its own: ``[B, F, 2]``.
+
+    Args:
+        fixations: As :func:`as_fixations` takes them.
+        batch: Number of images B.
+
+    Raises:
+        TypeError, ValueError: As :func:`as_fixations`; also if they are for another number of
+            images.
+    """
+    fixations = as_fixations(fixations)
+    if fixations.ndim == 2:
+        return fixations.expand(batch, -1, -1)
+    if len(fixations) != batch:
+        raise ValueError(
+            f"fixations must have shape [F, 2] or [B, F, 2] with B={batch}, the number of images, "
+            f"got {tuple(fixations.shape)}"
+        )
+    return fixations
+
+
+def as_floats(name: str, values: Any) -> Tensor:
+    """Return numbers as a tensor of at least single precision, or say that they are not numbers."""
+    try:
+        tensor = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name} must be numbers, got {values!r}") from error
+    if tensor.dtype == torch.bool or tensor.is_complex():
+        raise TypeError(f"{name} must be real numbers, got {tensor.dtype}")
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def may_inspect(values: Tensor) -> bool:
+    """Whether looking at values is free: no accelerator to wait for, no graph to break."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _uniform(shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    return torch.rand(shape, dtype=torch.float64, generator=generator)
+
+
+def _range(name: str, values: Any, most: float = math.inf) -> tuple[float, float]:
+    if isinstance(values, str) or not hasattr(values, "__len__") or len(values) != 2:
+        raise TypeError(f"{name} must be a pair (lowest, highest), got {values!r}")
+    low, high = (positive_float(name, value) for value in values)
+    if low > high or high > most:
+        limit = f" and at most {most:g}" if math.isfinite(most) else ""
+        raise ValueError(f"{name} must be above 0{limit}, lowest first, got {(low, high)}")
+    return low, high
+
+
+def _spread(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"spread must be a number from 0 to 0.5, got {value!r}")
+    if not 0 <= float(value) <= 0.5:
+        raise ValueError(f"spread must be from 0 to 0.5, got {value}")
+    return float(value)
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return value

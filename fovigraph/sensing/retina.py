@@ -1,0 +1,273 @@
+"""The retina: samples an image where a sensor array's nodes fall when the eye fixates a place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fovigraph._checks import one_of, positive_float, positive_int
+from fovigraph.geometry import SensorArray
+from fovigraph.graph import knn_graph
+from fovigraph.nn import KNNPool
+from fovigraph.sensing.fixation import as_fixations, as_floats, batch_of_fixations, may_inspect
+
+SAMPLINGS = ("bilinear", "gaussian", "knn_mean", "nearest")
+
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in luminance (ITU-R BT.601)."""
+
+
+class Retina(nn.Module):
+    r"""Samples images at the nodes of a sensor array, around any number of fixations at once.
+
+    A node at :math:`(x, y)` in radii of the field of view (y up) falls, in pixels from the image's
+    top left corner, on
+
+    .. math::
+        (\text{row}, \text{column}) = \Bigl(f_r H - y \frac{h}{2},\; f_c W + x \frac{w}{2}\Bigr)
+
+    with the fixation :math:`f`, the image's height and width :math:`H, W`, and the size
+    :math:`h, w` of the view. Pixel (i, j) is centred on (i + ½, j + ½). Outside the image it is
+    black. ``"bilinear"`` sampling is differentiable with respect to images, fixations and sizes.
+
+    The two poolings model ganglion cells, which see the image through a denser array of
+    photoreceptors: each node is the mean, or the Gaussian-weighted mean, of the k nearest nodes of
+    an array ``oversampling`` times as fine, which samples the nearest pixels.
+
+    Args:
+        array: Where to sample.
+        sampling: ``"bilinear"``; ``"nearest"``, the pixel that the node falls in; ``"knn_mean"`` or
+            ``"gaussian"``, the poolings.
+        fixation_size: Size in pixels that the field of view's diameter spans, when none is given
+            with the images: a number, or (height, width). None: a square as long as the image's
+            shorter side.
+        color_decay: Eccentricity in degrees over which colour fades: saturation falls as
+            exp(-eccentricity / color_decay), luminance stays. None: no fading. (The ``fovi``
+            package darkens luminance too, in units of the field's radius.)
+        oversampling: For the poolings: the photoreceptors' resolution over the array's.
+        k: For the poolings: photoreceptors per node. None: as many as there are on average.
+        sigma: For ``"gaussian"``: its width, where a neighbourhood's distances go from 0 to 1.
+
+    Attributes:
+        photoreceptors: The retina of the finer array, if there is one.
+
+    Raises:
+        ValueError, TypeError: If an argument is not of the kind said above.
+
+    Example:
+        >>> import torch
+        >>> from fovigraph import SensorArray
+        >>> from fovigraph.sensing import Retina
+        >>> retina = Retina(SensorArray.matched(64))
+        >>> retina(torch.rand(2, 3, 96, 128), [[0.5, 0.5], [0.25, 0.75]]).shape
+        torch.Size([2, 2, 4085, 3])
+    """
+
+    grid: Tensor
+    saturation: Tensor | None
+
+    def __init__(
+        self,
+        array: SensorArray,
+        sampling: str = "bilinear",
+        *,
+        fixation_size: float | Sequence[float] | None = None,
+        color_decay: float | None = None,
+        oversampling: float = 3.0,
+        k: int | None = None,
+        sigma: float = 0.5,
+    ):
+        super().__init__()
+        if not isinstance(array, SensorArray):
+            raise TypeError(f"array must be a SensorArray, got {array!r}")
+        self.array = array
+        self.sampling = one_of("sampling", sampling, SAMPLINGS)
+        self.fixation_size = None if fixation_size is None else _size_pair(fixation_size)
+        self.color_decay = color_decay
+        self.register_buffer("grid", array.cartesian.float(), persistent=False)
+        saturation = None
+        if color_decay is not None:
+            self.color_decay = positive_float("color_decay", color_decay)
+            saturation = torch.exp(-array.eccentricity / self.color_decay).float()
+        self.register_buffer("saturation", saturation, persistent=False)
+
+        self.photoreceptors: Retina | None = None
+        fine = _finer(array.resolution, oversampling)
+        sigma = positive_float("sigma", sigma)
+        k = k if k is None else positive_int("k", k)
+        if self.sampling in ("knn_mean", "gaussian"):
+            receptors = array.with_resolution(fine)
+            k = k or round(len(receptors) / len(array))
+            self.photoreceptors = Retina(receptors, "nearest", fixation_size=fixation_size)
+            self.graph = knn_graph(receptors, array, k)
+            gaussian = self.sampling == "gaussian"
+            self.pool = KNNPool("gaussian", sigma=sigma) if gaussian else KNNPool("mean")
+
+    def forward(
+        self,
+        images: Tensor,
+        fixations: Tensor | Sequence[Any],
+        fixation_size: float | Tensor | Sequence[Any] | None = None,
+    ) -> Tensor:
+        """Sample images around fixations.
+
+        Args:
+            images: ``[B, C, H, W]``, floating point, or uint8, which stands for [0, 1].
+            fixations: ``[B, F, 2]``, or ``[F, 2]`` for the same ones in every image; (row, column)
+                as fractions of the image's height and width.
+            fixation_size: Size of the view in pixels: a number, or (height, width) in a shape that
+                broadcasts to ``[B, F, 2]``. None: the retina's own.
+
+        Returns:
+            Samples, ``[B, F, N, C]``; of the images' type, float32 for uint8.
+
+        Raises:
+            TypeError: If the images are neither uint8 nor floating point, or others not numbers.
+            ValueError: If shapes do not match; if fixations are not finite or far outside the
+                image, or sizes not positive (values on an accelerator are not looked at, which
+                would wait for it).
+        """
+        self._check_images(images)
+        fixations = batch_of_fixations(fixations, len(images))
+        if self.photoreceptors is not None:
+            samples = self.pool(self.photoreceptors(images, fixations, fixation_size), self.graph)
+        else:
+            pixels = self.pixels(fixations, (images.shape[2], images.shape[3]), fixation_size)
+            sample = _bilinear if self.sampling == "bilinear" else _nearest
+            samples = sample(images, pixels)
+        return self._fade(samples).contiguous()
+
+    def pixels(
+        self,
+        fixations: Tensor | Sequence[Any],
+        image_size: tuple[int, int],
+        fixation_size: float | Tensor | Sequence[Any] | None = None,
+    ) -> Tensor:
+        """Return where every node falls in the image.
+
+        Args:
+            fixations: ``[B, F, 2]`` or ``[F, 2]``, as in :meth:`forward`.
+            image_size: Height and width of the image in pixels.
+            fixation_size: As in :meth:`forward`.
+
+        Returns:
+            (row, column) in pixels from the top left corner, ``[B, F, N, 2]`` or ``[F, N, 2]``:
+            pixel (i, j) covers i to i + 1, j to j + 1.
+
+        Raises:
+            TypeError, ValueError: As in :meth:`forward`.
+        """
+        location = as_fixations(fixations).to(self.grid.device)
+        height, width = image_size
+        size = self._view_size(fixation_size, image_size, location)
+        x, y = self.grid.unbind(-1)
+        row = (location[..., 0] * height)[..., None] - (size[..., 0] / 2)[..., None] * y
+        column = (location[..., 1] * width)[..., None] + (size[..., 1] / 2)[..., None] * x
+        return torch.stack((row, column), dim=-1)
+
+    def _view_size(self, size: Any, image_size: tuple[int, int], location: Tensor) -> Tensor:
+        """Return the views' (height, width) in pixels, shaped as ``location``."""
+        if size is None:
+            size = self.fixation_size or min(image_size)
+        sizes = as_floats("fixation_size", size)
+        if may_inspect(sizes) and not (sizes.isfinite() & (sizes > 0)).all():
+            given = sizes.tolist()
+            raise ValueError(f"fixation_size must be finite and above 0 pixels, got {given}")
+        try:
+            return sizes.to(location.device).broadcast_to(location.shape)
+        except RuntimeError as error:
+            raise ValueError(
+                "fixation_size must be a number or broadcast to the fixations' shape "
+                f"{tuple(location.shape)}, got shape {tuple(sizes.shape)}"
+            ) from error
+
+    def _check_images(self, images: Tensor) -> None:
+        if not isinstance(images, Tensor):
+            raise TypeError(f"images must be a torch.Tensor, got {type(images).__name__}")
+        if images.dtype != torch.uint8 and not images.is_floating_point():
+            raise TypeError(f"images must be uint8 or floating point, got {images.dtype}")
+        if images.ndim != 4 or 0 in images.shape[1:]:
+            raise ValueError(
+                f"images must have shape [B, C, H, W], none of the last three 0, "
+                f"got {tuple(images.shape)}"
+            )
+        if self.saturation is not None and images.shape[1] != 3:
+            raise ValueError(
+                f"images must have 3 channels for color_decay, got {images.shape[1]} in "
+                f"{tuple(images.shape)}"
+            )
+
+    def _fade(self, samples: Tensor) -> Tensor:
+        """Blend colours ``[…, N, 3]`` into their luminance with eccentricity."""
+        if self.saturation is None:
+            return samples
+        red, green, blue = LUMINANCE
+        r, g, b = samples.unbind(-1)
+        luminance = (red * r + green * g + blue * b)[..., None]
+        saturation = self.saturation.to(samples.dtype)[:, None]
+        return luminance + saturation * (samples - luminance)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Retina:
+        # Half precision would move nodes by pixels: the grid stays in single.
+        exact = self.grid
+        super()._apply(fn, recurse)
+        if torch.finfo(self.grid.dtype).bits < 32:
+            self.grid = exact.to(self.grid.device)
+        return self
+
+    def extra_repr(self) -> str:
+        size = "" if self.fixation_size is None else f", fixation_size={self.fixation_size}"
+        decay = "" if self.color_decay is None else f", color_decay={self.color_decay:g}"
+        return f"{len(self.array)} nodes, sampling={self.sampling!r}{size}{decay}"
+
+
+def _nearest(images: Tensor, pixels: Tensor) -> Tensor:
+    """Values ``[B, F, N, C]`` of the pixels that positions ``[B, F, N, 2]`` fall in.
+
+    Looked up directly: ``grid_sample`` takes no integers, and rounds its way to pixel borders.
+    """
+    index = pixels.detach().floor()
+    inside = (index[..., 0] >= 0) & (index[..., 0] < images.shape[2])
+    inside &= (index[..., 1] >= 0) & (index[..., 1] < images.shape[3])
+    inside = inside[..., None]
+    row, column = index.where(inside, 0.0).long().unbind(-1)
+    image = torch.arange(len(images), device=images.device)[:, None, None]
+    samples = images.movedim(1, -1)[image, row, column].masked_fill(~inside, 0)
+    if images.dtype == torch.uint8:
+        return samples / 255
+    return samples
+
+
+def _bilinear(images: Tensor, pixels: Tensor) -> Tensor:
+    """Values ``[B, F, N, C]`` of the images, interpolated at positions ``[B, F, N, 2]``."""
+    whole = images.float() if images.dtype.itemsize < 4 else images
+    column = 2 * pixels[..., 1] / images.shape[3] - 1
+    row = 2 * pixels[..., 0] / images.shape[2] - 1
+    grid = torch.stack((column, row), dim=-1).to(whole.dtype)
+    samples = F.grid_sample(whole, grid, padding_mode="zeros", align_corners=False)
+    samples = samples.movedim(1, -1)
+    if images.dtype == torch.uint8:
+        return samples / 255
+    return samples.to(images.dtype)
+
+
+def _finer(resolution: int, oversampling: float) -> int:
+    oversampling = positive_float("oversampling", oversampling)
+    if oversampling < 1:
+        raise ValueError(f"oversampling must be at least 1, got {oversampling}")
+    return round(oversampling * resolution)
+
+
+def _size_pair(value: Any) -> tuple[float, float]:
+    size = as_floats("fixation_size", value)
+    if size.shape not in ((), (2,)):
+        raise ValueError(f"fixation_size must be a number or (height, width), got {value!r}")
+    height, width = size.double().expand(2).tolist()
+    if not (0 < height < math.inf and 0 < width < math.inf):
+        raise ValueError(f"fixation_size must be finite and above 0 pixels, got {value!r}")
+    return height, width

@@ -22,7 +22,7 @@ class Layout(ABC):
     """Places the nodes of an array, the ring of padding around them, and both on the cortex.
 
     Args:
-        resolution: Number of rings (``isotropic``, ``logpolar``) or the lattice's side (``uniform``).
+        resolution: Number of rings (isotropic, logpolar) or the side of the lattice (uniform).
         fov: Diameter of the field of view, degrees.
         cmf_a: The constant *a* of the cortical magnification, degrees.
     """
@@ -105,9 +105,7 @@ class LogPolar(_RingLayout):
     """
 
     def _angles(self) -> Tensor:
-        return (
-            torch.arange(self.resolution, dtype=torch.float64) * (2 * math.pi) / self.resolution
-        )
+        return torch.arange(self.resolution, dtype=torch.float64) * (2 * math.pi) / self.resolution
 
     def __len__(self) -> int:
         return self.resolution**2

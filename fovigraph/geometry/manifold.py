@@ -1,8 +1,8 @@
 """The sensor manifold: the curved surface on which foveated samples are evenly dense.
 
-A surface of revolution about the z axis. A visual point at eccentricity r and polar angle θ lies at
-the cylindrical coordinates (ρ(r), θ, z(r)), where z makes a step along the radius M(r) times as long
-as in the visual field: z(r) = ∫ sqrt(M² − (dρ/dr)²) dr (Rovamo & Virsu 1984; Motter 2009).
+A surface of revolution about the z axis. A visual point at eccentricity r and polar angle θ lies
+at the cylindrical coordinates (ρ(r), θ, z(r)), where z makes a step along the radius M(r) times as
+long as in the visual field: z(r) = ∫ sqrt(M² − (dρ/dr)²) dr (Rovamo & Virsu 1984; Motter 2009).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class SensorManifold(ABC):
 
 
 class PlanarManifold(SensorManifold):
-    r"""The surface of a flat image: :math:`\rho = M(r)\,r`, the ring spacing of the sampling itself.
+    r"""The surface of a flat image: :math:`\rho = M(r)\,r`, the ring spacing of the sampling.
 
     The integral is closed: with :math:`t = \sqrt{(r/a + 1)^2 - 1}`,
     :math:`z = k\,(\operatorname{asinh} t - t / \sqrt{1 + t^2})`.
@@ -100,7 +100,7 @@ class LegacyManifold(SensorManifold):
         return rho, torch.from_numpy(np.interp(eccentricity.numpy(), mesh, z))
 
     def _eccentricity(self, rho: Tensor, z: Tensor) -> Tensor:
-        # ρ rises and falls again, z only rises; so z tells where we are. The mesh grows to cover it.
+        # ρ rises and falls again, z only rises: z tells where we are. The mesh grows to cover it.
         highest, reach = (float(z.max()) if z.numel() else 0.0), 16.0
         mesh, height = self._mesh(reach)
         while height[-1] < highest and reach < 180:

@@ -8,7 +8,7 @@ from torch import Tensor
 from fovigraph.graph.search import k_nearest, select_nearest
 
 _CANDIDATES = 4
-"""Candidates per neighbour wanted, nearest in a straight line, whose surface distances are taken."""
+"""Candidates, nearest in a straight line, that surface distances are taken to, a neighbour."""
 
 
 def k_nearest_geodesic(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fovigraph._checks import one_of, positive_int
 from fovigraph.geometry import SensorArray
 from fovigraph.graph.geodesic import k_nearest_geodesic
-from fovigraph.graph.kernel_map import KernelMap, nearest_cell
+from fovigraph.graph.kernel_map import KernelMap, nearest_cell, row_ptr
 from fovigraph.graph.search import k_nearest
 
 log = logging.getLogger(__name__)
@@ -36,9 +36,11 @@ class KNNGraph(nn.Module):
         offset: ``[E, 2]``, where the neighbour sits in the kernel, in [-1, 1]²: PyG's
             pseudo-coordinates, but for their range.
         relative_distance: ``[E]``, the distance scaled to [0, 1] within its neighbourhood.
+        ptr: Where the edges of each destination begin, ``[num_dst + 1]``.
     """
 
     edge_index: Tensor
+    ptr: Tensor
     distance: Tensor
     offset: Tensor
     relative_distance: Tensor
@@ -58,6 +60,7 @@ class KNNGraph(nn.Module):
         super().__init__()
         self.src, self.dst, self.k, self.metric = src, dst, k, metric
         self.register_buffer("edge_index", edge_index, persistent=False)
+        self.register_buffer("ptr", row_ptr(edge_index[1], len(dst)), persistent=False)
         self.register_buffer("distance", distance, persistent=False)
         self.register_buffer("offset", offset, persistent=False)
         self.register_buffer("relative_distance", relative_distance, persistent=False)
@@ -101,12 +104,11 @@ class KNNGraph(nn.Module):
         return self._kernel_maps[kernel_size]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> KNNGraph:
-        before = {name: buffer.dtype for name, buffer in self.named_buffers()}
         exact = dict(self.named_buffers())
         super()._apply(fn, recurse)
         for name, buffer in self.named_buffers():
             if buffer.is_floating_point() and torch.finfo(buffer.dtype).bits < 32:
-                setattr(self, name, exact[name].to(buffer.device, before[name]))
+                setattr(self, name, exact[name].to(buffer.device))
         self._kernel_maps.clear()
         return self
 

@@ -24,10 +24,10 @@ class Stage:
 
     Args:
         kind: ``"conv"`` or ``"pool"``.
-        k: Neighbours; ``None`` spans the step, ``(2 · ceil(R_in / R_out))²`` with R the resolutions.
+        k: Neighbours; ``None`` spans the step: ``(2 · ceil(R_in / R_out))²``, R the resolutions.
         stride: How many times coarser the next level is.
         side: Instead of a stride, the side that the next level is matched to.
-        kernel_size: Side of the reference kernel of a convolution; ``None`` means ``ceil(sqrt(k))``.
+        kernel_size: Side of a convolution's reference kernel; ``None`` means ``ceil(sqrt(k))``.
         mode: How a pool reduces its neighbours, as :class:`~fovigraph.nn.KNNPool` names it.
     """
 
@@ -94,6 +94,8 @@ class GraphPyramid(nn.Module):
         GraphPyramid(retina 4085 → conv1 964 → pool1 230)
     """
 
+    graphs: Sequence[KNNGraph]
+
     def __init__(self, retina: SensorArray, stages: Iterable[Stage], metric: str = "cortical"):
         super().__init__()
         self.stages = tuple(stages)
@@ -109,7 +111,7 @@ class GraphPyramid(nn.Module):
             levels.append(dst)
             names.append(f"{stage.kind}{1 + sum(name.startswith(stage.kind) for name in names)}")
         self.levels, self.names = tuple(levels), tuple(names)
-        self.graphs = nn.ModuleList(graphs)
+        self.graphs = nn.ModuleList(graphs)  # type: ignore[assignment]
         self.kernel_sizes = tuple(
             (stage.kernel_size or math.ceil(math.sqrt(graph.k))) if stage.kind == "conv" else None
             for stage, graph in zip(self.stages, graphs, strict=True)
@@ -132,9 +134,7 @@ class GraphPyramid(nn.Module):
             raise ValueError(f"level must be from 0 to {len(self) - 1}, got {level}")
         return level
 
-    def receptive_field(
-        self, level: int | str, unit: int, source: int | str = 0
-    ) -> ReceptiveField:
+    def receptive_field(self, level: int | str, unit: int, source: int | str = 0) -> ReceptiveField:
         """Return the nodes of a lower level that reach a unit, and by how many paths.
 
         Args:

@@ -61,7 +61,9 @@ class KNNAlexNetBlock(nn.Module):
         self.activation = nn.ReLU()
         self.pool = None if pool is None else KNNPool(pool)
 
-    def forward(self, x: Tensor, conv_graph: KNNGraph, pool_graph: KNNGraph | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, conv_graph: KNNGraph, pool_graph: KNNGraph | None = None
+    ) -> Tensor:
         """Map ``[*, N, in_channels]`` to ``[*, M, out_channels]``; a pool needs its own graph."""
         if (self.pool is None) != (pool_graph is None):
             raise ValueError(

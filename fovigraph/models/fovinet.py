@@ -119,7 +119,7 @@ class FoviNet(nn.Module):
         where = self.fixation_policy(images, generator, fixations)
         size = where.size if self.retina.fixation_size is None else None
         samples = self.retina(images, where.location, size)
-        views = samples.flatten(0, 1)
+        views = samples.flatten(0, 1).to(self.head[-1].weight.dtype)
         features = self.backbone(views).flatten(1).unflatten(0, samples.shape[:2])
         embeddings = self.projector(features)
         fixation_logits = self.head(embeddings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 
@@ -29,39 +30,53 @@ def bipartite(x: Features, graph: KNNGraph | Tensor, size: tuple[int, int] | Non
     """
     source, target = x if isinstance(x, tuple) else (x, None)
     if not isinstance(source, Tensor) or source.dim() < 2:
-        raise ValueError(
-            "x must be node features [..., nodes, channels], got "
-            f"{f'shape {list(source.shape)}' if isinstance(source, Tensor) else repr(source)}"
-        )
+        given = f"shape {list(source.shape)}" if isinstance(source, Tensor) else repr(source)
+        raise ValueError(f"x must be node features [..., nodes, channels], got {given}")
     if isinstance(graph, KNNGraph):
         if size is not None and tuple(size) != graph.size:
             raise ValueError(f"size must be {graph.size} or None for {graph}, got {tuple(size)}")
-        edge_index, sizes = graph.edge_index, graph.size
+        edge_index, size = graph.edge_index, graph.size
     elif isinstance(graph, Tensor):
         edge_index = graph
-        if edge_index.dim() != 2 or edge_index.shape[0] != 2 or edge_index.is_floating_point():
+        if edge_index.dim() != 2 or edge_index.shape[0] != 2 or edge_index.dtype != torch.int64:
             raise ValueError(
-                "edge_index must be whole numbers of shape [2, edges], got "
+                "edge_index must be int64 of shape [2, edges], got "
                 f"{edge_index.dtype} of shape {list(edge_index.shape)}"
             )
-        if size is not None:
-            sizes = (int(size[0]), int(size[1]))
-        else:
-            # PyG's convention: one tensor is both ends, a pair is its own two ends.
-            last = target if target is not None else source
-            sizes = (source.shape[-2], last.shape[-2])
-            if isinstance(x, tuple) and target is None:
-                raise ValueError("size must say how many destinations there are when x_dst is None")
+        size = size or _size_of_features(x)
+        _check_nodes(edge_index, size)
     else:
-        raise TypeError(f"graph must be a KNNGraph or an edge_index tensor, got {type(graph)}")
-    if source.shape[-2] != sizes[0]:
+        raise TypeError(
+            f"graph must be a KNNGraph or an edge_index tensor, got {type(graph).__name__}"
+        )
+    if source.shape[-2] != size[0]:
         raise ValueError(
-            f"x must have as many nodes as the graph has sources, {sizes[0]}, "
+            f"x must have as many nodes as the graph has sources, {size[0]}, "
             f"got {source.shape[-2]} (shape {list(source.shape)})"
         )
     if source.device != edge_index.device:
         raise ValueError(f"x is on {source.device} and the graph on {edge_index.device}")
-    return Bipartite(source, edge_index, sizes)
+    return Bipartite(source, edge_index, size)
+
+
+def _size_of_features(x: Features) -> tuple[int, int]:
+    """PyG's convention: one tensor is both ends, a pair is its own two ends."""
+    if not isinstance(x, tuple):
+        return x.shape[-2], x.shape[-2]
+    if x[1] is None:
+        raise ValueError("size must be (num_src, num_dst) when x is (x_src, None), got None")
+    return x[0].shape[-2], x[1].shape[-2]
+
+
+def _check_nodes(edge_index: Tensor, size: tuple[int, int]) -> None:
+    if edge_index.numel() == 0:
+        return
+    highest = edge_index.amax(dim=1).tolist()
+    if int(edge_index.min()) < 0 or highest[0] >= size[0] or highest[1] >= size[1]:
+        raise ValueError(
+            f"edge_index must name nodes below size={tuple(size)}, got from "
+            f"{int(edge_index.min())} up to {tuple(highest)}"
+        )
 
 
 def check_channels(x: Tensor, channels: int, weight: Tensor) -> None:
@@ -71,7 +86,7 @@ def check_channels(x: Tensor, channels: int, weight: Tensor) -> None:
             f"x must have {channels} channels (its last dimension), got {x.shape[-1]} "
             f"(shape {list(x.shape)})"
         )
-    if x.dtype != weight.dtype:
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
         raise TypeError(f"x must be {weight.dtype} like the layer's weight, got {x.dtype}")
 
 

@@ -69,29 +69,27 @@ class _KernelConv(MessagePassing):
         """
         source, edge_index, size = bipartite(x, graph, size)
         check_channels(source, self.in_channels, self.weight)
-        if isinstance(graph, KNNGraph):
-            if cell is not None:
-                raise ValueError("cell must be None with a KNNGraph, which knows its own cells")
-            kernel_map = graph.kernel_map(self.kernel_size)
-            cell = kernel_map.cell
-        else:
-            cell = self._check_cell(cell, edge_index)
+        cell = self._cells(graph, edge_index, cell)
         if not self.fused or wants_messages(self):
             out = self.propagate(edge_index, x=(source, None), cell=cell, size=size)
+        elif isinstance(graph, KNNGraph):
+            out = self._fused(source, graph.kernel_map(self.kernel_size))
         else:
-            if not isinstance(graph, KNNGraph):
-                kernel_map = KernelMap.from_edges(
-                    edge_index, cell, num_src=size[0], num_dst=size[1], num_cells=self.num_cells
-                )
-            out = self._fused(source, kernel_map)
+            sizes = {"num_src": size[0], "num_dst": size[1], "num_cells": self.num_cells}
+            out = self._fused(source, KernelMap.from_edges(edge_index, cell, **sizes))
         return out if self.bias is None else out + self.bias
 
     def _fused(self, x: Tensor, kernel_map: KernelMap) -> Tensor:
         raise NotImplementedError
 
-    def _check_cell(self, cell: Tensor | None, edge_index: Tensor) -> Tensor:
+    def _cells(self, graph: KNNGraph | Tensor, edge_index: Tensor, cell: Tensor | None) -> Tensor:
+        """Return the kernel cell of every edge, given with raw edges and known to a graph."""
+        if isinstance(graph, KNNGraph):
+            if cell is not None:
+                raise ValueError("cell must be None with a KNNGraph, which knows its own cells")
+            return graph.kernel_map(self.kernel_size).cell
         if not isinstance(cell, Tensor) or cell.shape != edge_index.shape[1:]:
-            given = list(cell.shape) if isinstance(cell, Tensor) else cell
+            given = f"shape {list(cell.shape)}" if isinstance(cell, Tensor) else repr(cell)
             raise ValueError(
                 f"cell must give the kernel cell of each of the {edge_index.shape[1]} edges, "
                 f"got {given}"

@@ -69,11 +69,12 @@ class KNNPool(MessagePassing):
             weight = self._edge_weight(relative_distance, edge_index, size[1]).to(source.dtype)
         if not self.fused or wants_messages(self):
             return self.propagate(edge_index, x=(source, None), edge_weight=weight, size=size)
+        if isinstance(graph, KNNGraph):  # whose edges are sorted
+            return ops.knn_pool(source, edge_index[0], graph.ptr, self.reduce, weight)
         src, dst = edge_index
-        if not isinstance(graph, KNNGraph):  # whose edges are sorted already
-            order = dst.argsort(stable=True)
-            src, weight = src[order], None if weight is None else weight[order]
-        return ops.knn_pool(source, src, row_ptr(dst, size[1]), self.reduce, weight)
+        order = dst.argsort(stable=True)
+        weight = None if weight is None else weight[order]
+        return ops.knn_pool(source, src[order], row_ptr(dst, size[1]), self.reduce, weight)
 
     def message(self, x_j: Tensor, edge_weight: Tensor | None) -> Tensor:
         return x_j if edge_weight is None else x_j * edge_weight[:, None]

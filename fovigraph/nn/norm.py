@@ -71,7 +71,8 @@ class GroupNorm(nn.GroupNorm):
     """
 
     def __init__(self, num_groups: int, channels: int, num_nodes: int | None = None):
-        channels, num_groups = positive_int("channels", channels), positive_int("groups", num_groups)
+        channels = positive_int("channels", channels)
+        num_groups = positive_int("num_groups", num_groups)
         if channels % num_groups:
             raise ValueError(f"num_groups must divide channels={channels}, got {num_groups}")
         super().__init__(num_groups, channels)
@@ -79,7 +80,7 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         _check_channels(x, self.num_channels)
-        graphs = _one_graph_each(x, self.num_nodes or x.shape[-2])
+        graphs = _one_graph_each(x, x.shape[-2] if self.num_nodes is None else self.num_nodes)
         flat = graphs.reshape(-1, *graphs.shape[-2:]).transpose(1, 2)
         return super().forward(flat).transpose(1, 2).reshape(x.shape)
 

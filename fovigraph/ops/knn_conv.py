@@ -19,7 +19,9 @@ The operator is registered with ``torch.library``, so ``torch.compile`` and ``to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +29,7 @@ from torch import Tensor
 from fovigraph.graph import KernelMap
 from fovigraph.graph.kernel_map import Triples
 from fovigraph.ops.gemm import gemm
-from fovigraph.ops.rows import chunks, node_rows
+from fovigraph.ops.rows import autocast, chunks, node_rows, sum_dtype
 
 CALL = 100_000
 """What starting one GEMM costs, in numbers moved: some 40 µs of copying."""
@@ -44,7 +46,8 @@ def knn_conv(x: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
     Returns:
         Features of the destinations, ``[*, num_dst, O]``.
     """
-    flat = x.reshape(-1, *x.shape[-2:])
+    x, weight = autocast(x, weight)
+    flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
     rows = [tensor for part in _three_ways(kernel_map) for tensor in part]
     out = _knn_conv(flat, weight, rows)
     return out.view(*x.shape[:-2], *out.shape[-2:])
@@ -93,12 +96,12 @@ def _(
     )
 
 
-def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, weight, rows = inputs
     ctx.save_for_backward(x, weight, *rows)
 
 
-def _backward(ctx, grad):  # type: ignore[no-untyped-def]
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, weight, *rows = ctx.saved_tensors
     needs = list(ctx.needs_input_grad[:2])
     grad_x, grad_weight = _knn_conv_backward(grad.contiguous(), x, weight, rows, needs)
@@ -133,19 +136,19 @@ def gather_gemm(x: Tensor, weight: Tensor, by_dst: Triples, by_cell: Triples) ->
 def _gather_gemm_by_cell(x: Tensor, weight: Tensor, by_cell: Triples, num_dst: int) -> Tensor:
     batch, (channels, out_channels) = len(x), weight.shape[1:]
     rows = node_rows(x)
-    out = x.new_zeros(num_dst, batch * out_channels)
+    out = x.new_zeros(num_dst, batch * out_channels, dtype=sum_dtype(x))
     for cell, part in chunks(by_cell.ptr, batch * (channels + out_channels)):
         gathered = rows.index_select(0, by_cell.src[part]).view(-1, channels)
         product = gemm(gathered, weight[cell]).view(-1, batch * out_channels)
-        out.index_add_(0, by_cell.dst[part], product)
-    return out.view(num_dst, batch, out_channels).transpose(0, 1).contiguous()
+        out.index_add_(0, by_cell.dst[part], product.to(out.dtype))
+    return out.view(num_dst, batch, out_channels).transpose(0, 1).contiguous().to(x.dtype)
 
 
 def _gather_gemm_by_node(x: Tensor, weight: Tensor, by_dst: Triples) -> Tensor:
     batch, out_channels = len(x), weight.shape[2]
     out = x.new_zeros(batch, len(by_dst.ptr) - 1, out_channels)
     for node, part in chunks(by_dst.ptr):
-        neighbourhood = x.index_select(1, by_dst.src[part]).view(batch, -1)
+        neighbourhood = x.index_select(1, by_dst.src[part]).flatten(1)
         weights = weight.index_select(0, by_dst.cell[part]).view(-1, out_channels)
         out[:, node] = gemm(neighbourhood, weights)
     return out
@@ -175,20 +178,19 @@ def gather_outer(x: Tensor, grad: Tensor, by_dst: Triples, by_cell: Triples) -> 
 def _gather_outer_by_cell(x: Tensor, grad: Tensor, by_cell: Triples) -> Tensor:
     batch, channels, out_channels = len(x), x.shape[2], grad.shape[2]
     rows, grad_rows = node_rows(x), node_rows(grad)
-    out = x.new_zeros(len(by_cell.ptr) - 1, channels, out_channels)
+    out = x.new_zeros(len(by_cell.ptr) - 1, channels, out_channels, dtype=sum_dtype(x))
     for cell, part in chunks(by_cell.ptr, batch * (channels + out_channels)):
         gathered = rows.index_select(0, by_cell.src[part]).view(-1, channels)
         gathered_grad = grad_rows.index_select(0, by_cell.dst[part]).view(-1, out_channels)
         out[cell] += gemm(gathered.t(), gathered_grad)
-    return out
+    return out.to(x.dtype)
 
 
 def _gather_outer_by_node(x: Tensor, grad: Tensor, by_dst: Triples, num_cells: int) -> Tensor:
     batch, channels, out_channels = len(x), x.shape[2], grad.shape[2]
-    out = x.new_zeros(num_cells, channels, out_channels)
+    out = x.new_zeros(num_cells, channels, out_channels, dtype=sum_dtype(x))
     for node, part in chunks(by_dst.ptr):
-        neighbourhood = x.index_select(1, by_dst.src[part]).view(batch, -1)
-        product = gemm(neighbourhood.t(), grad[:, node])
-        out.index_add_(0, by_dst.cell[part], product.view(-1, channels, out_channels))
-    return out
-
+        neighbourhood = x.index_select(1, by_dst.src[part]).flatten(1)
+        product = gemm(neighbourhood.t(), grad[:, node]).view(-1, channels, out_channels)
+        out.index_add_(0, by_dst.cell[part], product.to(out.dtype))
+    return out.to(x.dtype)

@@ -11,14 +11,16 @@ There is no GEMM here and so nothing to choose: the sums run cell by cell.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fovigraph.graph import KernelMap
 from fovigraph.graph.kernel_map import Triples
-from fovigraph.ops.rows import chunks, node_rows
+from fovigraph.ops.rows import autocast, chunks, node_rows, sum_dtype
 
 
 def knn_depthwise_conv(x: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
@@ -32,7 +34,8 @@ def knn_depthwise_conv(x: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tens
     Returns:
         Features of the destinations, ``[*, num_dst, C · M]``.
     """
-    flat = x.reshape(-1, *x.shape[-2:])
+    x, weight = autocast(x, weight)
+    flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
     out = _knn_depthwise_conv(flat, weight, list(kernel_map.by_cell), kernel_map.num_dst)
     return out.view(*x.shape[:-2], *out.shape[-2:])
 
@@ -43,13 +46,14 @@ def _knn_depthwise_conv(
 ) -> Tensor:
     batch, (channels, multiplier) = len(x), weight.shape[1:]
     rows = node_rows(x)
-    out = x.new_zeros(num_dst, batch * channels * multiplier)
+    out = x.new_zeros(num_dst, batch * channels * multiplier, dtype=sum_dtype(x))
     triples = Triples(*by_cell)
     for cell, part in chunks(triples.ptr, batch * channels * (1 + multiplier)):
         gathered = rows.index_select(0, triples.src[part]).view(-1, channels, 1)
-        product = (gathered * weight[cell]).view(-1, out.shape[1])
-        out.index_add_(0, triples.dst[part], product)
-    return out.view(num_dst, batch, -1).transpose(0, 1).contiguous()
+        product = (gathered * weight[cell]).view(-1, batch * channels * multiplier)
+        out.index_add_(0, triples.dst[part], product.to(out.dtype))
+    out = out.view(num_dst, batch, channels * multiplier)
+    return out.transpose(0, 1).contiguous().to(x.dtype)
 
 
 @_knn_depthwise_conv.register_fake
@@ -63,30 +67,30 @@ def _knn_depthwise_conv_backward(
 ) -> tuple[Tensor, Tensor]:
     batch, (channels, multiplier) = len(x), weight.shape[1:]
     rows, grad_rows = node_rows(x), node_rows(grad)
-    grad_x, grad_weight = torch.zeros_like(rows), torch.zeros_like(weight)
+    grad_x = torch.zeros_like(rows, dtype=sum_dtype(x))
+    grad_weight = torch.zeros_like(weight, dtype=sum_dtype(x))
     triples = Triples(*by_cell)
     for cell, part in chunks(triples.ptr, batch * channels * (1 + multiplier)):
         gathered = rows.index_select(0, triples.src[part]).view(-1, channels, 1)
         gathered_grad = grad_rows.index_select(0, triples.dst[part]).view(-1, channels, multiplier)
-        product = (gathered_grad * weight[cell]).sum(-1).view(-1, rows.shape[1])
-        grad_x.index_add_(0, triples.src[part], product)
+        product = (gathered_grad * weight[cell]).sum(-1).view(-1, batch * channels)
+        grad_x.index_add_(0, triples.src[part], product.to(grad_x.dtype))
         grad_weight[cell] += (gathered * gathered_grad).sum(0)
-    return grad_x.view(-1, batch, channels).transpose(0, 1).contiguous(), grad_weight
+    grad_x = grad_x.view(x.shape[1], batch, channels).transpose(0, 1).contiguous()
+    return grad_x.to(x.dtype), grad_weight.to(x.dtype)
 
 
 @_knn_depthwise_conv_backward.register_fake
-def _(
-    grad: Tensor, x: Tensor, weight: Tensor, by_cell: Sequence[Tensor]
-) -> tuple[Tensor, Tensor]:
+def _(grad: Tensor, x: Tensor, weight: Tensor, by_cell: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(weight)
 
 
-def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, weight, by_cell, _ = inputs
     ctx.save_for_backward(x, weight, *by_cell)
 
 
-def _backward(ctx, grad):  # type: ignore[no-untyped-def]
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, weight, *by_cell = ctx.saved_tensors
     grad_x, grad_weight = _knn_depthwise_conv_backward(grad.contiguous(), x, weight, by_cell)
     return grad_x, grad_weight, [None] * len(by_cell), None

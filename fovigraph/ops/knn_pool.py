@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 from torch_geometric.utils import segment
 
@@ -23,7 +25,7 @@ def knn_pool(
     Returns:
         ``[*, num_dst, C]``; zero where a destination has no neighbours.
     """
-    flat = x.reshape(-1, *x.shape[-2:])
+    flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
     gathered = node_rows(flat).index_select(0, src)
     if edge_weight is not None:
         gathered = gathered * edge_weight[:, None]

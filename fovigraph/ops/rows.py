@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 CHUNK = 1 << 21
@@ -12,7 +13,8 @@ CHUNK = 1 << 21
 
 def node_rows(x: Tensor) -> Tensor:
     """Turn ``[B, N, C]`` into ``[N, B · C]``: one edge then moves one stretch of memory."""
-    return x.transpose(0, 1).reshape(x.shape[1], -1)
+    batch, nodes, channels = x.shape
+    return x.transpose(0, 1).reshape(nodes, batch * channels)
 
 
 def chunks(ptr: Tensor, width: int = 0) -> Iterator[tuple[int, slice]]:
@@ -27,3 +29,17 @@ def chunks(ptr: Tensor, width: int = 0) -> Iterator[tuple[int, slice]]:
     for row, (begin, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
         for start in range(begin, end, step):
             yield row, slice(start, min(start + step, end))
+
+
+def sum_dtype(x: Tensor) -> torch.dtype:
+    """What sums of ``x`` are kept in: at least float32."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Cast features and weights as ``torch.autocast`` says, if it is on."""
+    kind = x.device.type
+    if not torch.is_autocast_enabled(kind):
+        return x, weight
+    dtype = torch.get_autocast_dtype(kind)
+    return x.to(dtype), weight.to(dtype)

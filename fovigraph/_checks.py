@@ -22,18 +22,20 @@ def positive_float(name: str, value: Any) -> float:
     """Return ``value`` as a float, or say that ``name`` must be finite and positive."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a finite number above 0, got {value!r}")
-    if not (math.isfinite(value) and value > 0):
+    number = float(value)
+    if not (math.isfinite(number) and number > 0):
         raise ValueError(f"{name} must be finite and above 0, got {value}")
-    return float(value)
+    return number
 
 
 def fraction(name: str, value: Any) -> float:
     """Return ``value`` as a float, or say that ``name`` must lie in [0, 1]."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number from 0 to 1, got {value!r}")
-    if not 0 <= value <= 1:
+    number = float(value)
+    if not 0 <= number <= 1:
         raise ValueError(f"{name} must be from 0 to 1, got {value}")
-    return float(value)
+    return number
 
 
 def one_of(name: str, value: Any, allowed: Iterable[str]) -> str:

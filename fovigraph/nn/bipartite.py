@@ -1,4 +1,4 @@
-"""What every layer does before it computes: sort out how it was called, and refuse what is wrong."""
+"""What every layer does first: sort out how it was called, and refuse what is wrong."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def bipartite(x: Features, graph: KNNGraph | Tensor, size: tuple[int, int] | Non
     Raises:
         TypeError, ValueError: If ``x``, ``graph`` or ``size`` do not fit one another.
     """
-    source, target = x if isinstance(x, tuple) else (x, None)
+    source = x[0] if isinstance(x, tuple) else x
     if not isinstance(source, Tensor) or source.dim() < 2:
         given = f"shape {list(source.shape)}" if isinstance(source, Tensor) else repr(source)
         raise ValueError(f"x must be node features [..., nodes, channels], got {given}")

@@ -94,10 +94,11 @@ class _KernelConv(MessagePassing):
                 f"cell must give the kernel cell of each of the {edge_index.shape[1]} edges, "
                 f"got {given}"
             )
-        if cell.numel() and not (0 <= int(cell.min()) and int(cell.max()) < self.num_cells):
+        low, high = map(int, cell.aminmax()) if cell.numel() else (0, 0)
+        if low < 0 or high >= self.num_cells:
             raise ValueError(
                 f"cell must be from 0 to {self.num_cells - 1} for kernel_size={self.kernel_size}, "
-                f"got {int(cell.min())} to {int(cell.max())}"
+                f"got {low} to {high}"
             )
         return cell
 
@@ -108,8 +109,8 @@ class KNNConv(_KernelConv):
     .. math::
         \mathbf{y}_o = \mathbf{b} + \sum_{p \in \mathcal{N}(o)} \mathbf{x}_p\,\mathbf{W}_{c(o, p)}
 
-    where :math:`c(o, p)` is the cell of a square reference kernel that neighbour *p* of *o* falls in
-    (:meth:`~fovigraph.graph.KNNGraph.kernel_map`).
+    where :math:`c(o, p)` is the cell of a square reference kernel that neighbour *p* of *o* falls
+    in (:meth:`~fovigraph.graph.KNNGraph.kernel_map`).
 
     The layer holds no geometry: it takes the graph with the features. ``message`` and the sum are
     the definition, used under explainers and hooks or when ``fused`` is False; otherwise

@@ -41,9 +41,9 @@ class LayerNorm(nn.Module):
         self.channels = positive_int("channels", channels)
         self.num_nodes = None if over == "channels" else positive_int("num_nodes", num_nodes)
         self.eps = eps
-        shapes = {"channels": (channels,), "nodes": (num_nodes, 1), "both": (num_nodes, channels)}
-        self.weight = nn.Parameter(torch.ones(shapes[over]))
-        self.bias = nn.Parameter(torch.zeros(shapes[over]))
+        shape = {"channels": [channels], "nodes": [num_nodes, 1], "both": [num_nodes, channels]}
+        self.weight = nn.Parameter(torch.ones(shape[over]))  # type: ignore[arg-type]
+        self.bias = nn.Parameter(torch.zeros(shape[over]))  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``[*, N, C]``, or a disjoint PyG batch ``[ΣN, C]`` of graphs of N nodes."""

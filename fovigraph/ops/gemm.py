@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-"""oneDNN multiplies float32 on a CPU 1.5 to 2.5 times as fast as torch's default on many of them."""
+"""On many CPUs oneDNN multiplies float32 1.5 to 2.5 times as fast as torch's default."""
 
 
 def gemm(a: Tensor, b: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ A kernel map is a list of triples (dst, src, cell). With X ``[B, src, C]`` and W
 and nothing else happens here. Each sum can be taken along two kinds of row, and which moves fewer
 bytes depends on the shape alone:
 
-- *by cell*: gather the features of a cell's edges, one GEMM with the cell's weights, scatter. Moves
-  features, in and out: good where weights are large (many channels).
-- *by node*: gather the weights of a node's edges, one GEMM with the node's neighbourhood, nothing to
-  scatter. Moves weights: good where they are small (the first layer, with three channels).
+- *by cell*: gather the features of a cell's edges, one GEMM with the cell's weights, scatter.
+  Moves features, in and out: good where weights are large (many channels).
+- *by node*: gather the weights of a node's edges, one GEMM with the node's neighbourhood, nothing
+  to scatter. Moves weights: good where they are small (the first layer, with three channels).
 
 The operator is registered with ``torch.library``, so ``torch.compile`` and ``torch.export`` see it.
 """
@@ -187,7 +187,7 @@ def _gather_outer_by_cell(x: Tensor, grad: Tensor, by_cell: Triples) -> Tensor:
 
 
 def _gather_outer_by_node(x: Tensor, grad: Tensor, by_dst: Triples, num_cells: int) -> Tensor:
-    batch, channels, out_channels = len(x), x.shape[2], grad.shape[2]
+    channels, out_channels = x.shape[2], grad.shape[2]
     out = x.new_zeros(num_cells, channels, out_channels, dtype=sum_dtype(x))
     for node, part in chunks(by_dst.ptr):
         neighbourhood = x.index_select(1, by_dst.src[part]).flatten(1)

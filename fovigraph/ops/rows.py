@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ def chunks(ptr: Tensor, width: int = 0) -> Iterator[tuple[int, slice]]:
     """
     bounds = ptr.tolist()
     step = max(1, CHUNK // width) if width else max(1, bounds[-1])
-    for row, (begin, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for row, (begin, end) in enumerate(pairwise(bounds)):
         for start in range(begin, end, step):
             yield row, slice(start, min(start + step, end))
 

@@ -39,11 +39,12 @@ class LayerNorm(nn.Module):
         super().__init__()
         self.over = one_of("over", over, ("channels", "nodes", "both"))
         self.channels = positive_int("channels", channels)
-        self.num_nodes = None if over == "channels" else positive_int("num_nodes", num_nodes)
+        nodes = 1 if over == "channels" else positive_int("num_nodes", num_nodes)
+        self.num_nodes = None if over == "channels" else nodes
         self.eps = eps
-        shape = {"channels": [channels], "nodes": [num_nodes, 1], "both": [num_nodes, channels]}
-        self.weight = nn.Parameter(torch.ones(shape[over]))  # type: ignore[arg-type]
-        self.bias = nn.Parameter(torch.zeros(shape[over]))  # type: ignore[arg-type]
+        shape = {"channels": (channels,), "nodes": (nodes, 1), "both": (nodes, channels)}[over]
+        self.weight = nn.Parameter(torch.ones(shape))
+        self.bias = nn.Parameter(torch.zeros(shape))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``[*, N, C]``, or a disjoint PyG batch ``[ΣN, C]`` of graphs of N nodes."""

@@ -139,7 +139,7 @@ def _gather_gemm_by_cell(x: Tensor, weight: Tensor, by_cell: Triples, num_dst: i
     out = x.new_zeros(num_dst, batch * out_channels, dtype=sum_dtype(x))
     for cell, part in chunks(by_cell.ptr, batch * (channels + out_channels)):
         gathered = rows.index_select(0, by_cell.src[part]).view(-1, channels)
-        product = gemm(gathered, weight[cell]).view(-1, batch * out_channels)
+        product = gemm(gathered, weight[cell]).view(part.stop - part.start, batch * out_channels)
         out.index_add_(0, by_cell.dst[part], product.to(out.dtype))
     return out.view(num_dst, batch, out_channels).transpose(0, 1).contiguous().to(x.dtype)
 

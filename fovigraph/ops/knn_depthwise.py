@@ -50,7 +50,7 @@ def _knn_depthwise_conv(
     triples = Triples(*by_cell)
     for cell, part in chunks(triples.ptr, batch * channels * (1 + multiplier)):
         gathered = rows.index_select(0, triples.src[part]).view(-1, channels, 1)
-        product = (gathered * weight[cell]).view(-1, batch * channels * multiplier)
+        product = (gathered * weight[cell]).view(part.stop - part.start, out.shape[1])
         out.index_add_(0, triples.dst[part], product.to(out.dtype))
     out = out.view(num_dst, batch, channels * multiplier)
     return out.transpose(0, 1).contiguous().to(x.dtype)
@@ -73,7 +73,9 @@ def _knn_depthwise_conv_backward(
     for cell, part in chunks(triples.ptr, batch * channels * (1 + multiplier)):
         gathered = rows.index_select(0, triples.src[part]).view(-1, channels, 1)
         gathered_grad = grad_rows.index_select(0, triples.dst[part]).view(-1, channels, multiplier)
-        product = (gathered_grad * weight[cell]).sum(-1).view(-1, batch * channels)
+        product = (
+            (gathered_grad * weight[cell]).sum(-1).view(part.stop - part.start, grad_x.shape[1])
+        )
         grad_x.index_add_(0, triples.src[part], product.to(grad_x.dtype))
         grad_weight[cell] += (gathered * gathered_grad).sum(0)
     grad_x = grad_x.view(x.shape[1], batch, channels).transpose(0, 1).contiguous()

@@ -1,0 +1,68 @@
+"""The tutorial's AlexNet."""
+
+import pytest
+import torch
+
+import fovigraph as fg
+from fovigraph.models import KNNAlexNet, KNNAlexNetBlock
+
+
+@pytest.fixture(scope="module")
+def tutorial():
+    """Strides 4,1,1,1,1, pool after layers 1 and 4, k = 121, 25, 9, 27, 9, kernel grid ×2."""
+    stages = KNNAlexNet.stages([4, 1, 1, 1, 1], [121, 25, 9, 27, 9], pool_after=[1, 4])
+    return fg.GraphPyramid(fg.SensorArray.matched(64), stages)
+
+
+def test_tutorials_nodes_and_cells(tutorial):
+    nodes = [len(level) for level in tutorial.levels]
+    assert nodes == [4085, 230, 230, 60, 60, 60, 60, 16]
+    cells = [size**2 for size in tutorial.kernel_sizes if size]
+    assert cells == [484, 100, 36, 121, 36]
+
+
+def test_tutorials_network_classifies(tutorial):
+    net = KNNAlexNet(tutorial, [96, 256, 384, 256, 256], num_classes=1000)
+    assert (net.classifier.in_features, net.classifier.out_features) == (4096, 1000)
+    assert net(torch.rand(2, 4085, 3)).shape == (2, 1000)
+
+
+def test_block_is_the_layer_of_the_tutorial():
+    retina = fg.SensorArray.matched(64)
+    block = KNNAlexNetBlock(3, 128, kernel_size=14, num_nodes=len(retina), pool="max")
+    graphs = fg.knn_graph(retina, retina, k=49), fg.knn_graph(retina, retina.strided(2), k=9)
+    assert block(torch.rand(4, len(retina), 3), *graphs).shape == (4, 964, 128)
+    with pytest.raises(ValueError, match="pool_graph must be given"):
+        block(torch.rand(4, len(retina), 3), graphs[0])
+
+
+@pytest.mark.parametrize("conv", ["full", "depthwise", "depthwise_separable"])
+@pytest.mark.parametrize("norm", fg.nn.NORMS)
+def test_every_convolution_and_norm_trains(conv, norm):
+    stages = KNNAlexNet.stages([2, 1], [9, 9], pool_after=[0], out_side=1)
+    pyramid = fg.GraphPyramid(fg.SensorArray.matched(16), stages)
+    net = KNNAlexNet(pyramid, [6, 12], norm=norm, conv=conv)
+    features = net(torch.rand(3, len(pyramid.levels[0]), 3))
+    assert features.shape == (3, 1, 12)
+    features.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_two_networks_share_a_pyramid(tutorial):
+    one, two = (KNNAlexNet(tutorial, [4] * 5) for _ in range(2))
+    assert one.pyramid is two.pyramid
+    assert not any(name.startswith("pyramid") for name in one.state_dict())
+
+
+def test_what_does_not_fit_is_refused(tutorial):
+    with pytest.raises(ValueError, match="each of the pyramid's 5 convolutions, got"):
+        KNNAlexNet(tutorial, [4] * 4)
+    with pytest.raises(ValueError, match="conv must be one of .* got 'ful' .*did you mean 'full'"):
+        KNNAlexNet(tutorial, [4] * 5, conv="ful")
+    with pytest.raises(ValueError, match="norm must be one of"):
+        KNNAlexNet(tutorial, [4] * 5, norm="bach")
+    with pytest.raises(ValueError, match="multiple of the input channels, got 3 → 4"):
+        KNNAlexNet(tutorial, [4] * 5, conv="depthwise")
+    pool_first = fg.GraphPyramid(fg.SensorArray.matched(8), [fg.Stage("pool", k=4, stride=2)])
+    with pytest.raises(ValueError, match="must start with a convolution"):
+        KNNAlexNet(pool_first, [])

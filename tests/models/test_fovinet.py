@@ -1,0 +1,172 @@
+"""FoviNet: SPEC's figures, views and their average, saving and loading, bad input."""
+
+import copy
+
+import pytest
+import torch
+
+import fovigraph as fg
+
+
+@pytest.fixture(scope="module")
+def full():
+    return fg.FoviNet(fg.load_config("fovi_alexnet")).eval()
+
+
+@pytest.fixture
+def tiny():
+    return fg.FoviNet(fg.load_config("fovi_tiny")).eval()
+
+
+def test_figures_of_the_full_network(full):
+    assert [len(level) for level in full.pyramid.levels] == [
+        4085, 964, 230, 230, 60, 60, 60, 60, 16, 1,
+    ]  # fmt: skip
+    assert [graph.k for graph in full.pyramid.graphs] == [121, 9, 25, 9, 9, 9, 9, 9, 16]
+    assert sum(parameter.numel() for parameter in full.parameters()) == 17_324_840
+
+
+def test_shapes_on_one_image_with_four_fixations(full):
+    out = full(torch.rand(1, 3, 256, 256))
+    assert out.features.shape == (1, 4, 256)
+    assert out.embeddings.shape == (1, 4, 1024)
+    assert out.fixation_logits.shape == (1, 4, 1000)
+    assert out.logits.shape == (1, 1000)
+    assert out.fixations.shape == out.fixation_sizes.shape == (1, 4, 2)
+
+
+def test_each_fixation_is_an_independent_view(tiny):
+    images, fixations = torch.rand(2, 3, 48, 64), torch.rand(2, 3, 2)
+    together = tiny(images, fixations)
+    assert torch.equal(together.fixations, fixations)
+    for index in range(3):
+        alone = tiny(images, fixations[:, index : index + 1])
+        torch.testing.assert_close(
+            alone.fixation_logits[:, 0], together.fixation_logits[:, index], rtol=1e-4, atol=1e-5
+        )
+
+
+def test_evaluation_averages_probabilities_and_training_logits(tiny):
+    images, fixations = torch.rand(2, 3, 48, 64), torch.rand(2, 3, 2)
+    out = tiny(images, fixations)
+    mean = out.fixation_logits.softmax(-1).mean(1)
+    torch.testing.assert_close(out.logits.exp(), mean)
+    out = tiny.train()(images, fixations)
+    torch.testing.assert_close(out.logits, out.fixation_logits.mean(1))
+
+
+def test_the_same_places_in_every_image_may_be_given_once(tiny):
+    images = torch.rand(2, 3, 48, 64)
+    once = tiny(images, [[0.5, 0.5], [0.25, 0.75]])
+    each = tiny(images, torch.tensor([[[0.5, 0.5], [0.25, 0.75]]] * 2))
+    assert torch.equal(once.logits, each.logits)
+
+
+def test_the_same_seed_gives_the_same_answer(tiny):
+    images = torch.rand(2, 3, 48, 64)
+    runs = [tiny(images, generator=torch.Generator().manual_seed(7)) for _ in range(2)]
+    assert torch.equal(runs[0].fixations, runs[1].fixations)
+    assert torch.equal(runs[0].logits, runs[1].logits)
+
+
+def test_uint8_images_are_the_same_images(tiny):
+    images = torch.randint(256, (2, 3, 48, 64), dtype=torch.uint8)
+    fixations = [[0.5, 0.5]]
+    torch.testing.assert_close(tiny(images, fixations).logits, tiny(images / 255, fixations).logits)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_it_runs_in_other_precisions(tiny, dtype):
+    images, fixations = torch.rand(2, 3, 48, 64), [[0.5, 0.5], [0.4, 0.4]]
+    single = tiny(images, fixations).logits
+    other = copy.deepcopy(tiny).to(dtype)(images, fixations).logits
+    assert other.dtype == dtype
+    tolerance = 1e-4 if dtype == torch.float64 else 0.1
+    torch.testing.assert_close(other.float(), single, rtol=tolerance, atol=tolerance)
+
+
+def test_gradients_reach_every_parameter(tiny):
+    tiny.train()
+    out = tiny(torch.rand(4, 3, 48, 64))
+    torch.nn.functional.cross_entropy(out.logits, torch.arange(4)).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in tiny.parameters())
+
+
+def test_saved_and_loaded_it_is_the_same_network(tiny, tmp_path):
+    tiny.train()(torch.rand(4, 3, 48, 64))  # so that running statistics are not the defaults
+    tiny.eval().save_pretrained(tmp_path / "net")
+    loaded = fg.FoviNet.from_pretrained(tmp_path / "net")
+    assert sorted(path.name for path in (tmp_path / "net").iterdir()) == [
+        "config.yaml",
+        "model.safetensors",
+    ]
+    assert loaded.config == tiny.config
+    assert not loaded.training
+    images, fixations = torch.rand(2, 3, 48, 64), [[0.5, 0.5]]
+    assert torch.equal(loaded(images, fixations).logits, tiny(images, fixations).logits)
+
+
+def test_loading_says_what_is_wrong(tiny, tmp_path):
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
+        fg.FoviNet.from_pretrained(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"lacks config.yaml and model.safetensors"):
+        fg.FoviNet.from_pretrained(tmp_path / "empty")
+    tiny.save_pretrained(tmp_path)
+    other = fg.load_config("fovi_tiny", overrides=["head.num_classes=11"])
+    fg.save_config(other, tmp_path / "config.yaml")
+    with pytest.raises(ValueError, match=r"head.1.weight: shape \[10, 64\], needed \[11, 64\]"):
+        fg.FoviNet.from_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(ValueError, match="cannot read weights from"):
+        fg.FoviNet.from_pretrained(tmp_path)
+
+
+def test_a_hub_id_without_the_hub_says_so(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    with pytest.raises(FileNotFoundError, match=r"pip install 'fovigraph\[hub\]'"):
+        fg.FoviNet.from_pretrained("somebody/some-net")
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.full((1, 3, 32, 32), torch.nan), "finite|NaN|nan"),
+        (torch.rand(1, 4, 32, 32), "3"),
+        (torch.rand(32, 32), "shape"),
+        (torch.rand(1, 3, 32, 32) * 255, "255"),
+    ],
+)
+def test_bad_images_are_refused(tiny, images, message):
+    with pytest.raises(ValueError, match=message):
+        tiny(images)
+
+
+@pytest.mark.parametrize(
+    "fixations", [[[0.5, torch.nan]], [0.5, 0.5], [[[0.5, 0.5]]] * 3, [[0.5, 0.5, 0.5]]]
+)
+def test_bad_fixations_are_refused(tiny, fixations):
+    with pytest.raises(ValueError, match="fixations must"):
+        tiny(torch.rand(2, 3, 32, 32), fixations)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("retina.layout=isotropc", "layout must be one of .*did you mean 'isotropic'"),
+        ("retina.sampling=cubic", "sampling must be one of"),
+        ("fixation.policy=saliency", "fixation policy must be one of"),
+        ("backbone.norm=bach", "norm must be one of"),
+        ("backbone.pool=avg", "mode must be one of"),
+        ("backbone.metric=cosine", "metric must be one of"),
+        ("backbone.strides=[64,1,1,1,1]", "stride must leave at least one node"),
+    ],
+)
+def test_names_that_do_not_exist_are_refused(override, message):
+    with pytest.raises(ValueError, match=message):
+        fg.FoviNet(fg.load_config("fovi_tiny", overrides=[override]))
+
+
+def test_public_names_are_there():
+    for name in fg.__all__:
+        assert hasattr(fg, name), name

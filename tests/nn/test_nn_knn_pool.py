@@ -1,0 +1,93 @@
+"""KNNPool against a loop over nodes."""
+
+import pytest
+import torch
+
+import fovigraph as fg
+from fovigraph.nn import POOL_MODES, KNNPool
+
+
+def definition(x, graph, mode, sigma=0.5):
+    y = x.new_zeros(*x.shape[:-2], graph.num_dst, x.shape[-1])
+    src, dst = graph.edge_index
+    for node in range(graph.num_dst):
+        neighbours = x[..., src[dst == node], :]
+        if neighbours.shape[-2] == 0:
+            continue
+        if mode == "gaussian":
+            weight = torch.exp(-(graph.relative_distance[dst == node].double() ** 2) / 2 / sigma**2)
+            y[..., node, :] = (neighbours * (weight / weight.sum())[:, None]).sum(-2)
+        elif mode == "max":
+            y[..., node, :] = neighbours.amax(-2)
+        else:
+            y[..., node, :] = getattr(neighbours, mode)(-2)
+    return y
+
+
+@pytest.fixture
+def x(graph):
+    return torch.randn(2, 3, graph.num_src, 4, dtype=torch.float64, requires_grad=True)
+
+
+@pytest.mark.parametrize("mode", POOL_MODES)
+@pytest.mark.parametrize("fused", [True, False])
+def test_values_and_gradients_are_the_definitions(graph, x, mode, fused):
+    pool = KNNPool(mode)
+    pool.fused = fused
+    found, wanted = pool(x, graph), definition(x, graph, mode)
+    # relative_distance is kept in single precision
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+    grad = torch.randn_like(wanted)
+    ours, theirs = (torch.autograd.grad(y, x, grad)[0] for y in (found, wanted))
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", POOL_MODES)
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_neighbourhood_of_padding_alone_gives_zero(mode, fused):
+    pool = KNNPool(mode)
+    pool.fused = fused
+    edges = torch.tensor([[0, 1], [0, 0]])
+    y = pool((-torch.ones(2, 3), None), edges, torch.zeros(2), size=(2, 2))
+    assert torch.equal(y[1], torch.zeros(3))
+    assert (y[0] < 0).all()
+
+
+@pytest.mark.parametrize("mode", POOL_MODES)
+def test_raw_edges_in_any_order_agree(graph, x, mode):
+    pool, order = KNNPool(mode), torch.randperm(graph.num_edges)
+    raw = pool(
+        (x, None), graph.edge_index[:, order], graph.relative_distance[order], size=graph.size
+    )
+    torch.testing.assert_close(raw, pool(x, graph))
+
+
+def test_disjoint_batch_agrees_with_static_batch(graph, x):
+    pool, x = KNNPool("max"), x[0]
+    offset = torch.tensor(graph.size)[:, None, None]
+    edges = (graph.edge_index[:, None] + offset * torch.arange(3)[:, None]).flatten(1)
+    size = (3 * graph.num_src, 3 * graph.num_dst)
+    disjoint = pool((x.flatten(0, 1), None), edges, size=size)
+    assert torch.equal(disjoint.view(3, graph.num_dst, 4), pool(x, graph))
+
+
+def test_a_wide_gaussian_is_the_mean_and_a_narrow_one_the_nearest(graph, x):
+    torch.testing.assert_close(KNNPool("gaussian", sigma=1e4)(x, graph), KNNPool("mean")(x, graph))
+    own = fg.knn_graph(graph.src, graph.src, k=9)  # the nearest neighbour is the node itself
+    torch.testing.assert_close(KNNPool("gaussian", sigma=1e-2)(x, own), x)
+
+
+def test_bad_arguments_are_refused(graph, x):
+    with pytest.raises(ValueError, match="mode must be one of .* got 'maxx' .*did you mean 'max'"):
+        KNNPool("maxx")
+    with pytest.raises(ValueError, match="sigma must be finite and above 0, got 0"):
+        KNNPool("gaussian", sigma=0)
+    with pytest.raises(ValueError, match="sources"):
+        KNNPool()(x[..., 1:, :], graph)
+    with pytest.raises(ValueError, match="relative_distance must be given"):
+        KNNPool("gaussian")((x, None), graph.edge_index, size=graph.size)
+
+
+def test_it_prints_itself_in_one_line():
+    assert repr(KNNPool("gaussian", 0.3)) == "KNNPool('gaussian', sigma=0.3)"
+    assert repr(KNNPool()) == "KNNPool('max')"

@@ -97,7 +97,7 @@ class LegacyManifold(SensorManifold):
         rho = magnification(eccentricity, self.cmf_a) * torch.rad2deg(
             torch.sin(torch.deg2rad(eccentricity))
         )
-        return rho, torch.from_numpy(np.interp(eccentricity.numpy(), mesh, z))
+        return rho, torch.from_numpy(np.asarray(np.interp(eccentricity.numpy(), mesh, z)))
 
     def _eccentricity(self, rho: Tensor, z: Tensor) -> Tensor:
         # ρ rises and falls again, z only rises: z tells where we are. The mesh grows to cover it.
@@ -106,7 +106,7 @@ class LegacyManifold(SensorManifold):
         while height[-1] < highest and reach < 180:
             reach = min(2 * reach, 180.0)
             mesh, height = self._mesh(reach)
-        return torch.from_numpy(np.interp(z.numpy(), height, mesh))
+        return torch.from_numpy(np.asarray(np.interp(z.numpy(), height, mesh)))
 
     def _mesh(self, reach: float) -> tuple[np.ndarray, np.ndarray]:
         """Eccentricities from 0 to just past ``reach`` (degrees) and their z (millimetres)."""

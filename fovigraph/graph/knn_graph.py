@@ -145,7 +145,7 @@ def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortica
         >>> from fovigraph import SensorArray, knn_graph
         >>> retina = SensorArray.matched(64)
         >>> knn_graph(retina, retina.strided(2), k=49)
-        KNNGraph(4085 → 964 nodes, k=49, 45258 edges)
+        KNNGraph(4085 → 964 nodes, k=49, 45734 edges)
     """
     k = positive_int("k", k)
     metric = one_of("metric", metric, METRICS)

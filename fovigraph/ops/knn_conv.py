@@ -11,8 +11,9 @@ bytes depends on the shape alone:
 
 - *by cell*: gather the features of a cell's edges, one GEMM with the cell's weights, scatter.
   Moves features, in and out: good where weights are large (many channels).
-- *by node*: gather the weights of a node's edges, one GEMM with the node's neighbourhood, nothing
-  to scatter. Moves weights: good where they are small (the first layer, with three channels).
+- *by node*: gather the weights of a node's edges, multiply them with its neighbourhood, nothing to
+  scatter; nodes with equally many edges share a batched GEMM. Moves weights: good where they are
+  small (the first layer, with three channels).
 
 The operator is registered with ``torch.library``, so ``torch.compile`` and ``torch.export`` see it.
 """
@@ -29,10 +30,17 @@ from torch import Tensor
 from fovigraph.graph import KernelMap
 from fovigraph.graph.kernel_map import Triples
 from fovigraph.ops.gemm import gemm
-from fovigraph.ops.rows import autocast, chunks, node_rows, sum_dtype
+from fovigraph.ops.rows import (
+    autocast,
+    chunks,
+    equal_rows,
+    node_columns,
+    node_rows,
+    sum_dtype,
+)
 
 CALL = 100_000
-"""What starting one GEMM costs, in numbers moved: some 40 µs of copying."""
+"""What starting the work on one cell costs, in numbers moved: some 40 µs of copying."""
 
 
 def knn_conv(x: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
@@ -125,11 +133,10 @@ def gather_gemm(x: Tensor, weight: Tensor, by_dst: Triples, by_cell: Triples) ->
     """
     batch, edges = len(x), len(by_dst.dst)
     channels, out_channels = weight.shape[1:]
-    num_dst, num_cells = len(by_dst.ptr) - 1, len(weight)
-    moved_by_cell = edges * batch * (channels + 3 * out_channels) + num_cells * CALL
-    moved_by_node = edges * channels * (batch + 2 * out_channels) + num_dst * CALL
+    moved_by_cell = edges * batch * (channels + 3 * out_channels) + len(weight) * CALL
+    moved_by_node = edges * channels * (batch + 2 * out_channels)
     if moved_by_cell <= moved_by_node:
-        return _gather_gemm_by_cell(x, weight, by_cell, num_dst)
+        return _gather_gemm_by_cell(x, weight, by_cell, len(by_dst.ptr) - 1)
     return _gather_gemm_by_node(x, weight, by_dst)
 
 
@@ -145,13 +152,17 @@ def _gather_gemm_by_cell(x: Tensor, weight: Tensor, by_cell: Triples, num_dst: i
 
 
 def _gather_gemm_by_node(x: Tensor, weight: Tensor, by_dst: Triples) -> Tensor:
-    batch, out_channels = len(x), weight.shape[2]
-    out = x.new_zeros(batch, len(by_dst.ptr) - 1, out_channels)
-    for node, part in chunks(by_dst.ptr):
-        neighbourhood = x.index_select(1, by_dst.src[part]).flatten(1)
-        weights = weight.index_select(0, by_dst.cell[part]).view(-1, out_channels)
-        out[:, node] = gemm(neighbourhood, weights)
-    return out
+    batch, (num_cells, channels, out_channels) = len(x), weight.shape
+    columns = node_columns(x)
+    weight_rows = weight.reshape(num_cells, channels * out_channels)
+    out = x.new_zeros(len(by_dst.ptr) - 1, batch, out_channels)
+    for nodes, edges in equal_rows(by_dst.ptr, channels * (batch + out_channels)):
+        shape = len(nodes), edges.shape[1] * channels
+        neighbourhoods = columns.index_select(0, by_dst.src[edges.flatten()]).view(*shape, batch)
+        weights = weight_rows.index_select(0, by_dst.cell[edges.flatten()])
+        product = torch.bmm(neighbourhoods.mT, weights.view(*shape, out_channels))
+        out.index_copy_(0, nodes, product)
+    return out.transpose(0, 1).contiguous()
 
 
 def gather_outer(x: Tensor, grad: Tensor, by_dst: Triples, by_cell: Triples) -> Tensor:
@@ -165,11 +176,10 @@ def gather_outer(x: Tensor, grad: Tensor, by_dst: Triples, by_cell: Triples) -> 
     Returns:
         ``[num_cells, C, O]``.
     """
-    batch, edges, num_dst = len(x), len(by_dst.dst), grad.shape[1]
+    batch, edges, num_cells = len(x), len(by_dst.dst), len(by_cell.ptr) - 1
     channels, out_channels = x.shape[2], grad.shape[2]
-    num_cells = len(by_cell.ptr) - 1
     moved_by_cell = edges * batch * (channels + out_channels) + num_cells * CALL
-    moved_by_node = edges * channels * (batch + 3 * out_channels) + num_dst * CALL
+    moved_by_node = edges * channels * (batch + 3 * out_channels)
     if moved_by_cell <= moved_by_node:
         return _gather_outer_by_cell(x, grad, by_cell)
     return _gather_outer_by_node(x, grad, by_dst, num_cells)
@@ -187,10 +197,12 @@ def _gather_outer_by_cell(x: Tensor, grad: Tensor, by_cell: Triples) -> Tensor:
 
 
 def _gather_outer_by_node(x: Tensor, grad: Tensor, by_dst: Triples, num_cells: int) -> Tensor:
-    channels, out_channels = x.shape[2], grad.shape[2]
-    out = x.new_zeros(num_cells, channels, out_channels, dtype=sum_dtype(x))
-    for node, part in chunks(by_dst.ptr):
-        neighbourhood = x.index_select(1, by_dst.src[part]).flatten(1)
-        product = gemm(neighbourhood.t(), grad[:, node]).view(-1, channels, out_channels)
-        out.index_add_(0, by_dst.cell[part], product.to(out.dtype))
-    return out.to(x.dtype)
+    batch, channels, out_channels = len(x), x.shape[2], grad.shape[2]
+    columns, grad_nodes = node_columns(x), grad.transpose(0, 1)
+    out = x.new_zeros(num_cells, channels * out_channels, dtype=sum_dtype(x))
+    for nodes, edges in equal_rows(by_dst.ptr, channels * (batch + out_channels)):
+        shape = len(nodes), edges.shape[1] * channels
+        neighbourhoods = columns.index_select(0, by_dst.src[edges.flatten()]).view(*shape, batch)
+        product = torch.bmm(neighbourhoods, grad_nodes[nodes]).view(edges.numel(), out.shape[1])
+        out.index_add_(0, by_dst.cell[edges.flatten()], product.to(out.dtype))
+    return out.view(num_cells, channels, out_channels).to(x.dtype)

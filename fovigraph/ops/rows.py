@@ -18,18 +18,42 @@ def node_rows(x: Tensor) -> Tensor:
     return x.transpose(0, 1).reshape(nodes, batch * channels)
 
 
-def chunks(ptr: Tensor, width: int = 0) -> Iterator[tuple[int, slice]]:
-    """Yield every row that is not empty, in pieces of at most CHUNK numbers, ``width`` an edge.
+def node_columns(x: Tensor) -> Tensor:
+    """Turn ``[B, N, C]`` into ``[N, C · B]``: a node's edges then stack into ``[edges · C, B]``."""
+    batch, nodes, channels = x.shape
+    return x.permute(1, 2, 0).reshape(nodes, channels * batch)
+
+
+def chunks(ptr: Tensor, width: int) -> Iterator[tuple[int, slice]]:
+    """Yield every row that is not empty, in pieces of at most CHUNK numbers.
 
     Args:
         ptr: Where each row begins, ``[rows + 1]``.
-        width: Numbers that one edge of a row needs; 0 keeps rows whole.
+        width: Numbers that one edge of a row needs.
     """
-    bounds = ptr.tolist()
-    step = max(1, CHUNK // width) if width else max(1, bounds[-1])
-    for row, (begin, end) in enumerate(pairwise(bounds)):
+    step = max(1, CHUNK // max(1, width))
+    for row, (begin, end) in enumerate(pairwise(ptr.tolist())):
         for start in range(begin, end, step):
             yield row, slice(start, min(start + step, end))
+
+
+def equal_rows(ptr: Tensor, width: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield rows of equal length together, at most CHUNK numbers at a time.
+
+    Args:
+        ptr: Where each row begins, ``[rows + 1]``.
+        width: Numbers that one edge of a row needs.
+
+    Returns:
+        Indices of rows, ``[n]``, and positions of their edges, ``[n, length]``.
+    """
+    length, rows = ptr.diff().sort(stable=True)
+    lengths, counts = length.unique_consecutive(return_counts=True)
+    for size, same in zip(lengths.tolist(), rows.split(counts.tolist()), strict=True):
+        if size:
+            within = torch.arange(size, device=ptr.device)
+            for part in same.split(max(1, CHUNK // max(1, size * width))):
+                yield part, ptr[part, None] + within
 
 
 def sum_dtype(x: Tensor) -> torch.dtype:

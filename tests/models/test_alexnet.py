@@ -57,7 +57,7 @@ def test_two_networks_share_a_pyramid(tutorial):
 def test_what_does_not_fit_is_refused(tutorial):
     with pytest.raises(ValueError, match="each of the pyramid's 5 convolutions, got"):
         KNNAlexNet(tutorial, [4] * 4)
-    with pytest.raises(ValueError, match="conv must be one of .* got 'ful' .*did you mean 'full'"):
+    with pytest.raises(ValueError, match=r"conv must be one of .* got 'ful' .*did you mean 'full'"):
         KNNAlexNet(tutorial, [4] * 5, conv="ful")
     with pytest.raises(ValueError, match="norm must be one of"):
         KNNAlexNet(tutorial, [4] * 5, norm="bach")

@@ -215,7 +215,7 @@ def test_features_that_do_not_fit_are_refused(graph):
     nodes = graph.num_src
     with pytest.raises(ValueError, match=f"sources, {nodes}, got {nodes + 1}"):
         conv(torch.rand(2, nodes + 1, 3), graph)
-    with pytest.raises(ValueError, match="must have 3 channels .* got 4"):
+    with pytest.raises(ValueError, match=r"must have 3 channels .* got 4"):
         conv(torch.rand(2, nodes, 4), graph)
     with pytest.raises(TypeError, match=r"float32 like the layer's weight, got torch.float64"):
         conv(torch.rand(2, nodes, 3, dtype=torch.float64), graph)
@@ -236,7 +236,7 @@ def test_edges_that_do_not_fit_are_refused(graph):
         conv((x, None), graph.edge_index, cell)
     with pytest.raises(ValueError, match=f"each of the {graph.num_edges} edges, got None"):
         conv((x, None), graph.edge_index, size=graph.size)
-    with pytest.raises(ValueError, match="from 0 to 35 for kernel_size=6, got .* to 36"):
+    with pytest.raises(ValueError, match=r"from 0 to 35 for kernel_size=6, got .* to 36"):
         conv((x, None), graph.edge_index, cell.clamp(min=36), size=graph.size)
     with pytest.raises(ValueError, match="edge_index must name nodes below"):
         conv((x, None), graph.edge_index, cell, size=(graph.num_src, 1))

@@ -78,7 +78,7 @@ def test_a_wide_gaussian_is_the_mean_and_a_narrow_one_the_nearest(graph, x):
 
 
 def test_bad_arguments_are_refused(graph, x):
-    with pytest.raises(ValueError, match="mode must be one of .* got 'maxx' .*did you mean 'max'"):
+    with pytest.raises(ValueError, match=r"mode must be one of .* got 'maxx' .*did you mean 'max'"):
         KNNPool("maxx")
     with pytest.raises(ValueError, match="sigma must be finite and above 0, got 0"):
         KNNPool("gaussian", sigma=0)

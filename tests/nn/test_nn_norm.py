@@ -50,7 +50,7 @@ def test_wrong_shapes_are_refused(name, x):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="norm must be one of .*'batch'.* got 'bach'"):
+    with pytest.raises(ValueError, match=r"norm must be one of .*'batch'.* got 'bach'"):
         make_norm("bach", 8, 10)
     with pytest.raises(ValueError, match="over must be one of"):
         LayerNorm("pixels", 8)

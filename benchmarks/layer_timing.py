@@ -1,0 +1,54 @@
+"""Timing one layer, ours, the peer's or dense, in the same way. Runs under either Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from common import seconds_of
+from torch import Tensor, nn
+
+
+@dataclass
+class Candidate:
+    """A layer to be timed.
+
+    Args:
+        layer: Holds the parameters.
+        call: What takes the input and gives the output.
+        input_shape: Shape of the input without its batch dimension.
+        input_gradient: Whether the backward pass goes on to the input: not for a first layer,
+            whose input is an image.
+    """
+
+    layer: nn.Module
+    call: Callable[[Tensor], Tensor]
+    input_shape: tuple[int, ...]
+    input_gradient: bool
+
+    def seconds(self, batch: int, backward: bool, repeats: int) -> list[float]:
+        """Seconds of `repeats` passes: forward without gradients, or forward and backward."""
+        device = next(self.layer.parameters()).device
+        generator = torch.Generator(device).manual_seed(0)
+        x = torch.randn(batch, *self.input_shape, generator=generator, device=device)
+        wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+        if not backward:
+            with torch.no_grad():
+                return seconds_of(lambda: self.call(x), repeats, wait)
+        x.requires_grad_(self.input_gradient)
+        with torch.no_grad():
+            cotangent = torch.randn_like(self.call(x))
+
+        def step() -> None:
+            self.layer.zero_grad(set_to_none=True)
+            x.grad = None
+            self.call(x).backward(cotangent)
+
+        return seconds_of(step, repeats, wait)
+
+
+def versions(*packages: Any) -> dict[str, str]:
+    """Versions of the packages, by name."""
+    return {package.__name__: str(getattr(package, "__version__", "?")) for package in packages}

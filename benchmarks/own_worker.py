@@ -1,0 +1,123 @@
+"""Answers the benchmarks' requests about fovigraph and about dense convolutions."""
+
+from __future__ import annotations
+
+import math
+import time
+from functools import cache
+from typing import Any
+
+import torch
+import torch_geometric
+from common import CMF_A, FOV, ConvSpec, peak_megabytes, serve
+from layer_timing import Candidate, versions
+from torch import nn
+
+import fovigraph as fg
+
+CANDIDATES: dict[tuple[str, int], Candidate] = {}
+
+
+@cache
+def array(side: int) -> fg.SensorArray:
+    """The array matched to a side."""
+    return fg.SensorArray.matched(side, fov=FOV, cmf_a=CMF_A)
+
+
+def prepare(layers: list[dict[str, int]], threads: int | None, device: str) -> dict[str, Any]:
+    """Builds the layers, ours and dense, and describes what they work on."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    described = []
+    for i, layer in enumerate(layers):
+        spec = ConvSpec(**layer)
+        graph = fg.knn_graph(array(spec.side_in), array(spec.side_out), k=spec.k).to(device)
+        CANDIDATES["ours", i] = own_candidate(spec, graph, device, input_gradient=i > 0)
+        CANDIDATES["dense", i] = dense_candidate(spec, device, input_gradient=i > 0)
+        triples = len(graph.kernel_map(spec.kernel_size).cell)
+        described.append(
+            {"nodes_in": graph.num_src, "nodes_out": graph.num_dst, "triples": triples}
+        )
+    return {"layers": described} | describe()
+
+
+def own_candidate(
+    spec: ConvSpec, graph: fg.KNNGraph, device: str, input_gradient: bool
+) -> Candidate:
+    """Our convolution over a graph."""
+    conv = fg.nn.KNNConv(
+        spec.in_channels, spec.out_channels, kernel_size=spec.kernel_size, bias=False
+    ).to(device)
+    shape = (graph.num_src, spec.in_channels)
+    return Candidate(conv, lambda x: conv(x, graph), shape, input_gradient)
+
+
+def dense_candidate(spec: ConvSpec, device: str, input_gradient: bool) -> Candidate:
+    """A convolution of as many neighbours, channels and strides on a square grid."""
+    size = round(math.sqrt(spec.k))
+    conv = nn.Conv2d(
+        spec.in_channels,
+        spec.out_channels,
+        size,
+        stride=spec.stride,
+        padding=size // 2,
+        bias=False,
+    ).to(device)
+    shape = (spec.in_channels, spec.side_in, spec.side_in)
+    return Candidate(conv, conv, shape, input_gradient)
+
+
+def describe() -> dict[str, Any]:
+    """Threads and versions."""
+    return {
+        "threads": torch.get_num_threads(),
+        "versions": versions(torch, torch_geometric, fg),
+    }
+
+
+def measure(which: str, layer: int, batch: int, backward: bool, repeats: int) -> list[float]:
+    """Seconds of a layer, `which` being "ours" or "dense"."""
+    return CANDIDATES[which, layer].seconds(batch, backward, repeats)
+
+
+def build_graph(side: int, k: int, kernel_size: int) -> dict[str, float]:
+    """Builds the arrays, graph and kernel map of a first layer of stride 2."""
+    before = peak_megabytes()
+    start = time.perf_counter()
+    retina = array(side)
+    graph = fg.knn_graph(retina, retina.strided(2), k=k)
+    kernel_map = graph.kernel_map(kernel_size=kernel_size)
+    seconds = time.perf_counter() - start
+    return {
+        "nodes": graph.num_src,
+        "triples": len(kernel_map.cell),
+        "seconds": seconds,
+        "peak_mb": peak_megabytes(),
+        "imports_mb": before,
+    }
+
+
+def build_model() -> dict[str, float]:
+    """Builds a FoviNet: retina, graphs, weights."""
+    before = peak_megabytes()
+    start = time.perf_counter()
+    net = fg.FoviNet(fg.load_config("fovi_alexnet"))
+    seconds = time.perf_counter() - start
+    return {
+        "parameters": sum(parameter.numel() for parameter in net.parameters()),
+        "seconds": seconds,
+        "peak_mb": peak_megabytes(),
+        "imports_mb": before,
+    }
+
+
+if __name__ == "__main__":
+    serve(
+        {
+            "describe": describe,
+            "prepare": prepare,
+            "measure": measure,
+            "build_graph": build_graph,
+            "build_model": build_model,
+        }
+    )

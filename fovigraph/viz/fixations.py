@@ -1,0 +1,136 @@
+"""Where a network looked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Ellipse, Patch
+from matplotlib.transforms import offset_copy
+from torch import Tensor
+
+from fovigraph.geometry import SensorArray
+from fovigraph.sensing.fixation import as_fixations, as_floats
+from fovigraph.viz import style
+from fovigraph.viz.photograph import photograph
+
+
+def plot_fixations(
+    image: Tensor | np.ndarray,
+    fixations: Tensor | np.ndarray,
+    sizes: Tensor | np.ndarray,
+    *,
+    array: SensorArray | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw fixations on the photograph, numbered in order, with the field of view at each.
+
+    Args:
+        image: The photograph, ``[3, H, W]``, uint8 or float in [0, 1].
+        fixations: (row, column) as fractions of the image's height and width, ``[F, 2]``.
+        sizes: (height, width) in pixels that the field of view's diameter spans, ``[F, 2]``.
+        array: The retina's array; adds the circle that holds half of all samples.
+        ax: Where to draw; a new figure if ``None``.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError, TypeError: If an argument is not of the kind said above.
+    """
+    photo = photograph(image)
+    where, size = _check(fixations, sizes)
+    centers = where * (photo.height, photo.width)
+    top, left = np.minimum((centers - size / 2).min(axis=0), 0)
+    bottom, right = np.maximum((centers + size / 2).max(axis=0), (photo.height, photo.width))
+    margin = 0.02 * max(bottom - top, right - left)
+    shape = (bottom - top) / (right - left)
+    figure, ax = style.on_axes(ax, min(max(0.9 * style.WIDTH * shape + 1.3, 5), 12), style.WIDTH)
+
+    ax.imshow(photo.pixels, extent=(0, photo.width, photo.height, 0), interpolation="antialiased")
+    ax.set_facecolor("black")
+    ax.set(xlim=(left - margin, right + margin), ylim=(bottom + margin, top - margin))
+    ax.set(xlabel="column (pixels)", ylabel="row (pixels)", aspect="equal")
+    ax.plot(*centers.T[::-1], color="white", linewidth=1, linestyle=":")
+    for index, (center, view) in enumerate(zip(centers, size, strict=True)):
+        _draw_fixation(ax, index, center, view, array)
+    count = len(centers)
+    looks = "1 fixation" if count == 1 else f"{count} fixations, numbered in order"
+    ax.set_title(f"Where the network looks: {looks}", **style.TITLE)
+    _explain(figure, ax, array)
+    return figure
+
+
+def _check(
+    fixations: Tensor | np.ndarray, sizes: Tensor | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    where = as_fixations(torch.as_tensor(fixations).detach().cpu())
+    if where.ndim != 2:
+        raise ValueError(
+            f"fixations must be those of one image, [F, 2], got {list(where.shape)}; "
+            "of a network's output take output.fixations[0]"
+        )
+    size = as_floats("sizes", torch.as_tensor(sizes).detach().cpu())
+    if size.shape != where.shape or not (size.isfinite() & (size > 0)).all():
+        raise ValueError(
+            f"sizes must be above 0 and of the fixations' shape {list(where.shape)}, got "
+            f"{size.tolist()}"
+        )
+    return where.double().numpy(), size.double().numpy()
+
+
+def _draw_fixation(
+    ax: Axes, index: int, center: np.ndarray, view: np.ndarray, array: SensorArray | None
+) -> None:
+    """Draw the circles and the number of one fixation; (row, column) and (height, width)."""
+    color, place = style.COLORS[index % len(style.COLORS)], (center[1], center[0])
+    circles = [(1.0, "-")]
+    if array is not None:
+        circles.append((_half_of_samples(array) / (array.fov / 2), "--"))
+    for scale, line in circles:
+        for width, ink in ((4.0, "black"), (2.0, color)):
+            circle = Ellipse(
+                place,
+                scale * view[1],
+                scale * view[0],
+                fill=False,
+                edgecolor=ink,
+                linewidth=width,
+                linestyle=line if ink == color else "-",
+            )
+            ax.add_patch(circle)
+    ax.plot(*place, "o", color=color, markersize=17, markeredgecolor="black")
+    ax.annotate(str(index + 1), place, ha="center", va="center", fontsize=11, fontweight="bold")
+
+
+def _half_of_samples(array: SensorArray) -> float:
+    return float(array.eccentricity.median())
+
+
+def _explain(figure: Figure, ax: Axes, array: SensorArray | None) -> None:
+    """Write below the picture what its marks mean."""
+    dot: dict[str, Any] = {"marker": "o", "markersize": 12, "linestyle": ""}
+    meanings = [("point of gaze", dot), ("field of view", {"linestyle": "-"})]
+    if array is not None:
+        inner = _half_of_samples(array)
+        meanings[1] = (f"field of view, {array.fov:g}° across", {"linestyle": "-"})
+        samples = f"half of all {len(array):,} samples, within {inner:.1f}°"
+        meanings.append((samples, {"linestyle": "--"}))
+    handles: list[Artist] = [
+        Line2D([], [], color="#555555", linewidth=2, label=label, **look)
+        for label, look in meanings
+    ]
+    handles.append(Patch(color="black", label="beyond the photograph"))
+    ax.legend(
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=offset_copy(ax.transAxes, figure, y=-38, units="points"),
+        ncols=len(handles),
+        frameon=False,
+    )

@@ -23,7 +23,7 @@ class KNNPool(MessagePassing):
     A neighbourhood of padding alone gives zero in every mode.
 
     The layer holds no geometry and no weights. ``message`` and the aggregation are the definition;
-    :func:`fovigraph.ops.knn_pool` computes the same through segments.
+    :func:`fovigraph.ops.knn_pool` computes the same faster.
 
     Args:
         mode: ``"max"``, ``"mean"``, ``"sum"`` or ``"gaussian"``.
@@ -67,7 +67,8 @@ class KNNPool(MessagePassing):
             if isinstance(graph, KNNGraph):
                 relative_distance = graph.relative_distance
             weight = self._edge_weight(relative_distance, edge_index, size[1]).to(source.dtype)
-        if not self.fused or wants_messages(self):
+        learns_distance = weight is not None and weight.requires_grad
+        if not self.fused or learns_distance or wants_messages(self):
             return self.propagate(edge_index, x=(source, None), edge_weight=weight, size=size)
         if isinstance(graph, KNNGraph):  # whose edges are sorted
             return ops.knn_pool(source, edge_index[0], graph.ptr, self.reduce, weight)

@@ -34,6 +34,7 @@ from fovigraph.ops.rows import (
     autocast,
     chunks,
     equal_rows,
+    from_node_rows,
     node_columns,
     node_rows,
     sum_dtype,
@@ -148,7 +149,7 @@ def _gather_gemm_by_cell(x: Tensor, weight: Tensor, by_cell: Triples, num_dst: i
         gathered = rows.index_select(0, by_cell.src[part]).view(-1, channels)
         product = gemm(gathered, weight[cell]).view(part.stop - part.start, batch * out_channels)
         out.index_add_(0, by_cell.dst[part], product.to(out.dtype))
-    return out.view(num_dst, batch, out_channels).transpose(0, 1).contiguous().to(x.dtype)
+    return from_node_rows(out, batch, out_channels).to(x.dtype)
 
 
 def _gather_gemm_by_node(x: Tensor, weight: Tensor, by_dst: Triples) -> Tensor:

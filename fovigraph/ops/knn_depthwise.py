@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fovigraph.graph import KernelMap
 from fovigraph.graph.kernel_map import Triples
-from fovigraph.ops.rows import autocast, chunks, node_rows, sum_dtype
+from fovigraph.ops.rows import autocast, chunks, from_node_rows, node_rows, sum_dtype
 
 
 def knn_depthwise_conv(x: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
@@ -52,8 +52,7 @@ def _knn_depthwise_conv(
         gathered = rows.index_select(0, triples.src[part]).view(-1, channels, 1)
         product = (gathered * weight[cell]).view(part.stop - part.start, out.shape[1])
         out.index_add_(0, triples.dst[part], product.to(out.dtype))
-    out = out.view(num_dst, batch, channels * multiplier)
-    return out.transpose(0, 1).contiguous().to(x.dtype)
+    return from_node_rows(out, batch, channels * multiplier).to(x.dtype)
 
 
 @_knn_depthwise_conv.register_fake
@@ -78,8 +77,7 @@ def _knn_depthwise_conv_backward(
         )
         grad_x.index_add_(0, triples.src[part], product.to(grad_x.dtype))
         grad_weight[cell] += (gathered * gathered_grad).sum(0)
-    grad_x = grad_x.view(x.shape[1], batch, channels).transpose(0, 1).contiguous()
-    return grad_x.to(x.dtype), grad_weight.to(x.dtype)
+    return from_node_rows(grad_x, batch, channels).to(x.dtype), grad_weight.to(x.dtype)
 
 
 @_knn_depthwise_conv_backward.register_fake

@@ -18,6 +18,11 @@ def node_rows(x: Tensor) -> Tensor:
     return x.transpose(0, 1).reshape(nodes, batch * channels)
 
 
+def from_node_rows(rows: Tensor, batch: int, channels: int) -> Tensor:
+    """Undo :func:`node_rows`."""
+    return rows.view(len(rows), batch, channels).transpose(0, 1).contiguous()
+
+
 def node_columns(x: Tensor) -> Tensor:
     """Turn ``[B, N, C]`` into ``[N, C · B]``: a node's edges then stack into ``[edges · C, B]``."""
     batch, nodes, channels = x.shape

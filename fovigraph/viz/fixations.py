@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse, Patch
-from matplotlib.transforms import offset_copy
 from torch import Tensor
 
 from fovigraph.geometry import SensorArray
@@ -50,7 +49,9 @@ def plot_fixations(
     bottom, right = np.maximum((centers + size / 2).max(axis=0), (photo.height, photo.width))
     margin = 0.02 * max(bottom - top, right - left)
     shape = (bottom - top) / (right - left)
-    figure, ax = style.on_axes(ax, min(max(0.9 * style.WIDTH * shape + 1.3, 5), 12), style.WIDTH)
+    height = min(max(0.9 * style.WIDTH * shape + 1.3, 5), 14)
+    own = ax is None
+    figure, ax = style.on_axes(ax, height, style.WIDTH)
 
     ax.imshow(photo.pixels, extent=(0, photo.width, photo.height, 0), interpolation="antialiased")
     ax.set_facecolor("black")
@@ -62,7 +63,11 @@ def plot_fixations(
     count = len(centers)
     looks = "1 fixation" if count == 1 else f"{count} fixations, numbered in order"
     ax.set_title(f"Where the network looks: {looks}", **style.TITLE)
-    _explain(figure, ax, array)
+    handles = _explanation(array)
+    if own:
+        figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    else:
+        ax.legend(handles=handles, loc="lower center")
     return figure
 
 
@@ -112,8 +117,8 @@ def _half_of_samples(array: SensorArray) -> float:
     return float(array.eccentricity.median())
 
 
-def _explain(figure: Figure, ax: Axes, array: SensorArray | None) -> None:
-    """Write below the picture what its marks mean."""
+def _explanation(array: SensorArray | None) -> list[Artist]:
+    """What the marks in the picture mean."""
     dot: dict[str, Any] = {"marker": "o", "markersize": 12, "linestyle": ""}
     meanings = [("point of gaze", dot), ("field of view", {"linestyle": "-"})]
     if array is not None:
@@ -121,16 +126,8 @@ def _explain(figure: Figure, ax: Axes, array: SensorArray | None) -> None:
         meanings[1] = (f"field of view, {array.fov:g}° across", {"linestyle": "-"})
         samples = f"half of all {len(array):,} samples, within {inner:.1f}°"
         meanings.append((samples, {"linestyle": "--"}))
-    handles: list[Artist] = [
+    lines: list[Artist] = [
         Line2D([], [], color="#555555", linewidth=2, label=label, **look)
         for label, look in meanings
     ]
-    handles.append(Patch(color="black", label="beyond the photograph"))
-    ax.legend(
-        handles=handles,
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0),
-        bbox_transform=offset_copy(ax.transAxes, figure, y=-38, units="points"),
-        ncols=len(handles),
-        frameon=False,
-    )
+    return [*lines, Patch(color="black", label="beyond the photograph")]

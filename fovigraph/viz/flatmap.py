@@ -40,7 +40,7 @@ def flat_map(array: SensorArray, polar: Tensor | None = None) -> Tensor:
     if array.layout == "uniform":
         return torch.stack((eccentricity * angle.cos(), eccentricity * angle.sin()), dim=-1)
     # Upright and hanging are angles that rounding must not send to both sides.
-    side = torch.where(angle.cos() >= -1e-9, 1.0, -1.0)
+    side = torch.where(angle.cos() >= -1e-6, 1.0, -1.0)
     elevation = torch.atan2(angle.sin(), side * angle.cos())
     half = _right_half(array, eccentricity, elevation)
     return half * torch.stack((side, torch.ones_like(side)), dim=-1)

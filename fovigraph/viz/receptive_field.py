@@ -87,7 +87,7 @@ def plot_receptive_field(
     weights = [_weights(pyramid, top, unit, source) for source in range(top, -1, -1)]
     photo = None if image is None else photograph(image)
     panels = top + 1 + (photo is not None)
-    columns = min(3 if panels <= 6 else 4, panels)
+    columns = panels if panels <= 3 else 2 if panels == 4 else 3 if panels <= 6 else 4
     rows = math.ceil(panels / columns)
     side = style.WIDTH / columns * (0.66 if space == "cortical" else 1.0)
     figure = style.new_figure(height=(side + 0.3) * rows + 1.6)
@@ -130,7 +130,7 @@ def _label(axes: list[Axes], columns: int, space: str) -> None:
         if index + columns < len(axes):
             ax.set_xlabel("")
         for axis in (ax.xaxis, ax.yaxis):
-            axis.label.set_fontsize(9 if columns < 4 else 7)
+            axis.label.set_fontsize(9 if columns < 4 else 6.5)
 
 
 def _weights(pyramid: GraphPyramid, top: int, unit: int, source: int) -> np.ndarray:

@@ -1,0 +1,5 @@
+"""``python -m fovigraph``: the command line."""
+
+from fovigraph.cli import main
+
+raise SystemExit(main())

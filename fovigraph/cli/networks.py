@@ -1,0 +1,41 @@
+"""The network that a command line names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from fovigraph.cli.errors import UserError, users_mistake
+from fovigraph.config import ConfigError, config_names, load_config
+from fovigraph.models import FoviNet
+from fovigraph.models.pretrained import find_pretrained, load_weights
+
+
+def saved_folder(name: str) -> Path | None:
+    """Return the folder of a saved model that ``name`` is, or None for a configuration."""
+    if name in config_names() or not Path(name).is_dir():
+        return None
+    try:
+        return find_pretrained(name, None)
+    except FileNotFoundError as error:
+        raise UserError(str(error).replace("folder_or_hub_id", "CONFIG", 1)) from error
+
+
+def read_config(name: str, overrides: Sequence[str]) -> DictConfig:
+    """Read the configuration that ``name`` (a name, a file or a folder) is, and change it."""
+    folder = saved_folder(name)
+    try:
+        return load_config(name if folder is None else folder / "config.yaml", overrides)
+    except ConfigError as error:
+        raise UserError(str(error).replace("name_or_path", "CONFIG", 1)) from error
+
+
+def build(config: DictConfig, folder: Path | None = None) -> FoviNet:
+    """Build a network for evaluation, with the weights in ``folder`` or with random ones."""
+    with users_mistake(ValueError, TypeError, ImportError):
+        net = FoviNet(config).eval()
+        if folder is not None:
+            load_weights(net, folder / "model.safetensors")
+    return net

@@ -42,6 +42,8 @@ class RetinaConfig:
         sampling: How pixels are read: ``"nearest"`` or ``"bilinear"``.
         fixation_size: Pixels that the field of view's diameter spans; ``None``: the policy's.
         color_decay: Eccentricity scale at which colour fades, degrees; ``None``: it does not.
+        mean: What is subtracted from red, green and blue, in [0, 1]; ``None``: nothing.
+        std: What they are divided by then; given with ``mean`` or not at all.
     """
 
     side: int = 64
@@ -52,6 +54,8 @@ class RetinaConfig:
     sampling: str = "nearest"
     fixation_size: float | None = None
     color_decay: float | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
 
     def __post_init__(self) -> None:
         positive_int("retina.side", self.side)
@@ -61,6 +65,16 @@ class RetinaConfig:
             positive_float("retina.fixation_size", self.fixation_size)
         if self.color_decay is not None:
             positive_float("retina.color_decay", self.color_decay)
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("retina.mean and retina.std must be given together or not at all")
+        if self.mean is not None and self.std is not None:
+            if not len(self.mean) == len(self.std) == 3:
+                raise ValueError(
+                    "retina.mean and retina.std must have 3 entries, red, green and blue, "
+                    f"got {self.mean} and {self.std}"
+                )
+            for i, value in enumerate(self.std):
+                positive_float(f"retina.std[{i}]", value)
 
 
 @dataclass
@@ -76,6 +90,7 @@ class FixationConfig:
         spread: How far from the image's centre a fixation may be, as a fraction of the image.
         center_first: Whether the first fixation is at the centre.
         random_in_eval: Whether fixations are random in evaluation too.
+        fixations: For the policy ``"explicit"``, its ``count`` places (row, column) in [0, 1].
     """
 
     policy: str = "near_center"
@@ -86,6 +101,7 @@ class FixationConfig:
     spread: float = 0.25
     center_first: bool = False
     random_in_eval: bool = True
+    fixations: list[list[float]] | None = None
 
     def __post_init__(self) -> None:
         positive_int("fixation.count", self.count)

@@ -72,18 +72,18 @@ class SensorArray:
             side: Side of the image to match, pixels. The other arguments: see :class:`SensorArray`.
         """
         side = positive_int("side", side)
-        options = {"fov": fov, "cmf_a": cmf_a, "layout": layout, "field_geometry": field_geometry}
-        cls(1, **options)  # type: ignore[arg-type]  # refuses bad options before the search
+        one = cls(1, fov=fov, cmf_a=cmf_a, layout=layout, field_geometry=field_geometry)
+
+        def fits(resolution: int) -> bool:
+            return len(one.with_resolution(resolution)) <= side**2
+
         low, high = 1, 2
-        while len(LAYOUTS[layout](high, fov, cmf_a)) <= side**2:
+        while fits(high):
             low, high = high, 2 * high
         while high - low > 1:
             middle = (low + high) // 2
-            if len(LAYOUTS[layout](middle, fov, cmf_a)) <= side**2:
-                low = middle
-            else:
-                high = middle
-        array = cls(low, **options)  # type: ignore[arg-type]
+            low, high = (middle, high) if fits(middle) else (low, middle)
+        array = one.with_resolution(low)
         array.side = side
         return array
 

@@ -74,13 +74,15 @@ class FoviNet(nn.Module):
             layout=config.retina.layout,
             field_geometry=config.retina.field_geometry,
         )
-        fixation = dict(config.fixation)
+        fixation = {key: value for key, value in config.fixation.items() if value is not None}
         self.fixation_policy = fixation_policy(fixation.pop("policy"), **fixation)
         self.retina = Retina(
             array,
             config.retina.sampling,
             fixation_size=config.retina.fixation_size,
             color_decay=config.retina.color_decay,
+            mean=config.retina.mean,
+            std=config.retina.std,
         )
         self.backbone = build_backbone(config.backbone, array)
         self.projector = Projector(
@@ -117,7 +119,9 @@ class FoviNet(nn.Module):
         """
         images = as_images(images)
         where = self.fixation_policy(images, generator, fixations)
-        size = where.size if self.retina.fixation_size is None else None
+        size = where.size
+        if self.retina.fixation_size is not None:
+            size = size.new_tensor(self.retina.fixation_size).expand_as(size)
         samples = self.retina(images, where.location, size)
         views = samples.flatten(0, 1).to(self.head[-1].weight.dtype)
         features = self.backbone(views).flatten(1).unflatten(0, samples.shape[:2])
@@ -128,7 +132,7 @@ class FoviNet(nn.Module):
         else:
             count = fixation_logits.shape[1]
             logits = fixation_logits.log_softmax(-1).logsumexp(1) - math.log(count)
-        return FoviOutput(logits, embeddings, where.location, fixation_logits, features, where.size)
+        return FoviOutput(logits, embeddings, where.location, fixation_logits, features, size)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write ``config.yaml`` and ``model.safetensors`` to a folder, made if need be.
@@ -160,3 +164,54 @@ class FoviNet(nn.Module):
         net = cls(load_config(folder / "config.yaml"))
         load_weights(net, folder / "model.safetensors")
         return net.eval()
+
+    @classmethod
+    def from_upstream(
+        cls,
+        path_or_hub_id: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        neighbours: Mapping[str, Tensor] | str | os.PathLike[str] | None = None,
+        strict: bool = True,
+        cache_dir: str | os.PathLike[str] | None = None,
+    ) -> FoviNet:
+        """Load a network that the upstream package, ``fovi`` 1.x or 2.x, saved or published.
+
+        It takes images in [0, 1]: the normalisation that upstream leaves to its data loaders
+        belongs to the network here.
+
+        Args:
+            path_or_hub_id: A folder with upstream's configuration (``resolved_config.yaml``,
+                ``hydra/config.yaml``, ``config.yaml`` or ``params.json``) and weights
+                (``state_dict.index.json`` with its files, ``state_dict.pth``,
+                ``final_weights.pth`` or ``model.pth``); or ``"owner/name"`` on the Hugging Face
+                Hub, or the name of a network that upstream publishes there (needs the extra
+                ``hub``).
+            revision: Branch, tag or commit on the Hub.
+            neighbours: Neighbour lists exported from an upstream network, or their file, to
+                reproduce one machine's network exactly
+                (:func:`fovigraph.interop.use_neighbours`); ``None``: the canonical graphs.
+            strict: Whether every tensor must be there and fit; otherwise what does not is logged.
+            cache_dir: The Hub's cache; ``None``: where huggingface_hub has it.
+
+        Returns:
+            The network, in evaluation mode.
+
+        Raises:
+            FileNotFoundError: If there is no such folder or repository, or it lacks files.
+            ConfigError: If the configuration asks for what fovigraph does not do yet.
+            ValueError: If files are damaged or hold code, weights are not those of the
+                configuration, or neighbours not those of its geometry.
+        """
+        # The one import against the direction of the others (interop builds on models): late, so
+        # that the modules stay free of upstream's names and `fg.FoviNet` has all ways to load.
+        from fovigraph.interop import from_upstream
+
+        return from_upstream(
+            path_or_hub_id,
+            revision=revision,
+            neighbours=neighbours,
+            strict=strict,
+            cache_dir=cache_dir,
+            cls=cls,
+        )

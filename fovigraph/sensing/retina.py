@@ -49,6 +49,8 @@ class Retina(nn.Module):
         color_decay: Eccentricity in degrees over which colour fades: saturation falls as
             exp(-eccentricity / color_decay), luminance stays. None: no fading. (The ``fovi``
             package darkens luminance too, in units of the field's radius.)
+        mean, std: Normalisation of each channel of what is within the image,
+            ``(value - mean) / std`` (what is outside stays 0). None: none.
         oversampling: For the poolings: the photoreceptors' resolution over the array's.
         k: For the poolings: photoreceptors per node. None: as many as there are on average.
         sigma: For ``"gaussian"``: its width, where a neighbourhood's distances go from 0 to 1.
@@ -70,6 +72,8 @@ class Retina(nn.Module):
 
     grid: Tensor
     saturation: Tensor | None
+    mean: Tensor | None
+    std: Tensor | None
 
     def __init__(
         self,
@@ -78,6 +82,8 @@ class Retina(nn.Module):
         *,
         fixation_size: float | Sequence[float] | None = None,
         color_decay: float | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         oversampling: float = 3.0,
         k: int | None = None,
         sigma: float = 0.5,
@@ -95,6 +101,9 @@ class Retina(nn.Module):
             self.color_decay = positive_float("color_decay", color_decay)
             saturation = torch.exp(-array.eccentricity / self.color_decay).float()
         self.register_buffer("saturation", saturation, persistent=False)
+        center, scale = _normalisation(mean, std)
+        self.register_buffer("mean", center, persistent=False)
+        self.register_buffer("std", scale, persistent=False)
 
         self.photoreceptors: Retina | None = None
         fine = _finer(array.resolution, oversampling)
@@ -132,15 +141,34 @@ class Retina(nn.Module):
                 image, or sizes not positive (values on an accelerator are not looked at, which
                 would wait for it).
         """
+        samples = self.colors(images, fixations, fixation_size)
+        if self.mean is not None and self.std is not None:
+            fixations = batch_of_fixations(fixations, len(images))
+            ones = samples.new_ones(()).expand(len(images), 1, *images.shape[2:])
+            inside = self._sample(ones, fixations, fixation_size)
+            samples = (samples - inside * self.mean.to(samples)) / self.std.to(samples)
+        return samples.contiguous()
+
+    def colors(
+        self,
+        images: Tensor,
+        fixations: Tensor | Sequence[Any],
+        fixation_size: float | Tensor | Sequence[Any] | None = None,
+    ) -> Tensor:
+        """Return the samples as colours, before ``mean`` and ``std``; all else as :meth:`forward`.
+
+        What a picture of the view shows.
+        """
         self._check_images(images)
         fixations = batch_of_fixations(fixations, len(images))
+        return self._fade(self._sample(images, fixations, fixation_size))
+
+    def _sample(self, images: Tensor, fixations: Tensor, fixation_size: Any) -> Tensor:
+        """Return the images' own values, ``[B, F, N, C]``."""
         if self.photoreceptors is not None:
-            samples = self.pool(self.photoreceptors(images, fixations, fixation_size), self.graph)
-        else:
-            pixels = self.pixels(fixations, (images.shape[2], images.shape[3]), fixation_size)
-            sample = _bilinear if self.sampling == "bilinear" else _nearest
-            samples = sample(images, pixels)
-        return self._fade(samples).contiguous()
+            return self.pool(self.photoreceptors(images, fixations, fixation_size), self.graph)
+        pixels = self.pixels(fixations, (images.shape[2], images.shape[3]), fixation_size)
+        return (_bilinear if self.sampling == "bilinear" else _nearest)(images, pixels)
 
     def pixels(
         self,
@@ -201,6 +229,11 @@ class Retina(nn.Module):
                 f"images must have 3 channels for color_decay, got {images.shape[1]} in "
                 f"{tuple(images.shape)}"
             )
+        if self.mean is not None and images.shape[1] != len(self.mean):
+            raise ValueError(
+                f"images must have {len(self.mean)} channels, as mean and std have, "
+                f"got {images.shape[1]} in {tuple(images.shape)}"
+            )
 
     def _fade(self, samples: Tensor) -> Tensor:
         """Blend colours ``[…, N, 3]`` into their luminance with eccentricity."""
@@ -213,17 +246,33 @@ class Retina(nn.Module):
         return luminance + saturation * (samples - luminance)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Retina:
-        # Half precision would move nodes by pixels: the grid stays in single.
-        exact = self.grid
+        # Half precision would move nodes by pixels: the grid stays in single, and so do the means.
+        exact = {name: getattr(self, name) for name in ("grid", "mean", "std")}
         super()._apply(fn, recurse)
         if torch.finfo(self.grid.dtype).bits < 32:
-            self.grid = exact.to(self.grid.device)
+            for name, buffer in exact.items():
+                setattr(self, name, None if buffer is None else buffer.to(self.grid.device))
         return self
 
     def extra_repr(self) -> str:
         size = "" if self.fixation_size is None else f", fixation_size={self.fixation_size}"
         decay = "" if self.color_decay is None else f", color_decay={self.color_decay:g}"
-        return f"{len(self.array)} nodes, sampling={self.sampling!r}{size}{decay}"
+        normal = "" if self.mean is None else ", normalised"
+        return f"{len(self.array)} nodes, sampling={self.sampling!r}{size}{decay}{normal}"
+
+
+def _normalisation(mean: Any, std: Any) -> tuple[Tensor | None, Tensor | None]:
+    """Check mean and std and return them as vectors."""
+    if mean is None and std is None:
+        return None, None
+    if mean is None or std is None:
+        raise ValueError(f"mean and std must be given together, got mean={mean} and std={std}")
+    center, scale = as_floats("mean", list(mean)).float(), as_floats("std", list(std)).float()
+    if center.dim() != 1 or center.shape != scale.shape:
+        raise ValueError(f"mean and std must have one entry a channel, got {mean} and {std}")
+    if not (center.isfinite().all() and scale.isfinite().all() and (scale > 0).all()):
+        raise ValueError(f"mean must be finite, std finite and above 0, got {mean} and {std}")
+    return center, scale
 
 
 def _nearest(images: Tensor, pixels: Tensor) -> Tensor:

@@ -75,6 +75,22 @@ def test_uint8_images_are_the_same_images(tiny):
     torch.testing.assert_close(tiny(images, fixations).logits, tiny(images / 255, fixations).logits)
 
 
+def test_the_retinas_own_view_size_is_the_one_reported():
+    net = fg.FoviNet(fg.load_config("fovi_tiny", overrides=["retina.fixation_size=100"])).eval()
+    out = net(torch.rand(2, 3, 64, 64), fixations=[[0.5, 0.5]])
+    assert out.fixation_sizes.tolist() == [[[100, 100]]] * 2
+
+
+def test_places_may_be_configured():
+    overrides = [
+        "fixation.policy=explicit",
+        "fixation.count=2",
+        "fixation.fixations=[[0.5,0.5],[0.25,0.75]]",
+    ]
+    net = fg.FoviNet(fg.load_config("fovi_tiny", overrides=overrides)).eval()
+    assert net(torch.rand(1, 3, 64, 64)).fixations.tolist() == [[[0.5, 0.5], [0.25, 0.75]]]
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_it_runs_in_other_precisions(tiny, dtype):
     images, fixations = torch.rand(2, 3, 48, 64), [[0.5, 0.5], [0.4, 0.4]]

@@ -1,7 +1,15 @@
 import pytest
 import torch
+from jaxtyping import install_import_hook
 
-import fovigraph as fg
+# Where shapes are annotated, calls are checked against them while the tests run.
+CHECKED = (
+    "fovigraph.geometry.layout",
+    "fovigraph.graph.geodesic",
+    "fovigraph.graph.search",
+)
+with install_import_hook(CHECKED, "beartype.beartype"):
+    import fovigraph as fg
 
 
 @pytest.fixture(autouse=True)

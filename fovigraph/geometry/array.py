@@ -34,7 +34,7 @@ class SensorArray:
         >>> from fovigraph import SensorArray
         >>> retina = SensorArray.matched(64, fov=16.0, cmf_a=0.5)
         >>> retina
-        SensorArray(4085 nodes, resolution=53, fov=16, cmf_a=0.5, layout='isotropic')
+        SensorArray(4085 nodes, side=64, resolution=53, fov=16, cmf_a=0.5, layout='isotropic')
         >>> len(retina.strided(2))
         964
     """
@@ -184,7 +184,8 @@ class SensorArray:
         return self._length
 
     def _key(self) -> tuple[object, ...]:
-        return (self.resolution, self.fov, self.cmf_a, self.layout, self.field_geometry)
+        # The side, too: arrays that are equal stride alike.
+        return (self.resolution, self.fov, self.cmf_a, self.layout, self.field_geometry, self.side)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SensorArray) and self._key() == other._key()
@@ -193,8 +194,9 @@ class SensorArray:
         return hash(self._key())
 
     def __repr__(self) -> str:
+        side = "" if self.side is None else f"side={self.side}, "
         geometry = "" if self.field_geometry == "planar" else f", {self.field_geometry!r}"
         return (
-            f"SensorArray({len(self)} nodes, resolution={self.resolution}, fov={self.fov:g}, "
+            f"SensorArray({len(self)} nodes, {side}resolution={self.resolution}, fov={self.fov:g}, "
             f"cmf_a={self.cmf_a:g}, layout={self.layout!r}{geometry})"
         )

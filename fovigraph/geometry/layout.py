@@ -9,6 +9,7 @@ import math
 from abc import ABC, abstractmethod
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from fovigraph.geometry.magnification import CORTICAL_SCALE
@@ -37,15 +38,17 @@ class Layout(ABC):
         """Number of nodes, without placing them."""
 
     @abstractmethod
-    def nodes(self) -> Tensor:
+    def nodes(self) -> Float64[Tensor, "N 2"]:
         """Eccentricity (degrees) and polar angle (radians) of the nodes, ``[N, 2]``."""
 
     @abstractmethod
-    def padding(self) -> Tensor:
+    def padding(self) -> Float64[Tensor, "P 2"]:
         """The same of the padding nodes beyond the edge, ``[P, 2]``."""
 
-    def to_cortical(self, polar: Tensor, manifold: SensorManifold) -> Tensor:
-        """Cortical coordinates (millimetres, ``[..., 3]``) of visual points of this layout."""
+    def to_cortical(
+        self, polar: Float64[Tensor, "N 2"], manifold: SensorManifold
+    ) -> Float64[Tensor, "N 3"]:
+        """Cortical coordinates (millimetres, ``[N, 3]``) of visual points of this layout."""
         return manifold.to_cortical(polar)
 
 
@@ -84,15 +87,15 @@ class Isotropic(_RingLayout):
     def __len__(self) -> int:
         return int(self._ring_sizes().sum())
 
-    def nodes(self) -> Tensor:
+    def nodes(self) -> Float64[Tensor, "N 2"]:
         sizes = self._ring_sizes()
         ring = torch.repeat_interleave(sizes)
-        within = torch.arange(len(ring)) - (sizes.cumsum(0) - sizes)[ring]
+        within = torch.arange(len(ring)).double() - (sizes.cumsum(0) - sizes)[ring]
         return torch.stack(
             (self._radii(self.resolution)[ring], 2 * math.pi * within / sizes[ring]), dim=-1
         )
 
-    def padding(self) -> Tensor:
+    def padding(self) -> Float64[Tensor, "P 2"]:
         radii, gap = self._padding_radii()
         angles = gap * torch.arange(_count_below(2 * math.pi, gap), dtype=torch.float64)
         return torch.cartesian_prod(radii, angles).reshape(-1, 2)
@@ -110,13 +113,15 @@ class LogPolar(_RingLayout):
     def __len__(self) -> int:
         return self.resolution**2
 
-    def nodes(self) -> Tensor:
+    def nodes(self) -> Float64[Tensor, "N 2"]:
         return torch.cartesian_prod(self._radii(self.resolution), self._angles()).reshape(-1, 2)
 
-    def padding(self) -> Tensor:
+    def padding(self) -> Float64[Tensor, "P 2"]:
         return torch.cartesian_prod(self._padding_radii()[0], self._angles()).reshape(-1, 2)
 
-    def to_cortical(self, polar: Tensor, manifold: SensorManifold) -> Tensor:
+    def to_cortical(
+        self, polar: Float64[Tensor, "N 2"], manifold: SensorManifold
+    ) -> Float64[Tensor, "N 3"]:
         eccentricity, angle = polar.unbind(-1)
         height = CORTICAL_SCALE * torch.log1p(eccentricity / self.cmf_a)
         rho = CORTICAL_SCALE * math.log1p(self.radius / self.cmf_a) / (2 * math.pi)
@@ -146,11 +151,11 @@ class Uniform(Layout):
             return int((2 * half_chord.floor() + 1).sum())
         return int((2 * (half_chord + 0.5).floor()).sum())
 
-    def nodes(self) -> Tensor:
+    def nodes(self) -> Float64[Tensor, "N 2"]:
         lattice = self._lattice(0)
         return self._polar(lattice[lattice.norm(dim=1) <= 1 + 1e-12])
 
-    def padding(self) -> Tensor:
+    def padding(self) -> Float64[Tensor, "P 2"]:
         if self.resolution == 1:
             return torch.zeros(0, 2, dtype=torch.float64)
         pixel = 2 / self.resolution
@@ -159,7 +164,9 @@ class Uniform(Layout):
         beyond = (distance > 1 + 1e-12) & (distance < 1 + pixel + PADDING_REACH)
         return self._polar(lattice[beyond])
 
-    def to_cortical(self, polar: Tensor, manifold: SensorManifold) -> Tensor:
+    def to_cortical(
+        self, polar: Float64[Tensor, "N 2"], manifold: SensorManifold
+    ) -> Float64[Tensor, "N 3"]:
         eccentricity, angle = polar.unbind(-1)
         flat = torch.zeros_like(eccentricity)
         return torch.stack((eccentricity * angle.cos(), eccentricity * angle.sin(), flat), dim=-1)

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from fovigraph._checks import one_of, positive_float
@@ -29,14 +30,18 @@ class SensorManifold(ABC):
         self.cmf_a = positive_float("cmf_a", cmf_a)
 
     @abstractmethod
-    def profile(self, eccentricity: Tensor) -> tuple[Tensor, Tensor]:
+    def profile(
+        self, eccentricity: Float64[Tensor, "*N"]
+    ) -> tuple[Float64[Tensor, "*N"], Float64[Tensor, "*N"]]:
         """Return ρ and z (millimetres) at ``eccentricity`` (degrees, any shape)."""
 
     @abstractmethod
-    def _eccentricity(self, rho: Tensor, z: Tensor) -> Tensor:
+    def _eccentricity(
+        self, rho: Float64[Tensor, "*N"], z: Float64[Tensor, "*N"]
+    ) -> Float64[Tensor, "*N"]:
         """Invert :meth:`profile`."""
 
-    def to_cortical(self, polar: Tensor) -> Tensor:
+    def to_cortical(self, polar: Float[Tensor, "*N 2"]) -> Float64[Tensor, "*N 3"]:
         """Lay visual points on the surface.
 
         Args:
@@ -49,7 +54,7 @@ class SensorManifold(ABC):
         rho, z = self.profile(eccentricity)
         return torch.stack((rho * angle.cos(), rho * angle.sin(), z), dim=-1)
 
-    def to_polar(self, cortical: Tensor) -> Tensor:
+    def to_polar(self, cortical: Float[Tensor, "*N 3"]) -> Float64[Tensor, "*N 2"]:
         """Invert :meth:`to_cortical`.
 
         Args:
@@ -73,13 +78,17 @@ class PlanarManifold(SensorManifold):
     :math:`z = k\,(\operatorname{asinh} t - t / \sqrt{1 + t^2})`.
     """
 
-    def profile(self, eccentricity: Tensor) -> tuple[Tensor, Tensor]:
+    def profile(
+        self, eccentricity: Float64[Tensor, "*N"]
+    ) -> tuple[Float64[Tensor, "*N"], Float64[Tensor, "*N"]]:
         rho = magnification(eccentricity, self.cmf_a) * eccentricity
         ratio = eccentricity / self.cmf_a
         t = torch.sqrt(ratio * (ratio + 2))
         return rho, CORTICAL_SCALE * (torch.asinh(t) - t / (ratio + 1))
 
-    def _eccentricity(self, rho: Tensor, z: Tensor) -> Tensor:
+    def _eccentricity(
+        self, rho: Float64[Tensor, "*N"], z: Float64[Tensor, "*N"]
+    ) -> Float64[Tensor, "*N"]:
         return self.cmf_a * rho / (CORTICAL_SCALE - rho)
 
 
@@ -92,14 +101,18 @@ class LegacyManifold(SensorManifold):
 
     MESH = 1e-4
 
-    def profile(self, eccentricity: Tensor) -> tuple[Tensor, Tensor]:
+    def profile(
+        self, eccentricity: Float64[Tensor, "*N"]
+    ) -> tuple[Float64[Tensor, "*N"], Float64[Tensor, "*N"]]:
         mesh, z = self._mesh(float(eccentricity.max()) if eccentricity.numel() else 0.0)
         rho = magnification(eccentricity, self.cmf_a) * torch.rad2deg(
             torch.sin(torch.deg2rad(eccentricity))
         )
         return rho, torch.from_numpy(np.asarray(np.interp(eccentricity.numpy(), mesh, z)))
 
-    def _eccentricity(self, rho: Tensor, z: Tensor) -> Tensor:
+    def _eccentricity(
+        self, rho: Float64[Tensor, "*N"], z: Float64[Tensor, "*N"]
+    ) -> Float64[Tensor, "*N"]:
         # ρ rises and falls again, z only rises: z tells where we are. The mesh grows to cover it.
         highest, reach = (float(z.max()) if z.numel() else 0.0), 16.0
         mesh, height = self._mesh(reach)

@@ -1,7 +1,7 @@
 """The graphs between sensor arrays, and the pyramid that a network is built on."""
 
 from fovigraph.graph.kernel_map import KernelMap, Triples, nearest_cell
-from fovigraph.graph.knn_graph import METRICS, KNNGraph, knn_graph
+from fovigraph.graph.knn_graph import METRICS, KNNGraph, graph_from_neighbours, knn_graph
 from fovigraph.graph.pyramid import GraphPyramid, ReceptiveField, Stage
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "ReceptiveField",
     "Stage",
     "Triples",
+    "graph_from_neighbours",
     "knn_graph",
     "nearest_cell",
 ]

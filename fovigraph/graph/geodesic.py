@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from fovigraph.graph.search import k_nearest, select_nearest
@@ -12,8 +13,12 @@ _CANDIDATES = 4
 
 
 def k_nearest_geodesic(
-    visual: Tensor, cortical: Tensor, dst_visual: Tensor, dst_cortical: Tensor, k: int
-) -> tuple[Tensor, Tensor]:
+    visual: Float64[Tensor, "P 2"],
+    cortical: Float64[Tensor, "P 3"],
+    dst_visual: Float64[Tensor, "N 2"],
+    dst_cortical: Float64[Tensor, "N 3"],
+    k: int,
+) -> tuple[Int64[Tensor, "N {k}"], Float64[Tensor, "N {k}"]]:
     """Find the k points nearest to every destination along the surface, ties to the lower index.
 
     The surface around a destination is the Delaunay triangulation, in the visual field, of the
@@ -51,7 +56,7 @@ def k_nearest_geodesic(
         if len(flat) < 4:  # too few for a surface: the straight line it is
             apart[row] = straight[row]
             continue
-        faces = Delaunay(flat.numpy(), qhull_options="Qbb Qc Qz Q12 QJ").simplices
+        faces = Delaunay(flat.numpy(), qhull_options="QJ").simplices
         walk, _ = PyGeodesicAlgorithmExact(solid.numpy(), faces).geodesicDistances([here])
         apart[row] = torch.from_numpy(walk)[: len(candidates)]
     index, distance, _ = select_nearest(near, apart, k)

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from fovigraph._checks import positive_int
@@ -17,10 +18,10 @@ class Triples(NamedTuple):
     Row *r* is ``ptr[r]:ptr[r + 1]``.
     """
 
-    dst: Tensor
-    src: Tensor
-    cell: Tensor
-    ptr: Tensor
+    dst: Int64[Tensor, " E"]
+    src: Int64[Tensor, " E"]
+    cell: Int64[Tensor, " E"]
+    ptr: Int64[Tensor, " rows+1"]
 
     def reversed(self) -> Triples:
         """The same triples with every edge turned round."""
@@ -40,14 +41,27 @@ class KernelMap:
     """
 
     def __init__(
-        self, dst: Tensor, src: Tensor, cell: Tensor, *, num_dst: int, num_src: int, num_cells: int
+        self,
+        dst: Int64[Tensor, " E"],
+        src: Int64[Tensor, " E"],
+        cell: Int64[Tensor, " E"],
+        *,
+        num_dst: int,
+        num_src: int,
+        num_cells: int,
     ):
         self.dst, self.src, self.cell = dst, src, cell
         self.num_dst, self.num_src, self.num_cells = num_dst, num_src, num_cells
 
     @classmethod
     def from_edges(
-        cls, edge_index: Tensor, cell: Tensor, *, num_dst: int, num_src: int, num_cells: int
+        cls,
+        edge_index: Int64[Tensor, "2 E"],
+        cell: Int64[Tensor, " E"],
+        *,
+        num_dst: int,
+        num_src: int,
+        num_cells: int,
     ) -> KernelMap:
         """Sort edges in any order (PyG's ``edge_index``, ``[2, E]``) into a kernel map."""
         order = edge_index[1].argsort(stable=True)
@@ -83,7 +97,7 @@ class KernelMap:
         )
 
 
-def nearest_cell(offset: Tensor, kernel_size: int) -> Tensor:
+def nearest_cell(offset: Float[Tensor, "*E 2"], kernel_size: int) -> Int64[Tensor, "*E"]:
     """Return the cell of the reference kernel that each offset is nearest to.
 
     The cells are the grid ``linspace(-1, 1, kernel_size)²``; a tie goes to the lower index.
@@ -102,7 +116,7 @@ def nearest_cell(offset: Tensor, kernel_size: int) -> Tensor:
     return u * kernel_size + v
 
 
-def row_ptr(key: Tensor, rows: int) -> Tensor:
+def row_ptr(key: Int64[Tensor, " E"], rows: int) -> Int64[Tensor, " {rows}+1"]:
     """Where each of ``rows`` rows begins in a list sorted by ``key``, ``[rows + 1]``."""
     counts = torch.bincount(key, minlength=rows)
     return torch.cat((counts.new_zeros(1), counts.cumsum(0)))

@@ -23,9 +23,10 @@ METRICS = ("cortical", "visual", "geodesic")
 class KNNGraph(nn.Module):
     """Edges from every node of ``src`` that is among the k nearest of a node of ``dst``.
 
-    Made by :func:`knn_graph`. Only real neighbours have edges: padding took part in the search and
-    in shaping the neighbourhoods, and is gone. A module without parameters whose buffers are not
-    part of a ``state_dict``; the geometry keeps single precision when a network is cast to half.
+    Made by :func:`knn_graph` or :func:`graph_from_neighbours`. Only real neighbours have edges:
+    padding took part in the search and in shaping the neighbourhoods, and is gone. A module without
+    parameters whose buffers are not part of a ``state_dict``; the geometry keeps single precision
+    when a network is cast to half.
 
     Attributes:
         src, dst: The two :class:`~fovigraph.SensorArray`.
@@ -91,6 +92,7 @@ class KNNGraph(nn.Module):
 
         The same object every time for the same size, on the graph's device.
         """
+        kernel_size = positive_int("kernel_size", kernel_size)
         if kernel_size not in self._kernel_maps:
             cell = nearest_cell(self.offset, kernel_size)
             self._kernel_maps[kernel_size] = KernelMap(
@@ -158,26 +160,89 @@ def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortica
         log.info("k=%d is more than the %d nodes of src; using k=%d", k, len(src), len(src))
         k = len(src)
 
-    visual = torch.cat((src.cartesian, src.padding_cartesian)) * (src.fov / 2)
-    cortical = torch.cat((src.cortical, src.padding_cortical))
+    visual, cortical = _points(src)
     dst_visual = dst.cartesian * (dst.fov / 2)
     if metric == "visual":
         index, distance = k_nearest(visual, dst_visual, k)
-        length = distance
     elif metric == "cortical":
         index, distance = k_nearest(cortical, dst.cortical, k)
-        length = distance
     else:
         index, distance = k_nearest_geodesic(visual, cortical, dst_visual, dst.cortical, k)
-        length = (cortical[index] - dst.cortical[:, None]).norm(dim=-1)
+    return _connect(src, dst, metric, index, distance)
 
-    offset = _kernel_offset(visual[index] - dst_visual[:, None], length)
+
+def graph_from_neighbours(
+    src: SensorArray, dst: SensorArray, neighbours: Tensor, metric: str = "cortical"
+) -> KNNGraph:
+    """Connect every node of ``dst`` to given nodes and padding points of ``src``.
+
+    For neighbourhoods that were found elsewhere: the geometry is computed here, as
+    :func:`knn_graph` does.
+
+    Args:
+        src: The array that edges come from.
+        dst: The array that edges go to.
+        neighbours: ``[num_dst, k]``, whole numbers, in any order and none twice in a row: n stands
+            for node n of ``src``, ``len(src) + p`` for its padding point p.
+        metric: What the graph's distances measure, as in :func:`knn_graph`; straight lines on the
+            cortex for ``"geodesic"`` too.
+
+    Returns:
+        The graph, without edges from padding.
+
+    Raises:
+        ValueError, TypeError: If the neighbours are not such numbers, or the metric is unknown.
+    """
+    metric = one_of("metric", metric, METRICS)
+    if neighbours.is_floating_point() or neighbours.is_complex():
+        raise TypeError(f"neighbours must be whole numbers, got {neighbours.dtype}")
+    points = len(src) + len(src.padding_cartesian)
+    shape = list(neighbours.shape)
+    if len(shape) != 2 or shape[0] != len(dst) or not 1 <= shape[1] <= points:
+        raise ValueError(
+            f"neighbours must have shape [{len(dst)}, k], k from 1 to {points}, got {shape}"
+        )
+    index = neighbours.cpu().long().sort(dim=1).values
+    low, high = int(index[:, 0].min()), int(index[:, -1].max())
+    if low < 0 or high >= points:
+        raise ValueError(
+            f"neighbours must be from 0 to {points - 1} ({len(src)} nodes, "
+            f"{points - len(src)} padding points), got {low} to {high}"
+        )
+    twice = (index[:, 1:] == index[:, :-1]).any(dim=1)
+    if twice.any():
+        row = int(twice.int().argmax())
+        raise ValueError(f"neighbours must not name a node twice, as they do for node {row} of dst")
+    return _connect(src, dst, metric, index)
+
+
+def _points(array: SensorArray) -> tuple[Tensor, Tensor]:
+    """Nodes, then padding: in the visual field (degrees), ``[P, 2]``, and on the cortex."""
+    visual = torch.cat((array.cartesian, array.padding_cartesian)) * (array.fov / 2)
+    return visual, torch.cat((array.cortical, array.padding_cortical))
+
+
+def _connect(
+    src: SensorArray, dst: SensorArray, metric: str, index: Tensor, distance: Tensor | None = None
+) -> KNNGraph:
+    """Make the graph of the neighbours ``[num_dst, k]``, ascending in each row.
+
+    Args:
+        src, dst, metric: As :func:`knn_graph` has them.
+        index: Nodes, then padding points of ``src``.
+        distance: Of every neighbour; straight lines unless given.
+    """
+    visual, cortical = _points(src)
+    step = visual[index] - (dst.cartesian * (dst.fov / 2))[:, None]
+    length = (step if metric == "visual" else cortical[index] - dst.cortical[:, None]).norm(dim=-1)
+    distance = length if distance is None else distance
+    offset = _kernel_offset(step, length)
     real = index < len(src)
     receiver = torch.arange(len(dst))[:, None].expand_as(index)
     return KNNGraph(
         src,
         dst,
-        k,
+        index.shape[1],
         metric,
         edge_index=torch.stack((index[real], receiver[real])),
         distance=distance[real].float(),

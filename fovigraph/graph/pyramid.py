@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -79,6 +80,8 @@ class GraphPyramid(nn.Module):
         retina: The lowest level, which images are sampled on.
         stages: The steps up, in order.
         metric: Nearness that neighbours are found by: see :func:`~fovigraph.knn_graph`.
+        graphs: Ready-made graphs of the steps, in order; ``None``: :func:`~fovigraph.knn_graph`
+            makes them.
 
     Attributes:
         levels: The arrays, from the retina up.
@@ -86,6 +89,10 @@ class GraphPyramid(nn.Module):
         stages: The steps; the step ``stages[i]`` leads from level i to level i + 1.
         graphs: The graphs of the steps.
         kernel_sizes: Side of the reference kernel of every step; ``None`` for a pool.
+
+    Raises:
+        ValueError: If a ready-made graph does not lead from its level to the next, or their number
+            is another than that of the steps.
 
     Example:
         >>> from fovigraph import GraphPyramid, SensorArray, Stage
@@ -96,18 +103,32 @@ class GraphPyramid(nn.Module):
 
     graphs: Sequence[KNNGraph]
 
-    def __init__(self, retina: SensorArray, stages: Iterable[Stage], metric: str = "cortical"):
+    def __init__(
+        self,
+        retina: SensorArray,
+        stages: Iterable[Stage],
+        metric: str = "cortical",
+        graphs: Sequence[KNNGraph] | None = None,
+    ):
         super().__init__()
         self.stages = tuple(stages)
         self.metric = metric
-        levels, graphs, names = [retina], [], ["retina"]
+        if graphs is not None and len(graphs) != len(self.stages):
+            raise ValueError(
+                f"graphs must be one for each of the {len(self.stages)} stages, got {len(graphs)}"
+            )
+        ready, graphs = graphs, []
+        levels, names = [retina], ["retina"]
         made: dict[tuple[SensorArray, SensorArray, int], KNNGraph] = {}
-        for stage in self.stages:
+        for index, stage in enumerate(self.stages):
             src, dst = levels[-1], stage.next_level(levels[-1])
-            key = (src, dst, stage.neighbours(src, dst))
-            if key not in made:
-                made[key] = knn_graph(*key, metric=metric)
-            graphs.append(made[key])
+            if ready is not None:
+                graphs.append(_joining(src, dst, ready[index], index))
+            else:
+                key = (src, dst, stage.neighbours(src, dst))
+                if key not in made:
+                    made[key] = knn_graph(*key, metric=metric)
+                graphs.append(made[key])
             levels.append(dst)
             names.append(f"{stage.kind}{1 + sum(name.startswith(stage.kind) for name in names)}")
         self.levels, self.names = tuple(levels), tuple(names)
@@ -128,11 +149,11 @@ class GraphPyramid(nn.Module):
         """
         if isinstance(level, str):
             return self.names.index(one_of("level", level, self.names))
-        if not isinstance(level, int) or isinstance(level, bool):
+        if not isinstance(level, Integral) or isinstance(level, bool):
             raise TypeError(f"level must be an index or a name, got {level!r}")
         if not 0 <= level < len(self):
             raise ValueError(f"level must be from 0 to {len(self) - 1}, got {level}")
-        return level
+        return int(level)
 
     def receptive_field(self, level: int | str, unit: int, source: int | str = 0) -> ReceptiveField:
         """Return the nodes of a lower level that reach a unit, and by how many paths.
@@ -146,11 +167,14 @@ class GraphPyramid(nn.Module):
             Nodes of ``source`` and the number of paths (float64, exact up to 2⁵³) from each.
 
         Raises:
-            ValueError: If there is no such level or unit, or ``source`` lies above ``level``.
+            ValueError, TypeError: If there is no such level or unit, or ``source`` lies above
+                ``level``.
         """
         top, bottom = self.level_index(level), self.level_index(source)
         if bottom > top:
             raise ValueError(f"source must not lie above level {level!r}, got {source!r}")
+        if not isinstance(unit, Integral) or isinstance(unit, bool):
+            raise TypeError(f"unit must be a whole number, got {unit!r}")
         if not 0 <= unit < len(self.levels[top]):
             raise ValueError(
                 f"unit must be from 0 to {len(self.levels[top]) - 1} at level "
@@ -215,6 +239,14 @@ class GraphPyramid(nn.Module):
     def __repr__(self) -> str:
         steps = zip(self.names, self.levels, strict=True)
         return f"GraphPyramid({' → '.join(f'{name} {len(level)}' for name, level in steps)})"
+
+
+def _joining(src: SensorArray, dst: SensorArray, graph: KNNGraph, index: int) -> KNNGraph:
+    if (graph.src, graph.dst) != (src, dst):
+        raise ValueError(
+            f"graphs[{index}] must lead from {src} to {dst}, got {graph.src} to {graph.dst}"
+        )
+    return graph
 
 
 def format_table(rows: Sequence[dict[str, int | str | None]]) -> str:

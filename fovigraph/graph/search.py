@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 TIE = 1e-6
@@ -47,12 +48,14 @@ except (ImportError, OSError):  # not installed, or built for another torch
     _search = _scipy_search()
 
 
-def k_nearest(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def k_nearest(
+    points: Float64[Tensor, "P D"], queries: Float64[Tensor, "Q D"], k: int
+) -> tuple[Int64[Tensor, "Q {k}"], Float64[Tensor, "Q {k}"]]:
     """Find the k points nearest to every query, Euclidean, ties to the lower index.
 
     Args:
-        points: ``[P, D]``, float64.
-        queries: ``[Q, D]``, float64.
+        points: ``[P, D]``.
+        queries: ``[Q, D]``.
         k: Number of neighbours, at most P.
 
     Returns:
@@ -79,7 +82,9 @@ def k_nearest(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return index, distance
 
 
-def select_nearest(near: Tensor, apart: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+def select_nearest(
+    near: Int64[Tensor, "Q K"], apart: Float64[Tensor, "Q K"], k: int
+) -> tuple[Int64[Tensor, "Q {k}"], Float64[Tensor, "Q {k}"], Bool[Tensor, " Q"]]:
     """Choose k of the candidates in each row: the nearest, ties to the lower index.
 
     Args:

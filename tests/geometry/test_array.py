@@ -1,6 +1,7 @@
 """The sensor array: figures that must come out, matching, striding, coordinates, bad input."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def test_matched_is_the_largest_array_with_no_more_nodes_than_pixels(layout, sid
 def test_node_counts_rise_with_the_resolution(layout):
     """So the largest array that fits is found by halving."""
     counts = [len(SensorArray(r, layout=layout)) for r in range(1, 150)]
-    assert all(fewer < more for fewer, more in zip(counts, counts[1:], strict=False))
+    assert all(fewer < more for fewer, more in pairwise(counts))
 
 
 @layouts
@@ -115,8 +116,12 @@ def test_two_rings_are_the_centre_and_points_around_the_edge():
 
 def test_x_points_right_and_y_up():
     array = SensorArray.matched(16)
-    torch.testing.assert_close(array.cartesian[:, 0] * 8, array.eccentricity * array.polar_angle.cos())
-    torch.testing.assert_close(array.cartesian[:, 1] * 8, array.eccentricity * array.polar_angle.sin())
+    torch.testing.assert_close(
+        array.cartesian[:, 0] * 8, array.eccentricity * array.polar_angle.cos()
+    )
+    torch.testing.assert_close(
+        array.cartesian[:, 1] * 8, array.eccentricity * array.polar_angle.sin()
+    )
 
 
 @layouts
@@ -185,10 +190,17 @@ def test_an_array_of_the_same_make_has_the_same_coordinates_to_the_last_bit(layo
 
 
 def test_arrays_of_the_same_make_are_equal_however_they_were_made():
+    one, two = SensorArray.matched(16), SensorArray.matched(64).strided(2).strided(2)
+    assert one == two
+    assert hash(one) == hash(two)
+    assert len({one, two}) == 1
+
+
+def test_arrays_that_stride_differently_are_not_equal():
     matched, plain = SensorArray.matched(64), SensorArray(53)
-    assert matched == plain
-    assert hash(matched) == hash(plain)
-    assert len({matched, plain}) == 1
+    assert len(matched) == len(plain)
+    assert len(matched.strided(8)) != len(plain.strided(8))
+    assert matched != plain
 
 
 @pytest.mark.parametrize(
@@ -209,7 +221,7 @@ def test_arrays_that_differ_in_anything_are_not_equal(other):
 
 def test_prints_itself():
     assert repr(SensorArray.matched(64)) == (
-        "SensorArray(4085 nodes, resolution=53, fov=16, cmf_a=0.5, layout='isotropic')"
+        "SensorArray(4085 nodes, side=64, resolution=53, fov=16, cmf_a=0.5, layout='isotropic')"
     )
     assert repr(SensorArray(1, field_geometry="legacy")) == (
         "SensorArray(1 nodes, resolution=1, fov=16, cmf_a=0.5, layout='isotropic', 'legacy')"

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fovigraph.geometry import LAYOUTS
+from fovigraph.geometry import LAYOUTS, PlanarManifold
 
 few = settings(deadline=None, max_examples=30)
 fovs = st.floats(1, 180)
@@ -15,12 +15,6 @@ constants = st.floats(0.05, 100)
 rings = st.integers(1, 40)
 layouts = pytest.mark.parametrize("name", sorted(LAYOUTS))
 EPS = 1e-9
-
-
-in_single_precision = pytest.mark.xfail(
-    raises=AssertionError,
-    reason="polar angles are computed in torch's default dtype: layout.py, Isotropic.nodes",
-)
 
 
 def by_ring(polar):
@@ -76,7 +70,9 @@ def test_isotropic_spacing_around_a_ring_is_that_between_rings(resolution, fov, 
     """As many nodes as make the angular spacing at most the radial one, and not one more."""
     step = math.log((fov / 2 + cmf_a) / cmf_a) / (resolution - 1)
     radii = [cmf_a * math.expm1(step * i) for i in range(resolution + 1)]
-    counts = [len(a) for a in by_ring(LAYOUTS["isotropic"](resolution, fov, cmf_a).nodes()).values()]
+    counts = [
+        len(a) for a in by_ring(LAYOUTS["isotropic"](resolution, fov, cmf_a).nodes()).values()
+    ]
     assert counts[0] == 1
     for i in range(1, resolution):
         radial = (radii[i + 1] - radii[i - 1]) / 2
@@ -85,7 +81,6 @@ def test_isotropic_spacing_around_a_ring_is_that_between_rings(resolution, fov, 
             assert 2 * math.pi * radii[i] / (counts[i] - 1) > radial * (1 - EPS)
 
 
-@in_single_precision
 @pytest.mark.parametrize("resolution", [5, 13, 26])
 def test_isotropic_nodes_divide_their_ring_evenly_from_the_angle_zero(resolution):
     for angles in by_ring(LAYOUTS["isotropic"](resolution, 16.0, 0.5).nodes()).values():
@@ -93,7 +88,7 @@ def test_isotropic_nodes_divide_their_ring_evenly_from_the_angle_zero(resolution
         assert angles == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("name", [pytest.param("isotropic", marks=in_single_precision), "logpolar"])
+@pytest.mark.parametrize("name", ["isotropic", "logpolar"])
 def test_rings_are_their_own_mirror_image_in_the_horizontal(name):
     """To double precision, so that distances that tie by symmetry really do."""
     for angles in by_ring(LAYOUTS[name](26, 16.0, 0.5).nodes()).values():
@@ -101,9 +96,7 @@ def test_rings_are_their_own_mirror_image_in_the_horizontal(name):
         assert angles == pytest.approx(mirrored, abs=1e-12)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param("isotropic", marks=in_single_precision), "logpolar", "uniform"]
-)
+@layouts
 def test_places_do_not_depend_on_the_default_dtype_of_torch(name):
     layout, default = LAYOUTS[name](9, 16.0, 0.5), torch.get_default_dtype()
     places = layout.nodes(), layout.padding()
@@ -118,9 +111,7 @@ def test_places_do_not_depend_on_the_default_dtype_of_torch(name):
 
 @few
 @given(st.integers(2, 30), fovs, constants)
-def test_isotropic_padding_is_rings_at_the_last_gap_for_half_a_field_radius(
-    resolution, fov, cmf_a
-):
+def test_isotropic_padding_is_rings_at_the_last_gap_for_half_a_field_radius(resolution, fov, cmf_a):
     """SPEC §3, word by word; the margins are for a step that divides exactly."""
     layout = LAYOUTS["isotropic"](resolution, fov, cmf_a)
     radii = [r / (fov / 2) for r in by_ring(layout.nodes())]
@@ -145,8 +136,7 @@ def test_two_isotropic_rings_are_the_centre_and_the_edge():
     assert len(around) == 6  # 2π · 8 / ((r₂ − 0) / 2) = 5.89…
 
 
-def test_a_gap_that_divides_exactly_gives_no_ring_of_padding_at_the_far_end():
-    """One gap of the whole radius: a single ring, since the next would lie at the bound's far side."""
+def test_a_gap_of_the_whole_radius_gives_one_ring_of_padding_at_every_radian():
     padding = LAYOUTS["isotropic"](2, 16.0, 0.5).padding()
     assert padding[:, 0].tolist() == pytest.approx([16] * 7)
     assert padding[:, 1].tolist() == pytest.approx([0, 1, 2, 3, 4, 5, 6])
@@ -168,7 +158,9 @@ def test_logpolar_has_as_many_nodes_on_every_ring_as_rings(resolution, fov, cmf_
 
 
 def test_logpolar_rings_are_those_of_the_isotropic_layout():
-    mine, isotropic = (by_ring(LAYOUTS[n](12, 16.0, 0.5).nodes()) for n in ("logpolar", "isotropic"))
+    mine, isotropic = (
+        by_ring(LAYOUTS[n](12, 16.0, 0.5).nodes()) for n in ("logpolar", "isotropic")
+    )
     assert list(mine) == list(isotropic)
 
 
@@ -182,7 +174,7 @@ def test_logpolar_padding_continues_its_spokes_on_the_padding_rings():
 def test_logpolar_is_even_on_its_cylinder():
     """All rings equally high, each as far around as the cylinder is high."""
     layout = LAYOUTS["logpolar"](9, 16.0, 0.5)
-    x, y, z = layout.to_cortical(layout.nodes(), None).view(9, 9, 3).unbind(-1)
+    x, y, z = layout.to_cortical(layout.nodes(), PlanarManifold(0.5)).view(9, 9, 3).unbind(-1)
     steps = z.diff(dim=0)
     torch.testing.assert_close(steps, steps[:1, :1].expand_as(steps))
     circumference = 2 * math.pi * torch.hypot(x, y)
@@ -199,7 +191,9 @@ def test_uniform_nodes_are_the_pixel_centres_within_the_field(resolution):
     expected = {(round(x, 9), round(y, 9)) for x in centres for y in centres if x * x + y * y <= 1}
     nodes = layout.nodes()
     x, y = nodes[:, 0] / 8 * nodes[:, 1].cos(), nodes[:, 0] / 8 * nodes[:, 1].sin()
-    got = [(round(a, 9) + 0.0, round(b, 9) + 0.0) for a, b in zip(x.tolist(), y.tolist(), strict=True)]
+    got = [
+        (round(a, 9) + 0.0, round(b, 9) + 0.0) for a, b in zip(x.tolist(), y.tolist(), strict=True)
+    ]
     assert len(got) == len(expected)
     assert set(got) == {(a + 0.0, b + 0.0) for a, b in expected}
 
@@ -218,7 +212,7 @@ def test_uniform_padding_continues_the_lattice_for_half_a_radius_past_the_next_p
 def test_uniform_lies_on_a_flat_sheet_at_one_millimetre_a_degree():
     layout = LAYOUTS["uniform"](6, 16.0, 0.5)
     nodes = layout.nodes()
-    x, y, z = layout.to_cortical(nodes, None).unbind(-1)
+    x, y, z = layout.to_cortical(nodes, PlanarManifold(0.5)).unbind(-1)
     torch.testing.assert_close(torch.hypot(x, y), nodes[:, 0])
     assert not z.any()
     assert torch.pdist(torch.stack((x, y), dim=1)).min().item() == pytest.approx(16 / 6)

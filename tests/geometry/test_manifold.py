@@ -173,18 +173,7 @@ def test_keeps_leading_dimensions_and_computes_in_double_precision(name, shape):
     assert polar.dtype == torch.float64
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "planar",
-        pytest.param(
-            "legacy",
-            marks=pytest.mark.xfail(
-                raises=TypeError, reason="np.interp of a 0-d array is no array: manifold.py:100, 112"
-            ),
-        ),
-    ],
-)
+@surfaces
 def test_takes_a_single_point(name):
     manifold = sensor_manifold(name, 0.5)
     point = torch.tensor([3.0, 0.7], dtype=torch.float64)

@@ -1,5 +1,7 @@
 """Kernel maps: which cell an offset falls in, and the triples sorted three ways."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -48,7 +50,7 @@ def test_the_cell_is_the_nearest_grid_point(offsets, size):
 def test_a_tie_goes_to_the_lower_cell(size, dtype):
     """Every midpoint between grid points, in both coordinates, in single precision too."""
     points = grid(size)
-    midpoints = [(a + b) / 2 for a, b in zip(points, points[1:], strict=False)]
+    midpoints = [(a + b) / 2 for a, b in pairwise(points)]
     offsets = [(u, v) for u in midpoints for v in midpoints]
     expected = [i * size + j for i in range(size - 1) for j in range(size - 1)]
     assert nearest_cell(torch.tensor(offsets, dtype=dtype), size).tolist() == expected
@@ -79,7 +81,7 @@ def test_cells_keep_leading_dimensions(shape):
 
 @pytest.mark.parametrize(("size", "error"), [(0, ValueError), (-2, ValueError), (2.0, TypeError)])
 def test_a_bad_kernel_size_is_refused(size, error):
-    with pytest.raises(error, match="kernel_size must be"):
+    with pytest.raises(error, match="kernel_size"):
         nearest_cell(torch.zeros(1, 2), size)
 
 

@@ -1,0 +1,409 @@
+"""The graph pyramid: figures that must come out, receptive fields, export, sharing, bad input."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch_geometric.data import HeteroData
+
+from fovigraph import GraphPyramid, SensorArray, Stage, knn_graph
+from fovigraph.models import KNNAlexNet
+
+# ---- figures, at 16 degrees and cmf_a 0.5
+
+
+@pytest.fixture(scope="module")
+def alexnet():
+    stages = KNNAlexNet.stages([4, 1, 1, 1, 1], [121, 25, 9, 27, 9], pool_after=[1, 4])
+    return GraphPyramid(SensorArray.matched(64, fov=16.0, cmf_a=0.5), stages)
+
+
+@pytest.fixture(scope="module")
+def fovinet():
+    stages = KNNAlexNet.stages(
+        [2, 1, 1, 1, 1], [121, 25, 9, 9, 9], pool_after=[0, 1, 4], out_side=1
+    )
+    return GraphPyramid(SensorArray.matched(64, fov=16.0, cmf_a=0.5), stages)
+
+
+def convolutions(pyramid):
+    """(graph, side of the reference kernel) of every convolution."""
+    steps = zip(pyramid.stages, pyramid.graphs, pyramid.kernel_sizes, strict=True)
+    return [(graph, size) for stage, graph, size in steps if stage.kind == "conv"]
+
+
+def test_alexnet_layers_lead_from_node_count_to_node_count(alexnet):
+    assert alexnet.names == (
+        *("retina", "conv1", "conv2", "pool1", "conv3", "conv4", "conv5", "pool2"),
+    )
+    assert [graph.size for graph in alexnet.graphs] == [
+        *[(4085, 230)],
+        *[(230, 230), (230, 60)],
+        *[(60, 60)],
+        *[(60, 60)],
+        *[(60, 60), (60, 16)],
+    ]
+    assert [graph.k for graph in alexnet.graphs] == [121, 25, 9, 9, 27, 9, 9]
+
+
+def test_alexnet_kernel_cells(alexnet):
+    assert [size**2 for _, size in convolutions(alexnet)] == [484, 100, 36, 121, 36]
+    for graph, size in convolutions(alexnet):
+        assert graph.kernel_map(size).num_cells == size**2
+
+
+def test_fovinet_nodes_per_level(fovinet):
+    counts = [len(level) for level in fovinet.levels]
+    assert counts == [4085, 964, 230, 230, 60, 60, 60, 60, 16, 1]
+
+
+def test_fovinet_neighbours_and_kernel_cells(fovinet):
+    assert [graph.k for graph in fovinet.graphs] == [121, 9, 25, 9, 9, 9, 9, 9, 16]
+    assert [size**2 for _, size in convolutions(fovinet)] == [484, 100, 36, 36, 36]
+    assert [stage.mode for stage in fovinet.stages if stage.kind == "pool"] == [
+        *("max", "max", "max", "mean")
+    ]
+
+
+def test_fovinet_ends_in_one_node_that_sees_all_nodes_below(fovinet):
+    assert fovinet.graphs[-1].edge_index.tolist() == [list(range(16)), [0] * 16]
+
+
+def test_one_tutorial_layer():
+    """Convolution k 49, kernel side 14, stride 1, then a pool k 9, stride 2: 964 nodes."""
+    retina = SensorArray.matched(64, fov=16.0, cmf_a=0.5)
+    pyramid = GraphPyramid(
+        retina, [Stage("conv", k=49, kernel_size=14), Stage("pool", 9, stride=2)]
+    )
+    assert [graph.size for graph in pyramid.graphs] == [(4085, 4085), (4085, 964)]
+    assert pyramid.kernel_sizes == (14, None)
+
+
+# ---- structure
+
+
+@pytest.fixture(scope="module")
+def small():
+    stages = [
+        Stage("conv", k=16, stride=2),
+        Stage("conv", k=9),
+        Stage("pool", k=4, stride=2),
+        Stage("conv", k=4, kernel_size=5),
+        Stage("pool", side=1),
+    ]
+    return GraphPyramid(SensorArray.matched(12, fov=30.0, cmf_a=2.0), stages)
+
+
+def test_levels_are_the_arrays_that_the_steps_lead_to(small):
+    retina = SensorArray.matched(12, fov=30.0, cmf_a=2.0)
+    halved, quartered = retina.strided(2), retina.strided(4)
+    last = retina.with_side(1)
+    assert small.levels == (retina, halved, halved, quartered, quartered, last)
+    assert len(small) == 6
+    assert small.names == ("retina", "conv1", "conv2", "pool1", "conv3", "pool2")
+
+
+def test_graphs_lead_from_each_level_to_the_next(small):
+    for index, graph in enumerate(small.graphs):
+        assert graph.src == small.levels[index]
+        assert graph.dst == small.levels[index + 1]
+        expected = knn_graph(graph.src, graph.dst, small.stages[index].k or graph.k)
+        assert graph.edge_index.equal(expected.edge_index)
+
+
+def test_the_default_kernel_has_as_many_cells_as_neighbours_or_just_more(small):
+    assert small.kernel_sizes == (4, 3, None, 5, None)
+    retina = SensorArray(9)
+    assert GraphPyramid(retina, [Stage("conv", k=10)]).kernel_sizes == (4,)
+
+
+def test_a_step_without_k_spans_itself():
+    """(2 · ceil(R_in / R_out))² neighbours."""
+    retina = SensorArray(26)
+    pyramid = GraphPyramid(retina, [Stage("pool", stride=2), Stage("pool", stride=4)])
+    assert [level.resolution for level in pyramid.levels] == [26, 13, 3]
+    assert [graph.k for graph in pyramid.graphs] == [16, 100]
+
+
+def test_a_step_to_a_side_is_matched_to_it():
+    pyramid = GraphPyramid(SensorArray(13), [Stage("pool", k=9, side=5)])
+    assert pyramid.levels[1] == SensorArray.matched(5)
+    assert pyramid.levels[1].side == 5
+
+
+def test_steps_between_the_same_arrays_with_the_same_k_share_a_graph(alexnet, fovinet):
+    graphs = dict(zip(alexnet.names[1:], alexnet.graphs, strict=True))
+    assert graphs["conv3"] is graphs["conv5"]  # k = 9
+    assert graphs["conv4"] is not graphs["conv3"]  # k = 27
+    graphs = dict(zip(fovinet.names[1:], fovinet.graphs, strict=True))
+    assert graphs["conv3"] is graphs["conv4"] is graphs["conv5"]
+    assert len({id(graph) for graph in graphs.values()}) == 7
+
+
+def test_a_pyramid_without_steps_is_its_retina():
+    retina = SensorArray(5)
+    pyramid = GraphPyramid(retina, [])
+    assert pyramid.levels == (retina,)
+    assert len(pyramid.graphs) == 0
+    assert pyramid.receptive_field(0, 3).nodes.tolist() == [3]
+
+
+def test_the_metric_is_that_of_all_its_graphs():
+    stages = [Stage("conv", k=9, stride=2), Stage("pool", k=4, stride=2)]
+    pyramid = GraphPyramid(SensorArray(9), stages, metric="visual")
+    assert pyramid.metric == "visual"
+    assert [graph.metric for graph in pyramid.graphs] == ["visual", "visual"]
+
+
+def test_ready_made_graphs_are_taken_as_they_are(small):
+    other = GraphPyramid(small.levels[0], small.stages, graphs=list(small.graphs))
+    assert all(mine is yours for mine, yours in zip(other.graphs, small.graphs, strict=True))
+    assert other.levels == small.levels
+
+
+def test_ready_made_graphs_must_be_one_for_each_step(small):
+    with pytest.raises(ValueError, match="graphs must be one for each of the 5 stages, got 4"):
+        GraphPyramid(small.levels[0], small.stages, graphs=list(small.graphs)[:-1])
+
+
+def test_ready_made_graphs_must_lead_from_level_to_level(small):
+    graphs = [*list(small.graphs)[:2], small.graphs[1], *list(small.graphs)[3:]]
+    with pytest.raises(ValueError, match=r"graphs\[2\] must lead from SensorArray"):
+        GraphPyramid(small.levels[0], small.stages, graphs=graphs)
+
+
+# ---- being a module
+
+
+def test_has_no_parameters_and_an_empty_state_dict(small):
+    assert not list(small.parameters())
+    assert small.state_dict() == {}
+
+
+def test_a_cast_keeps_shared_graphs_shared_and_half_keeps_the_geometry(fovinet):
+    pyramid = copy.deepcopy(fovinet).half()
+    assert pyramid.graphs[4] is pyramid.graphs[5]
+    for graph in pyramid.graphs:
+        assert graph.offset.dtype == torch.float32
+
+
+def test_survives_copying_and_pickling(small):
+    for other in (copy.deepcopy(small), pickle.loads(pickle.dumps(small))):
+        assert other.levels == small.levels
+        assert other.names == small.names
+        assert other.summary() == small.summary()
+        field, expected = other.receptive_field("pool1", 2), small.receptive_field("pool1", 2)
+        assert field.nodes.equal(expected.nodes)
+
+
+# ---- receptive fields
+
+
+def adjacency(graph):
+    """Dense ``[num_src, num_dst]``: 1 where there is an edge."""
+    dense = torch.zeros(graph.size, dtype=torch.float64)
+    dense[graph.edge_index[0], graph.edge_index[1]] = 1
+    return dense
+
+
+def paths(pyramid, bottom, top):
+    """Number of paths from every node of one level to every node of another."""
+    product = torch.eye(len(pyramid.levels[bottom]), dtype=torch.float64)
+    for graph in pyramid.graphs[bottom:top]:
+        product = product @ adjacency(graph)
+    return product
+
+
+@pytest.mark.parametrize(
+    ("bottom", "top"), [(0, 1), (0, 2), (0, 3), (0, 5), (1, 2), (1, 4), (2, 5), (3, 3)]
+)
+def test_a_receptive_field_is_all_paths_down_to_a_level(small, bottom, top):
+    expected = paths(small, bottom, top)
+    for unit in range(0, len(small.levels[top]), 3):
+        for field in (
+            small.receptive_field(top, unit, source=bottom),
+            small.receptive_field(small.names[top], unit, source=small.names[bottom]),
+        ):
+            assert field.nodes.equal(expected[:, unit].nonzero().squeeze(1))
+            assert field.paths.equal(expected[field.nodes, unit])
+
+
+def test_a_receptive_field_reaches_down_to_the_retina_unless_told_otherwise(alexnet):
+    field = alexnet.receptive_field("conv2", 100)
+    expected = adjacency(alexnet.graphs[0]) @ adjacency(alexnet.graphs[1])[:, 100]
+    assert field.nodes.equal(expected.nonzero().squeeze(1))
+    assert field.paths.equal(expected[field.nodes])
+    assert field.paths.dtype == torch.float64
+
+
+def test_receptive_fields_grow_level_by_level_and_with_eccentricity(fovinet):
+    sizes = [len(fovinet.receptive_field(name, 0).nodes) for name in fovinet.names]
+    assert sizes[0] == 1
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == 4085
+
+    def extent(unit):
+        nodes = fovinet.receptive_field("conv1", unit).nodes
+        return torch.pdist(fovinet.levels[0].cartesian[nodes]).max()
+
+    halfway = int((fovinet.levels[1].eccentricity - 4).abs().argmin())
+    assert extent(halfway) > 4 * extent(0)
+
+
+@pytest.mark.parametrize(
+    ("level", "error", "message"),
+    [
+        (6, ValueError, "level must be from 0 to 5, got 6"),
+        (-1, ValueError, "level must be from 0 to 5, got -1"),
+        ("conv4", ValueError, r"level must be one of 'conv1', .* got 'conv4' \(did you mean 'conv"),
+        (1.0, TypeError, "level must be an index or a name, got 1.0"),
+        (True, TypeError, "level must be an index or a name, got True"),
+        (None, TypeError, "level must be an index or a name, got None"),
+    ],
+)
+def test_a_level_that_there_is_not_is_refused(small, level, error, message):
+    with pytest.raises(error, match=message):
+        small.receptive_field(level, 0)
+    with pytest.raises(error, match=message):
+        small.receptive_field(5, 0, source=level)
+    with pytest.raises(error, match=message):
+        small.level_index(level)
+
+
+@pytest.mark.parametrize("unit", [-1, 10**6])
+def test_a_unit_that_there_is_not_is_refused(small, unit):
+    last = len(small.levels[3]) - 1
+    with pytest.raises(
+        ValueError, match=f"unit must be from 0 to {last} at level 'pool1', got {unit}"
+    ):
+        small.receptive_field("pool1", unit)
+
+
+@pytest.mark.parametrize("unit", [1.5, "0", None])
+def test_a_unit_must_be_a_whole_number(small, unit):
+    with pytest.raises(TypeError, match="unit"):
+        small.receptive_field("pool1", unit)
+
+
+def test_a_source_above_the_level_is_refused(small):
+    with pytest.raises(ValueError, match="source must not lie above level 'conv1', got 'pool1'"):
+        small.receptive_field("conv1", 0, source="pool1")
+
+
+# ---- export
+
+
+def test_hetero_data_is_valid_and_holds_every_level_and_graph(small):
+    data = small.to_hetero_data()
+    assert isinstance(data, HeteroData)
+    assert data.validate()
+    assert data.node_types == list(small.names)
+    assert data.edge_types == [
+        (below, stage.kind, above)
+        for below, stage, above in zip(small.names, small.stages, small.names[1:], strict=False)
+    ]
+    assert data.num_nodes == sum(len(level) for level in small.levels)
+    assert data.num_edges == sum(graph.num_edges for graph in small.graphs)
+
+
+def test_hetero_data_carries_the_coordinates_of_nodes(small):
+    data = small.to_hetero_data()
+    for name, level in zip(small.names, small.levels, strict=True):
+        assert data[name].num_nodes == len(level)
+        for coordinates in ("cartesian", "polar", "cortical"):
+            assert data[name][coordinates].equal(getattr(level, coordinates).float())
+        assert data[name].pos.equal(data[name].cartesian)
+
+
+def test_hetero_data_carries_the_geometry_and_cells_of_edges(small):
+    data = small.to_hetero_data()
+    for edge_type, graph, size in zip(
+        data.edge_types, small.graphs, small.kernel_sizes, strict=True
+    ):
+        for attribute in ("edge_index", "distance", "offset", "relative_distance"):
+            assert data[edge_type][attribute].equal(getattr(graph, attribute))
+        if size is None:
+            assert "cell" not in data[edge_type]
+        else:
+            assert data[edge_type].cell.equal(graph.kernel_map(size).cell)
+
+
+def test_the_alexnet_pyramid_exports(alexnet):
+    data = alexnet.to_hetero_data()
+    assert data.validate()
+    assert data["retina"].num_nodes == 4085
+    assert data["retina", "conv", "conv1"].cell.max() < 484
+
+
+# ---- looking at it
+
+
+def test_rows_tell_nodes_resolution_neighbours_cells_and_edges(alexnet):
+    rows = alexnet.rows()
+    columns = ("level", "nodes", "resolution", "k", "cells", "edges")
+    edges = alexnet.graphs[0].num_edges
+    assert [tuple(row) for row in rows] == [columns] * len(alexnet)
+    assert tuple(rows[0].values()) == ("retina", 4085, 53, None, None, None)
+    assert tuple(rows[1].values()) == ("conv1", 230, 13, 121, 484, edges)
+    assert rows[3]["cells"] is None
+    assert [row["nodes"] for row in rows] == [len(level) for level in alexnet.levels]
+
+
+def test_the_summary_is_one_aligned_line_a_level_under_a_heading(alexnet):
+    heading, *lines = alexnet.summary().splitlines()
+    assert heading.split() == ["level", "nodes", "resolution", "k", "cells", "edges"]
+    assert len(lines) == len(alexnet)
+    edges = f"{alexnet.graphs[0].num_edges:,}"
+    assert lines[0].split() == ["retina", "4,085", "53"]
+    assert lines[1].split() == ["conv1", "230", "13", "121", "484", edges]
+    assert lines[3].split() == ["pool1", "60", "7", "9", str(alexnet.graphs[2].num_edges)]
+    end_of_nodes = heading.index("nodes") + len("nodes")
+    assert all(line[end_of_nodes - 1].isdigit() and line[end_of_nodes] == " " for line in lines)
+
+
+def test_prints_itself_in_one_line():
+    retina = SensorArray.matched(64)
+    stages = [Stage("conv", k=49, stride=2), Stage("pool", k=9, stride=2)]
+    expected = "GraphPyramid(retina 4085 → conv1 964 → pool1 230)"
+    assert repr(GraphPyramid(retina, stages)) == expected
+
+
+# ---- bad steps
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"kind": "cnov"}, ValueError, r"kind must be one of 'conv', 'pool', .* mean 'conv'\?"),
+        ({"k": 0}, ValueError, "k must be at least 1, got 0"),
+        ({"k": 9.0}, TypeError, "k must be a whole number"),
+        ({"stride": 0}, ValueError, "stride must be at least 1, got 0"),
+        ({"stride": 1.5}, TypeError, "stride must be a whole number"),
+        ({"stride": None}, TypeError, "stride must be a whole number"),
+        ({"side": 0}, ValueError, "side must be at least 1, got 0"),
+        ({"side": 8, "stride": 2}, ValueError, "give stride=2 or side=8, not both"),
+        ({"kernel_size": 0}, ValueError, "kernel_size must be at least 1, got 0"),
+        ({"kernel_size": True}, TypeError, "kernel_size must be a whole number"),
+        ({"kind": "pool", "kernel_size": 3}, ValueError, "kernel_size must be None for a pool"),
+    ],
+    ids=str,
+)
+def test_a_bad_step_is_refused_when_it_is_made(arguments, error, message):
+    with pytest.raises(error, match=message):
+        Stage(**{"kind": "conv", **arguments})
+
+
+def test_a_step_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        Stage("conv").k = 9
+
+
+def test_a_stride_that_leaves_no_nodes_is_refused():
+    with pytest.raises(ValueError, match="stride must leave at least one node"):
+        GraphPyramid(SensorArray.matched(8), [Stage("pool", k=9, stride=4)] * 2)
+
+
+def test_an_unknown_metric_is_refused():
+    with pytest.raises(ValueError, match="metric must be one of"):
+        GraphPyramid(SensorArray(3), [Stage("pool", k=4)], metric="cortex")

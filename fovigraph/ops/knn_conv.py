@@ -40,7 +40,10 @@ from fovigraph.ops.rows import (
     sum_dtype,
 )
 
-CALL = 100_000
+BATCHED = 0.05
+"""What a multiply–add costs more in a batched GEMM than in a single one, in numbers moved."""
+
+CALL = 300_000
 """What starting the work on one cell costs, in numbers moved: some 40 µs of copying."""
 
 
@@ -136,6 +139,7 @@ def gather_gemm(x: Tensor, weight: Tensor, by_dst: Triples, by_cell: Triples) ->
     channels, out_channels = weight.shape[1:]
     moved_by_cell = edges * batch * (channels + 3 * out_channels) + len(weight) * CALL
     moved_by_node = edges * channels * (batch + 2 * out_channels)
+    moved_by_node += int(BATCHED * edges * batch * channels * out_channels)
     if moved_by_cell <= moved_by_node:
         return _gather_gemm_by_cell(x, weight, by_cell, len(by_dst.ptr) - 1)
     return _gather_gemm_by_node(x, weight, by_dst)
@@ -181,6 +185,7 @@ def gather_outer(x: Tensor, grad: Tensor, by_dst: Triples, by_cell: Triples) -> 
     channels, out_channels = x.shape[2], grad.shape[2]
     moved_by_cell = edges * batch * (channels + out_channels) + num_cells * CALL
     moved_by_node = edges * channels * (batch + 3 * out_channels)
+    moved_by_node += int(BATCHED * edges * batch * channels * out_channels)
     if moved_by_cell <= moved_by_node:
         return _gather_outer_by_cell(x, grad, by_cell)
     return _gather_outer_by_node(x, grad, by_dst, num_cells)

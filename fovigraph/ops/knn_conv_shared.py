@@ -1,0 +1,106 @@
+"""kNN convolution over a bilinear kernel map, whose edges are shared among cells.
+
+With X ``[B, src, C]``, W ``[cells, C, O]`` and a share of every triple,
+
+    forward          Y[dst]   = Σ share · X[src] @ W[cell]
+    input gradient   dX[src]  = Σ share · dY[dst] @ W[cell]ᵀ
+    weight gradient  dW[cell] = Σ share · X[src]ᵀ @ dY[dst]
+
+All sums run cell by cell: one GEMM with the cell's weights, whose gathered rows are scaled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fovigraph.graph import KernelMap
+from fovigraph.graph.kernel_map import Triples
+from fovigraph.ops.gemm import gemm
+from fovigraph.ops.rows import autocast, chunks, from_node_rows, node_rows, sum_dtype
+
+
+def knn_conv_shared(x: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
+    """Convolve node features over a bilinear kernel map.
+
+    Args:
+        x: Features of the sources, ``[*, num_src, C]``.
+        weight: One matrix per kernel cell, ``[num_cells, C, O]``.
+        kernel_map: The triples (dst, src, cell), with shares.
+
+    Returns:
+        Features of the destinations, ``[*, num_dst, O]``.
+
+    Raises:
+        ValueError: If the kernel map has no shares.
+    """
+    share = kernel_map.share_by_cell
+    if share is None:
+        raise ValueError(f"kernel_map must have shares (KernelMap.bilinear), got {kernel_map}")
+    x, weight = autocast(x, weight)
+    flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
+    by_cell = list(kernel_map.by_cell)
+    out = _knn_conv_shared(flat, weight, by_cell, share.to(x.dtype), kernel_map.num_dst)
+    return out.view(*x.shape[:-2], *out.shape[-2:])
+
+
+@torch.library.custom_op("fovigraph::knn_conv_shared", mutates_args=())
+def _knn_conv_shared(
+    x: Tensor, weight: Tensor, by_cell: Sequence[Tensor], share: Tensor, num_dst: int
+) -> Tensor:
+    batch, (channels, out_channels) = len(x), weight.shape[1:]
+    rows, triples = node_rows(x), Triples(*by_cell)
+    out = x.new_zeros(num_dst, batch * out_channels, dtype=sum_dtype(x))
+    for cell, part in chunks(triples.ptr, batch * (channels + out_channels)):
+        gathered = rows.index_select(0, triples.src[part]).mul_(share[part, None])
+        product = gemm(gathered.view(-1, channels), weight[cell]).view(-1, out.shape[1])
+        out.index_add_(0, triples.dst[part], product.to(out.dtype))
+    return from_node_rows(out, batch, out_channels).to(x.dtype)
+
+
+@_knn_conv_shared.register_fake
+def _(x: Tensor, weight: Tensor, by_cell: Sequence[Tensor], share: Tensor, num_dst: int) -> Tensor:
+    return x.new_empty(x.shape[0], num_dst, weight.shape[2])
+
+
+@torch.library.custom_op("fovigraph::knn_conv_shared_backward", mutates_args=())
+def _knn_conv_shared_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, by_cell: Sequence[Tensor], share: Tensor
+) -> tuple[Tensor, Tensor]:
+    batch, (channels, out_channels) = len(x), weight.shape[1:]
+    rows, grad_rows, triples = node_rows(x), node_rows(grad), Triples(*by_cell)
+    grad_x = torch.zeros_like(rows, dtype=sum_dtype(x))
+    grad_weight = torch.zeros_like(weight, dtype=sum_dtype(x))
+    for cell, part in chunks(triples.ptr, batch * (channels + out_channels)):
+        gathered = rows.index_select(0, triples.src[part]).view(-1, channels)
+        shared = grad_rows.index_select(0, triples.dst[part]).mul_(share[part, None])
+        shared = shared.view(-1, out_channels)
+        grad_weight[cell] += gemm(gathered.t(), shared)
+        product = gemm(shared, weight[cell].t()).view(-1, grad_x.shape[1])
+        grad_x.index_add_(0, triples.src[part], product.to(grad_x.dtype))
+    return from_node_rows(grad_x, batch, channels).to(x.dtype), grad_weight.to(x.dtype)
+
+
+@_knn_conv_shared_backward.register_fake
+def _(
+    grad: Tensor, x: Tensor, weight: Tensor, by_cell: Sequence[Tensor], share: Tensor
+) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), weight.new_empty(weight.shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, by_cell, share, _ = inputs
+    ctx.save_for_backward(x, weight, share, *by_cell)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    x, weight, share, *by_cell = ctx.saved_tensors
+    grads = _knn_conv_shared_backward(grad.contiguous(), x, weight, by_cell, share)
+    return *grads, [None] * len(by_cell), None, None
+
+
+_knn_conv_shared.register_autograd(_backward, setup_context=_setup_context)

@@ -49,6 +49,34 @@ class Candidate:
         return seconds_of(step, repeats, wait)
 
 
+class TrainingStep:
+    """Steps of SGD on one batch of random images.
+
+    Args:
+        net: What is trained.
+        logits: Takes images and gives logits.
+        images: Number of images, 256² pixels each.
+    """
+
+    def __init__(self, net: nn.Module, logits: Callable[[Tensor], Tensor], images: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self._logits = logits
+        self._images = torch.rand(images, 3, 256, 256, generator=generator)
+        self._labels = torch.randint(1000, (images,), generator=generator)
+        net.train()
+        logits(self._images)  # makes the peer's lazy layers
+        self._optimiser = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+
+    def seconds(self) -> float:
+        """Seconds of one step."""
+        return seconds_of(self._step, 1)[0]
+
+    def _step(self) -> None:
+        self._optimiser.zero_grad()
+        nn.functional.cross_entropy(self._logits(self._images), self._labels).backward()
+        self._optimiser.step()
+
+
 def versions(*packages: Any) -> dict[str, str]:
     """Versions of the packages, by name."""
     return {package.__name__: str(getattr(package, "__version__", "?")) for package in packages}

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 import torch_geometric
 from common import CMF_A, FOV, ConvSpec, peak_megabytes, serve
-from layer_timing import Candidate, versions
+from layer_timing import Candidate, TrainingStep, versions
 from torch import nn
 
 import fovigraph as fg
 
 CANDIDATES: dict[tuple[str, int], Candidate] = {}
+STEPS: list[TrainingStep] = []
 
 
 @cache
@@ -80,6 +81,15 @@ def measure(which: str, layer: int, batch: int, backward: bool, repeats: int) ->
     return CANDIDATES[which, layer].seconds(batch, backward, repeats)
 
 
+def prepare_step(images: int, fixations: int, threads: int) -> dict[str, Any]:
+    """Builds the network that `step` trains."""
+    torch.set_num_threads(threads)
+    overrides = [f"fixation.count={fixations}"]
+    net = fg.FoviNet(fg.load_config("fovi_alexnet", overrides=overrides))
+    STEPS.append(TrainingStep(net, lambda x: net(x).logits, images))
+    return describe()
+
+
 def build_graph(side: int, k: int, kernel_size: int) -> dict[str, float]:
     """Builds the arrays, graph and kernel map of a first layer of stride 2."""
     before = peak_megabytes()
@@ -119,5 +129,8 @@ if __name__ == "__main__":
             "measure": measure,
             "build_graph": build_graph,
             "build_model": build_model,
+            "prepare_step": prepare_step,
+            "step": lambda: STEPS[0].seconds(),
+            "memory": peak_megabytes,
         }
     )

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from common import CMF_A, FOV, ConvSpec, peak_megabytes, serve
-from layer_timing import Candidate, versions
+from layer_timing import Candidate, TrainingStep, versions
 from peer_env import import_peer
 
 knn = import_peer("fovi.arch.knn")
 
 CANDIDATES: list[Candidate] = []
+STEPS: list[TrainingStep] = []
 
 
 def conv_layer(spec: ConvSpec, device: str) -> Any:
@@ -64,6 +65,18 @@ def measure(which: str, layer: int, batch: int, backward: bool, repeats: int) ->
 def paths() -> list[str]:
     """The path that each layer took last."""
     return [candidate.layer._last_knn_backend for candidate in CANDIDATES]
+
+
+def prepare_step(images: int, fixations: int, threads: int) -> dict[str, Any]:
+    """Builds the network that `step` trains."""
+    import peer_networks  # only here: it needs the peer's models
+
+    torch.set_num_threads(threads)
+    net = peer_networks.build(
+        peer_networks.configuration(saccades__n_fixations=fixations, model__dropout_probes=0.5)
+    )
+    STEPS.append(TrainingStep(net, lambda x: net(x)[0], images))
+    return describe()
 
 
 def build_graph(side: int, k: int, kernel_size: int) -> dict[str, float]:
@@ -121,5 +134,8 @@ if __name__ == "__main__":
             "paths": paths,
             "build_graph": build_graph,
             "build_model": build_model,
+            "prepare_step": prepare_step,
+            "step": lambda: STEPS[0].seconds(),
+            "memory": peak_megabytes,
         }
     )

@@ -287,7 +287,7 @@ def test_version(capsys):
 def test_help_names_every_command(capsys):
     assert main(["--help"]) == 0
     said = capsys.readouterr().out
-    assert all(command in said for command in ("info", "look", "demo"))
+    assert all(command in said for command in ("info", "look", "demo", "explore", "plot"))
 
 
 def test_interrupt(monkeypatch, capsys):

@@ -23,6 +23,24 @@ CONFIG = "fovi_alexnet"
 
 CONFIG_HELP = "a configuration's name, its YAML file, or the folder of a saved model"
 
+KINDS = {
+    "sampling": "where the retina samples, and how densely",
+    "manifold": "the cortical surface (--out FILE.html: to be turned with the mouse)",
+    "kernel-map": "how neighbours fall into the cells of a kernel",
+    "receptive-field": "what one unit sees, level by level",
+    "fields": "the receptive fields of a level, as ellipses",
+    "field-sizes": "the diameter of fields against eccentricity",
+    "effective-field-sizes": "the same, of the fields that gradients show",
+    "filters": "the filters of a convolution",
+    "filter-in-field": "a filter, as it lies in the visual field",
+    "samples": "what the retina keeps of a photograph",
+    "rebuilt": "the photograph, rebuilt from the samples",
+    "fixations": "where the network looks",
+    "activations": "what a level computes of a photograph, on its nodes",
+    "pyramid": "the levels and steps (--out FILE.dot or FILE.graphml: as a graph)",
+}
+"""What ``plot`` draws."""
+
 OVERRIDE_HELP = "change the configuration, as fixation.count=2"
 
 
@@ -51,6 +69,18 @@ def _run(args: argparse.Namespace) -> int:
         from fovigraph.cli.info import info
 
         return info(args)
+    if args.command in ("explore", "plot"):
+        from fovigraph.cli.files import need_matplotlib
+
+        need_matplotlib("viz")
+    if args.command == "explore":
+        from fovigraph.cli.explore import explore
+
+        return explore(args)
+    if args.command == "plot":
+        from fovigraph.cli.plot import plot
+
+        return plot(args)
     from fovigraph.cli.look import look
 
     return look(args)
@@ -101,26 +131,91 @@ def _parser() -> _Parser:
         allow_abbrev=False,
     )
     demo.set_defaults(image=None)
-    for command in (look, demo):
+    explore = commands.add_parser(
+        "explore",
+        help="a web page in which every unit that is pointed at shows what it sees",
+        description="Write one HTML file, which needs no network, to explore receptive fields in.",
+        allow_abbrev=False,
+    )
+    explore.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
+    plot = commands.add_parser(
+        "plot",
+        help="one picture of a network, of a kind that you choose",
+        description="Draw a picture of a network.",
+        epilog=_kinds_text(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_plot_options(plot)
+    for command in (explore, plot):
+        command.add_argument("--image", metavar="IMAGE", help="a photograph to look at")
+    for command in (look, demo, plot):
         command.add_argument(
             "--config", default=CONFIG, metavar="CONFIG", help=f"{CONFIG_HELP} (default: {CONFIG})"
         )
-        command.add_argument(
-            "--fixations",
-            type=_count,
-            metavar="N",
-            help="how often to look",
-        )
+    for command in (look, demo, explore):
+        command.add_argument("--fixations", type=_count, metavar="N", help="how often to look")
+    for command in (look, demo, explore, plot):
         command.add_argument(
             "--seed", type=_seed, default=0, metavar="S", help="of all random numbers (default: 0)"
         )
     _add_out(look, "look")
     _add_out(demo, "demo")
-    for command in (info, look, demo):
+    _add_out_file(explore, "explorer.html")
+    _add_out_file(plot, None)
+    for command in (info, look, demo, explore, plot):
         command.add_argument(
             "overrides", nargs="*", default=[], metavar="KEY=VALUE", help=OVERRIDE_HELP
         )
     return parser
+
+
+def _add_plot_options(plot: argparse.ArgumentParser) -> None:
+    plot.add_argument("kind", metavar="KIND", choices=KINDS, help="what to draw: see below")
+    plot.add_argument("--level", type=_level, metavar="L", help="a level, by name or index")
+    plot.add_argument("--unit", type=_seed, metavar="U", help="a unit's index within its level")
+    plot.add_argument(
+        "--channel", type=_seed, default=0, metavar="C", help="of a filter (default: 0)"
+    )
+    plot.add_argument(
+        "--fixation",
+        type=float,
+        nargs=2,
+        default=(0.5, 0.5),
+        metavar=("ROW", "COLUMN"),
+        help="where to look, as fractions of the photograph (default: 0.5 0.5)",
+    )
+    plot.add_argument(
+        "--space",
+        choices=("visual", "cortical"),
+        default="visual",
+        help="draw in the visual field or on the flattened cortex",
+    )
+    plot.add_argument(
+        "--color",
+        choices=("eccentricity", "polar_angle"),
+        default="eccentricity",
+        help="what sampling and manifold are coloured by",
+    )
+    plot.add_argument(
+        "--binary", action="store_true", help="of a receptive field, not the number of paths"
+    )
+
+
+def _kinds_text() -> str:
+    width = max(map(len, KINDS))
+    lines = (f"  {kind:<{width}}  {shows}" for kind, shows in KINDS.items())
+    return "\n".join(("kinds of picture:", *lines))
+
+
+def _add_out_file(command: argparse.ArgumentParser, default: str | None) -> None:
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=None if default is None else Path(default),
+        metavar="FILE",
+        help=f"file to write (default: {default or 'KIND.png'})",
+    )
 
 
 def _add_out(command: argparse.ArgumentParser, folder: str) -> None:
@@ -131,6 +226,10 @@ def _add_out(command: argparse.ArgumentParser, folder: str) -> None:
         metavar="DIR",
         help=f"folder to write to, made if need be (default: {folder})",
     )
+
+
+def _level(text: str) -> int | str:
+    return int(text) if text.isascii() and text.isdigit() else text
 
 
 def _count(text: str) -> int:

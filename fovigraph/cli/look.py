@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,10 +13,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fovigraph import __version__
-from fovigraph.cli.errors import UserError, users_mistake
+from fovigraph.cli.errors import users_mistake
+from fovigraph.cli.files import demo_image, image_file, make_folder, need_matplotlib
 from fovigraph.cli.networks import build, read_config, saved_folder
 from fovigraph.models import FoviNet, FoviOutput
-from fovigraph.sensing import read_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,13 +51,13 @@ class Picture(NamedTuple):
 
 def look(args: argparse.Namespace) -> int:
     """Look at ``args.image`` (None: the demo's), and write pictures and numbers to ``args.out``."""
-    _need_matplotlib("viz" if args.image else "demo")
+    need_matplotlib("viz" if args.image else "demo")
     overrides = list(args.overrides)
     if args.fixations is not None:
         overrides.append(f"fixation.count={args.fixations}")
     config, folder = read_config(args.config, overrides), saved_folder(args.config)
-    image = _demo_image() if args.image is None else _image(args.image)
-    _make_writable(args.out)
+    image = demo_image() if args.image is None else image_file(args.image)
+    make_folder(args.out)
 
     count, written = config.fixation.count, []
     with (
@@ -96,39 +95,6 @@ def look(args: argparse.Namespace) -> int:
     written.append(("look.json", "the numbers: fixations, classes, nodes"))
     _tell(args.out, written, numbers)
     return 0
-
-
-def _need_matplotlib(extra: str) -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"pictures need matplotlib: pip install 'fovigraph[{extra}]'") from error
-
-
-def _demo_image() -> Tensor:
-    try:
-        from skimage import data
-    except ImportError as error:
-        raise UserError(
-            "the demo's photograph comes with scikit-image: pip install 'fovigraph[demo]'"
-        ) from error
-    return torch.from_numpy(data.chelsea()).permute(2, 0, 1).contiguous()
-
-
-def _image(path: str) -> Tensor:
-    with users_mistake(FileNotFoundError, ValueError):
-        return read_image(path)
-
-
-def _make_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        other = folder.exists() and not folder.is_dir()
-        reason = "it is not a folder" if other else error.strerror
-        raise UserError(f"argument --out: cannot write to {str(folder)!r}: {reason}") from error
 
 
 @torch.inference_mode()

@@ -9,19 +9,76 @@ try:
 except ImportError as error:
     raise ImportError("fovigraph.viz needs matplotlib: pip install 'fovigraph[viz]'") from error
 
+from fovigraph.viz.activations import level_features, plot_activations, step_layers
+from fovigraph.viz.array import (
+    node_spacing,
+    plot_manifold,
+    plot_nodes,
+    plot_sampling,
+    plot_spacing,
+    plotly_manifold,
+    spacing_law,
+)
 from fovigraph.viz.cells import SPACES, node_cells
+from fovigraph.viz.explorer import explorer_html
+from fovigraph.viz.fields import (
+    Ellipses,
+    effective_fields,
+    field_ellipses,
+    plot_effective_field_sizes,
+    plot_field_sizes,
+    plot_fields,
+)
 from fovigraph.viz.fixations import plot_fixations
 from fovigraph.viz.flatmap import flat_map
+from fovigraph.viz.kernel import (
+    cell_counts,
+    kernel_picture,
+    plot_filter_in_field,
+    plot_filters,
+    plot_kernel_map,
+    telling_nodes,
+)
+from fovigraph.viz.pyramid import plot_pyramid, pyramid_dot, pyramid_networkx
+from fovigraph.viz.rebuilt import plot_rebuilt, rebuild
 from fovigraph.viz.receptive_field import plot_receptive_field, telling_unit
 from fovigraph.viz.sampling import plot_glance, plot_samples
 
 __all__ = [
     "SPACES",
+    "Ellipses",
+    "cell_counts",
+    "effective_fields",
+    "explorer_html",
+    "field_ellipses",
     "flat_map",
+    "kernel_picture",
+    "level_features",
     "node_cells",
+    "node_spacing",
+    "plot_activations",
+    "plot_effective_field_sizes",
+    "plot_field_sizes",
+    "plot_fields",
+    "plot_filter_in_field",
+    "plot_filters",
     "plot_fixations",
     "plot_glance",
+    "plot_kernel_map",
+    "plot_manifold",
+    "plot_nodes",
+    "plot_pyramid",
+    "plot_rebuilt",
     "plot_receptive_field",
     "plot_samples",
+    "plot_sampling",
+    "plot_spacing",
+    "plotly_manifold",
+    "pyramid_dot",
+    "pyramid_networkx",
+    "rebuild",
+    "spacing_law",
+    "step_layers",
+    "telling_nodes",
     "telling_unit",
 ]

@@ -59,6 +59,7 @@ def plot_receptive_field(
     fixation: Place = (0.5, 0.5),
     size: Place | None = None,
     space: str = "visual",
+    binary: bool = False,
 ) -> Figure:
     """Draw which nodes of every lower level reach a unit, down to the photograph.
 
@@ -73,10 +74,12 @@ def plot_receptive_field(
             the image's shorter side.
         space: Whether nodes are drawn in the ``"visual"`` field (degrees) or on the flattened
             cortex (``"cortical"``, millimetres).
+        binary: Whether to show only which nodes reach the unit, not by how many paths.
 
     Returns:
         The figure: a panel for each level, from the unit's down to the retina, and the photograph.
-        Colour is the number of paths from a node to the unit, relative to the most on its level.
+        Colour is the number of paths from a node to the unit, relative to the most on its level,
+        unless ``binary``.
 
     Raises:
         ValueError, TypeError: If there is no such level, unit or space, or the rest is not of the
@@ -85,6 +88,8 @@ def plot_receptive_field(
     one_of("space", space, SPACES)
     top = pyramid.level_index(level)
     weights = [_weights(pyramid, top, unit, source) for source in range(top, -1, -1)]
+    if binary:
+        weights = [np.sign(weight) for weight in weights]
     photo = None if image is None else photograph(image)
     panels = top + 1 + (photo is not None)
     columns = panels if panels <= 3 else 2 if panels == 4 else 3 if panels <= 6 else 4
@@ -108,18 +113,25 @@ def plot_receptive_field(
         ax.set_title(title, fontsize=10)
 
     _label(axes[:panels], columns, space)
-    scale = ScalarMappable(Normalize(0, 1), colormaps[style.COLORMAP])
-    bar = figure.colorbar(scale, ax=axes, location="bottom", shrink=0.5, aspect=40, pad=0.03)
-    bar.set_label(
-        "number of paths from a node to the unit, as a share of the most on its level; grey: none\n"
-        "(a path goes up one edge of the graph a level)"
-        + ("" if photo is None else "; yellow lines: half of the most (solid), any (dashed)")
-    )
+    if binary:
+        figure.supxlabel("yellow: the node reaches the unit; grey: it does not", fontsize=10)
+    else:
+        _explain_paths(figure, axes, photo is not None)
     figure.suptitle(
         f"What one unit of level {pyramid.names[top]!r} sees: its receptive field, level by level",
         **style.TITLE,
     )
     return figure
+
+
+def _explain_paths(figure: Figure, axes: list[Axes], on_photograph: bool) -> None:
+    scale = ScalarMappable(Normalize(0, 1), colormaps[style.COLORMAP])
+    bar = figure.colorbar(scale, ax=axes, location="bottom", shrink=0.5, aspect=40, pad=0.03)
+    bar.set_label(
+        "number of paths from a node to the unit, as a share of the most on its level; grey: none\n"
+        "(a path goes up one edge of the graph a level)"
+        + ("; yellow lines: half of the most (solid), any (dashed)" if on_photograph else "")
+    )
 
 
 def _label(axes: list[Axes], columns: int, space: str) -> None:

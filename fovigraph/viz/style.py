@@ -19,6 +19,9 @@ COLORS = ("#E69F00", "#56B4E9", "#CC79A7", "#F0E442", "#009E73", "#D55E00", "#00
 COLORMAP = "viridis"
 """Perceptually uniform, and readable with any kind of colour vision."""
 
+PROJECTION_COLORMAP = "Oranges"
+"""One hue, from light to dark: what a unit reaches, beside what reaches it."""
+
 TITLE: dict[str, Any] = {"fontsize": 14, "fontweight": "bold"}
 """The line above a whole picture."""
 

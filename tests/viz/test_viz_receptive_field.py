@@ -95,3 +95,12 @@ def test_telling_unit_of_a_pyramid_that_sees_all_at_once():
 def test_bad_arguments(pyramid, level, unit, options, message):
     with pytest.raises(ValueError, match=message):
         plot_receptive_field(pyramid, level, unit, **options)
+
+
+def test_binary_shows_connections_alone(pyramid, image):
+    figure = plot_receptive_field(pyramid, 2, 3, image=image, binary=True)
+    reached = pyramid.receptive_field(2, 3).nodes
+    lit = colors(figure.axes[2])
+    assert (lit[reached] == lit[reached][0]).all()
+    assert len(np.unique(lit, axis=0)) == 2
+    assert len(figure.axes) == 4  # no colour bar

@@ -1,0 +1,220 @@
+"""``fovigraph plot``: one picture of a network, of the kind that is asked for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from fovigraph import viz
+from fovigraph.cli import KINDS
+from fovigraph.cli.errors import UserError, users_mistake
+from fovigraph.cli.files import image_file, make_way
+from fovigraph.cli.networks import build, read_config, saved_folder
+from fovigraph.nn import KNNConv
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from fovigraph.graph import GraphPyramid
+    from fovigraph.models import FoviNet
+
+PICTURES = (".png", ".pdf", ".svg", ".jpg")
+
+
+class Subject:
+    """What a command line asks to be drawn, each part made when a picture needs it."""
+
+    def __init__(self, args: argparse.Namespace):
+        self.args = args
+        self.folder = saved_folder(args.config)
+        self.config = read_config(args.config, args.overrides)
+
+    @cached_property
+    def net(self) -> FoviNet:
+        torch.manual_seed(self.args.seed)
+        return build(self.config, self.folder)
+
+    @property
+    def pyramid(self) -> GraphPyramid:
+        return self.net.pyramid
+
+    @cached_property
+    def image(self) -> Tensor:
+        if self.args.image is None:
+            raise UserError(f"plot {self.args.kind} needs a photograph: --image IMAGE")
+        return image_file(self.args.image)
+
+    @cached_property
+    def glance(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Fixation ``[2]``, size ``[2]`` and samples ``[N, 3]`` of one look."""
+        row, column = self.args.fixation
+        with torch.no_grad():
+            output = self.net(self.image[None], torch.tensor([[row, column]]))
+            size = output.fixation_sizes[0]
+            colors = self.net.retina.colors(self.image[None], output.fixations, size)
+        return output.fixations[0, 0], size[0], colors[0, 0]
+
+    @cached_property
+    def samples(self) -> Tensor:
+        """What the backbone gets of the glance, ``[1, N, 3]``."""
+        where, size, _ = self.glance
+        with torch.no_grad():
+            return self.net.retina(self.image[None], where[None], size)[0]
+
+    @cached_property
+    def unit(self) -> tuple[int, int]:
+        """Level and unit, as given or worth a look."""
+        level, unit = viz.telling_unit(self.pyramid)
+        if self.args.level is not None:
+            aim = self.pyramid.levels[level].cartesian[unit]
+            level = self.pyramid.level_index(self.args.level)
+            unit = int((self.pyramid.levels[level].cartesian - aim).norm(dim=1).argmin())
+        return level, unit if self.args.unit is None else self.args.unit
+
+    @cached_property
+    def convolution(self) -> int:
+        """The step of the convolution that leads to the level given, or of the first."""
+        steps = [i for i, size in enumerate(self.pyramid.kernel_sizes) if size is not None]
+        if self.args.level is None:
+            return steps[0]
+        step = self.pyramid.level_index(self.args.level) - 1
+        if step not in steps:
+            names = ", ".join(self.pyramid.names[i + 1] for i in steps)
+            raise UserError(
+                f"level must be one that a convolution leads to, {names}, got {self.args.level!r}"
+            )
+        return step
+
+    @cached_property
+    def weight(self) -> Tensor:
+        """The weights of :attr:`convolution`, ``[cells, C_in, C_out]``."""
+        layer = viz.step_layers(self.net.backbone)[self.convolution]
+        if not isinstance(layer, KNNConv):
+            raise UserError(f"filters are drawn of full convolutions, got {type(layer).__name__}")
+        return layer.weight
+
+
+def _kernel_map(subject: Subject) -> Figure:
+    step, pyramid = subject.convolution, subject.pyramid
+    kernel_size = pyramid.kernel_sizes[step]
+    assert kernel_size is not None  # it is a convolution
+    return viz.plot_kernel_map(pyramid.graphs[step], kernel_size)
+
+
+def _receptive_field(subject: Subject) -> Figure:
+    options = {"space": subject.args.space, "binary": subject.args.binary}
+    if subject.args.image is None:
+        return viz.plot_receptive_field(subject.pyramid, *subject.unit, **options)
+    where, size, _ = subject.glance
+    return viz.plot_receptive_field(
+        subject.pyramid,
+        *subject.unit,
+        image=subject.image,
+        fixation=where,
+        size=size,
+        **options,
+    )
+
+
+def _effective_field_sizes(subject: Subject) -> Figure:
+    samples = None if subject.args.image is None else subject.samples
+    return viz.plot_effective_field_sizes(subject.net.backbone, samples=samples)
+
+
+def _filter_in_field(subject: Subject) -> Figure:
+    graph = subject.pyramid.graphs[subject.convolution]
+    return viz.plot_filter_in_field(graph, subject.weight, subject.args.channel)
+
+
+def _samples(subject: Subject) -> Figure:
+    where, size, colors = subject.glance
+    return viz.plot_glance(subject.image, subject.net.retina.array, colors, where, size)
+
+
+def _rebuilt(subject: Subject) -> Figure:
+    where, size, colors = subject.glance
+    return viz.plot_rebuilt(subject.image, subject.net.retina.array, colors, where, size)
+
+
+def _fixations(subject: Subject) -> Figure:
+    generator = torch.Generator().manual_seed(subject.args.seed)
+    with torch.no_grad():
+        output = subject.net(subject.image[None], generator=generator)
+    return viz.plot_fixations(
+        subject.image,
+        output.fixations[0],
+        output.fixation_sizes[0],
+        array=subject.net.retina.array,
+    )
+
+
+def _activations(subject: Subject) -> Figure:
+    level, _ = subject.unit
+    with torch.no_grad():
+        features = viz.level_features(subject.net.backbone, subject.samples)[level]
+    if features.ndim != 3:  # the last level's, flattened
+        features = features.unflatten(1, (len(subject.pyramid.levels[level]), -1))
+    name = subject.pyramid.names[level]
+    return viz.plot_activations(
+        subject.pyramid.levels[level],
+        features[0],
+        space=subject.args.space,
+        title=f"Activations at level {name!r}: the channels that vary most",
+    )
+
+
+DRAW: dict[str, Callable[[Subject], Figure]] = {
+    "sampling": lambda s: viz.plot_sampling(s.net.retina.array, color=s.args.color),
+    "manifold": lambda s: viz.plot_manifold(s.net.retina.array, color=s.args.color),
+    "kernel-map": _kernel_map,
+    "receptive-field": _receptive_field,
+    "fields": lambda s: viz.plot_fields(s.pyramid, s.unit[0]),
+    "field-sizes": lambda s: viz.plot_field_sizes(s.pyramid),
+    "effective-field-sizes": _effective_field_sizes,
+    "filters": lambda s: viz.plot_filters(s.weight),
+    "filter-in-field": _filter_in_field,
+    "samples": _samples,
+    "rebuilt": _rebuilt,
+    "fixations": _fixations,
+    "activations": _activations,
+    "pyramid": lambda s: viz.plot_pyramid(s.pyramid, *s.unit),
+}
+
+EXPORTS = {"manifold": (".html",), "pyramid": (".dot", ".graphml")}
+"""Files other than pictures, by their suffix."""
+
+
+def plot(args: argparse.Namespace) -> int:
+    """Draw the picture of the kind ``args.kind``, and write it to ``args.out``."""
+    args.out = args.out or Path(f"{args.kind}.png")
+    make_way(args.out, (*PICTURES, *EXPORTS.get(args.kind, ())))
+    suffix = args.out.suffix.lower()
+    with torch.random.fork_rng(devices=[]), users_mistake(ValueError, TypeError, ImportError):
+        subject = Subject(args)
+        made = DRAW[args.kind](subject) if suffix in PICTURES else _exported(subject, suffix)
+    with users_mistake(OSError):
+        if isinstance(made, str):
+            args.out.write_text(made, encoding="utf-8")
+        else:
+            made.savefig(args.out)
+    print(f"{args.out}  {KINDS[args.kind]}")
+    return 0
+
+
+def _exported(subject: Subject, suffix: str) -> str:
+    """Return the text of a file that is not a picture."""
+    if suffix == ".html":
+        array, color = subject.net.retina.array, subject.args.color
+        return str(viz.plotly_manifold(array, color=color).to_html())
+    if suffix == ".dot":
+        return viz.pyramid_dot(subject.pyramid)
+    graph = viz.pyramid_networkx(subject.pyramid)
+    import networkx
+
+    return "\n".join(networkx.generate_graphml(graph)) + "\n"

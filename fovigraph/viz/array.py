@@ -1,0 +1,305 @@
+"""A sensor array: where it samples, how densely, and the surface it lies on."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from mpl_toolkits.mplot3d import Axes3D
+from scipy.spatial import KDTree
+
+from fovigraph._checks import one_of
+from fovigraph.geometry import SensorArray
+from fovigraph.viz import style
+from fovigraph.viz.cells import (
+    SPACES,
+    circle,
+    draw_cells,
+    drawn_eccentricity,
+    eccentricity_ticks,
+    frame,
+)
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure as PlotlyFigure
+
+COLORINGS = ("eccentricity", "polar_angle")
+"""What nodes can be coloured by."""
+
+CYCLIC_COLORMAP = "twilight_shifted"
+"""Perceptually uniform and without ends, for angles."""
+
+
+def plot_sampling(array: SensorArray, *, color: str = "eccentricity") -> Figure:
+    """Draw an array in the visual field and on the cortex, and its spacing.
+
+    Args:
+        array: The nodes.
+        color: What they are coloured by: ``"eccentricity"`` or ``"polar_angle"``.
+
+    Returns:
+        The figure, of three panels.
+
+    Raises:
+        ValueError: If ``color`` is another.
+    """
+    figure = style.new_figure(height=9.4)
+    grid = figure.add_gridspec(2, 2, height_ratios=(1.15, 1))
+    visual = figure.add_subplot(grid[0, 0])
+    plot_nodes(array, color=color, ax=visual)
+    visual.set_title(f"In the visual field: {len(array):,} samples")
+    plot_spacing(array, ax=figure.add_subplot(grid[0, 1]))
+    cortex = figure.add_subplot(grid[1, :])
+    plot_nodes(array, color=color, space="cortical", ax=cortex)
+    cortex.set_title("The same samples on the flattened cortex: evenly spaced")
+    figure.suptitle("Where the retina samples, and how densely", **style.TITLE)
+    return figure
+
+
+def plot_nodes(
+    array: SensorArray,
+    *,
+    color: str = "eccentricity",
+    space: str = "visual",
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw the nodes of an array as dots or, for the polar angle, as the cells around them.
+
+    Args:
+        array: The nodes.
+        color: What they are coloured by: ``"eccentricity"`` or ``"polar_angle"``.
+        space: ``"visual"``: in the visual field, degrees; ``"cortical"``: on the flattened cortex,
+            millimetres.
+        ax: Where to draw; a new figure if ``None``.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If ``color`` or ``space`` is another.
+    """
+    values, options, label = _coloring(array, color)
+    placed = frame(array, one_of("space", space, SPACES))
+    figure, ax = style.on_axes(ax, *((6, 6.5) if space == "visual" else (4.5, 8)))
+    scale = ScalarMappable(options["norm"], colormaps[options["cmap"]])
+    if color == "polar_angle":  # a scale that passes through white
+        draw_cells(ax, array, scale.to_rgba(values), space)
+    else:
+        x, y = placed.points.T
+        area = (1.6e4 if space == "cortical" else 6e3) / len(array)
+        ax.scatter(x, y, c=values, s=float(np.clip(area, 0.8, 60)), linewidths=0, **options)
+    for outline in placed.outlines:
+        ax.plot(*outline.T, color="#767676", linewidth=0.8)
+    ax.plot(0, 0, "+", color="white", markersize=11, path_effects=style.halo(3))
+    width, height = 1.03 * placed.reach
+    if space == "visual":
+        style.visual_axes(ax, width)
+    else:
+        style.cortical_axes(ax, (width, height))
+    bar = figure.colorbar(scale, ax=ax, shrink=0.7, label=label)
+    if color == "polar_angle":
+        bar.set_ticks([0, 90, 180, 270, 360])
+    return figure
+
+
+def plot_spacing(array: SensorArray, *, ax: Axes | None = None) -> Figure:
+    """Draw the distance between neighbouring nodes against eccentricity, with its law.
+
+    Args:
+        array: The nodes.
+        ax: Where to draw; a new figure if ``None``.
+
+    Returns:
+        The figure. The law is that of the layout: in proportion to r + a (``"isotropic"`` and
+        ``"logpolar"``), or the same everywhere (``"uniform"``).
+    """
+    figure, ax = style.on_axes(ax, 4.5, 6)
+    spacing, law = node_spacing(array), spacing_law(array)
+    eccentricity = array.eccentricity.numpy()
+    ax.plot(
+        eccentricity,
+        spacing,
+        ".",
+        color=style.COLORS[6],
+        markersize=3,
+        alpha=0.5,
+        label="from each node to its nearest neighbour",
+    )
+    step = array.fov / array.resolution
+    if array.layout != "uniform":
+        step = _log_step(array)
+    text = f"{step:.3g}°, everywhere"
+    if array.layout != "uniform":
+        text = f"{step:.3g} · (eccentricity + {array.cmf_a:g}°)"
+    ax.plot(eccentricity, law, color=style.COLORS[5], linewidth=2, label=f"law: {text}")
+    ax.set(xlabel="eccentricity (degrees)", ylabel="spacing (degrees)")
+    ax.set(xlim=(0, None), ylim=(0, 1.2 * max(law.max(), spacing.max())))
+    ax.set_title("Spacing of samples")
+    ax.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def node_spacing(array: SensorArray) -> np.ndarray:
+    """Return the distance from every node to the nearest at another place, ``[N]``, degrees."""
+    points = np.unique((array.cartesian * (array.fov / 2)).numpy().round(9), axis=0)
+    if len(points) < 2:
+        return np.zeros(len(array))
+    distance, _ = KDTree(points).query((array.cartesian * (array.fov / 2)).numpy(), k=2)
+    return np.asarray(distance[:, 1])
+
+
+def spacing_law(array: SensorArray) -> np.ndarray:
+    """Return the distance between rings, or lattice lines, at every node, ``[N]``, degrees.
+
+    For rings, their step in ln(r + a) times r + a: the magnification's inverse, up to a factor.
+    """
+    if array.layout == "uniform":
+        return np.full(len(array), array.fov / array.resolution)
+    return _log_step(array) * (array.eccentricity.numpy() + array.cmf_a)
+
+
+def _log_step(array: SensorArray) -> float:
+    rings = max(array.resolution - 1, 1)
+    return math.log1p(array.fov / 2 / array.cmf_a) / rings
+
+
+def plot_manifold(
+    array: SensorArray, *, color: str = "eccentricity", ax: Axes3D | None = None
+) -> Figure:
+    """Draw the nodes on the cortical surface, in three dimensions, the point of gaze marked.
+
+    Args:
+        array: The nodes.
+        color: What they are coloured by: ``"eccentricity"`` or ``"polar_angle"``.
+        ax: Where to draw, with ``projection="3d"``; a new figure if ``None``.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError, TypeError: If ``color`` is another, or ``ax`` has two dimensions.
+    """
+    values, options, label = _coloring(array, color)
+    if ax is None:
+        figure = style.new_figure(height=7, width=8)
+        ax = figure.add_subplot(projection="3d")
+    elif isinstance(ax, Axes3D):
+        figure, _ = style.on_axes(ax, 0, 0)
+    else:
+        raise TypeError(f"ax must have projection='3d', got {type(ax).__name__}")
+    points = array.cortical.numpy()
+    size = float(np.clip(2.4e4 / len(array), 2, 40))
+    dots = ax.scatter(*points.T, c=values, s=size, linewidths=0, depthshade=False, **options)
+    for curve in _rings(array):
+        ax.plot(*curve.T, color="#4d4d4d", linewidth=0.7)
+    gaze = array.cortical[int(array.eccentricity.argmin())].tolist()
+    ax.plot(*([g] for g in gaze), "*", color=style.COLORS[5], markersize=15, zorder=10)
+    ax.text(*gaze, "     point of gaze", color=style.COLORS[5], fontweight="bold", zorder=11)
+    ax.set(xlabel="x (mm)", ylabel="y (mm)", zlabel="z (mm)", aspect="equal")
+    ax.locator_params(nbins=5)
+    ax.view_init(elev=14, azim=-60)
+    bar = figure.colorbar(dots, ax=ax, shrink=0.6, pad=0.12, label=label)
+    if color == "polar_angle":
+        bar.set_ticks([0, 90, 180, 270, 360])
+    ax.set_title("The cortical surface, on which\nsamples are evenly spaced", **style.TITLE)
+    return figure
+
+
+def plotly_manifold(array: SensorArray, *, color: str = "eccentricity") -> PlotlyFigure:
+    """Return :func:`plot_manifold` as a figure of plotly, to be turned with the mouse.
+
+    Raises:
+        ImportError: If plotly is missing (the extra ``viz``).
+        ValueError: If ``color`` is not ``"eccentricity"`` or ``"polar_angle"``.
+    """
+    try:
+        import plotly.graph_objects as go
+    except ImportError as error:
+        raise ImportError(
+            "interactive figures need plotly: pip install 'fovigraph[viz]'"
+        ) from error
+    values, options, label = _coloring(array, color)
+    scale = [
+        [share, f"rgb{tuple(int(255 * c) for c in colormaps[options['cmap']](share)[:3])}"]
+        for share in np.linspace(0, 1, 17).tolist()
+    ]
+    degrees = np.degrees(array.polar_angle.numpy())
+    hover = "unit %{customdata[0]}<br>eccentricity %{customdata[1]:.2f}°<br>polar angle "
+    x, y, z = array.cortical.numpy().T
+    nodes = go.Scatter3d(
+        x=x,
+        y=y,
+        z=z,
+        mode="markers",
+        marker={
+            "size": float(np.clip(120 / math.sqrt(len(array)), 2, 8)),
+            "color": values,
+            "colorscale": scale,
+            "colorbar": {"title": {"text": label}},
+        },
+        customdata=np.stack((np.arange(len(array)), array.eccentricity.numpy(), degrees), axis=-1),
+        hovertemplate=hover + "%{customdata[2]:.0f}°<extra></extra>",
+        name="samples",
+    )
+    gx, gy, gz = array.cortical[int(array.eccentricity.argmin())].tolist()
+    gaze = go.Scatter3d(
+        x=[gx],
+        y=[gy],
+        z=[gz],
+        mode="markers+text",
+        marker={"size": 7, "symbol": "diamond", "color": style.COLORS[5]},
+        text=["point of gaze"],
+        hoverinfo="skip",
+        name="point of gaze",
+    )
+    lines = [
+        go.Scatter3d(
+            x=curve[:, 0],
+            y=curve[:, 1],
+            z=curve[:, 2],
+            mode="lines",
+            line={"color": "#4d4d4d", "width": 2},
+            hoverinfo="skip",
+        )
+        for curve in _rings(array)
+    ]
+    axes = {f"{axis}axis": {"title": {"text": f"{axis} (mm)"}} for axis in "xyz"}
+    return go.Figure(
+        [nodes, gaze, *lines],
+        {
+            "title": {"text": "The cortical surface, on which samples are evenly spaced"},
+            "scene": {**axes, "aspectmode": "data"},
+            "showlegend": False,
+        },
+    )
+
+
+def _rings(array: SensorArray) -> list[np.ndarray]:
+    """Curves of equal eccentricity on the surface, the field's edge among them, ``[361, 3]``."""
+    if array.layout == "uniform":
+        return []
+    curves = []
+    for eccentricity in [*eccentricity_ticks(array), drawn_eccentricity(array)]:
+        x, y = circle(1.0).T
+        angle = torch.from_numpy(np.arctan2(y, x))
+        polar = torch.stack((torch.full_like(angle, eccentricity), angle), dim=-1)
+        curves.append(array._layout.to_cortical(polar, array.manifold).numpy())
+    return curves
+
+
+def _coloring(array: SensorArray, color: str) -> tuple[np.ndarray, dict[str, Any], str]:
+    """Values of the nodes, options of a scatter plot for them, and what they are."""
+    if one_of("color", color, COLORINGS) == "eccentricity":
+        norm = Normalize(0, array.fov / 2)
+        options = {"cmap": style.COLORMAP, "norm": norm}
+        return array.eccentricity.numpy(), options, "eccentricity (degrees)"
+    angle = np.degrees(array.polar_angle.numpy()) % 360
+    options = {"cmap": CYCLIC_COLORMAP, "norm": Normalize(0, 360)}
+    return angle, options, "polar angle (degrees)"

@@ -1,0 +1,177 @@
+"""The commands plot and explore."""
+
+from __future__ import annotations
+
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import fovigraph as fg
+from fovigraph.cli import KINDS, main
+
+pytest.importorskip("matplotlib")
+from fovigraph.cli.plot import DRAW
+from fovigraph.viz import style
+
+WITH_IMAGE = ("samples", "rebuilt", "fixations", "activations")
+
+
+@pytest.fixture(autouse=True)
+def _small_pictures(monkeypatch):
+    monkeypatch.setattr(style, "DPI", 20)
+
+
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory):
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    path = tmp_path_factory.mktemp("photograph") / "noise.png"
+    Image.fromarray(pixels).save(path)
+    return str(path)
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*words):
+        assert main([str(word) for word in words]) == 0
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        return printed.out
+
+    return run
+
+
+@pytest.fixture
+def mistake(capsys):
+    def mistake(*words):
+        assert main([str(word) for word in words]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("fovigraph: ")
+        return line
+
+    return mistake
+
+
+def tiny(*words):
+    return ("plot", *words, "--config", "fovi_tiny")
+
+
+class TestPlot:
+    def test_every_kind_is_drawn(self):
+        assert list(DRAW) == list(KINDS)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_a_picture_of_every_kind(self, run, photograph, tmp_path, kind):
+        out = tmp_path / "pictures" / f"{kind}.png"
+        image = ("--image", photograph) if kind in WITH_IMAGE else ()
+        said = run(*tiny(kind, *image, "--out", out))
+        assert said.startswith(f"{out}  {KINDS[kind]}")
+        with Image.open(out) as picture:
+            assert picture.width >= 120
+
+    def test_options_reach_the_picture(self, run, photograph, tmp_path, monkeypatch):
+        seen = {}
+
+        def record(pyramid, level, unit, **options):
+            seen.update(options, level=level, unit=unit)
+            return style.new_figure(1)
+
+        monkeypatch.setattr("fovigraph.viz.plot_receptive_field", record)
+        words = ("--level", "conv2", "--unit", "7", "--space", "cortical", "--binary")
+        words += ("--image", photograph, "--fixation", "0.25", "0.5", "--out", tmp_path / "a.svg")
+        run(*tiny("receptive-field", *words))
+        assert (seen["level"], seen["unit"]) == (3, 7)
+        assert (seen["space"], seen["binary"]) == ("cortical", True)
+        assert seen["fixation"].tolist() == [0.25, 0.5]
+
+    def test_random_state_stays_as_it_is(self, run, tmp_path):
+        before = torch.get_rng_state()
+        run(*tiny("filters", "--out", tmp_path / "a.png"))
+        assert torch.equal(before, torch.get_rng_state())
+
+    def test_manifold_to_be_turned(self, run, tmp_path):
+        pytest.importorskip("plotly")
+        run(*tiny("manifold", "--out", tmp_path / "a.html"))
+        assert "point of gaze" in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+    def test_pyramid_as_a_graph(self, run, tmp_path):
+        pytest.importorskip("networkx")
+        run(*tiny("pyramid", "--out", tmp_path / "a.dot", "backbone.k=[9,9,9,9,9]"))
+        assert "retina -> conv1" in (tmp_path / "a.dot").read_text()
+        run(*tiny("pyramid", "--out", tmp_path / "a.graphml", "backbone.k=[9,9,9,9,9]"))
+        root = ElementTree.parse(tmp_path / "a.graphml").getroot()
+        nodes = [each for each in root.iter() if each.tag.endswith("}node")]
+        net = fg.FoviNet(fg.load_config("fovi_tiny"))
+        assert len(nodes) == sum(map(len, net.pyramid.levels))
+
+
+class TestExplore:
+    def test_writes_a_page(self, run, photograph, tmp_path):
+        out = tmp_path / "new" / "explorer.html"
+        words = ("--image", photograph, "--fixations", "2", "--out", out)
+        said = run("explore", "fovi_tiny", *words)
+        assert said.startswith(str(out)) and "MB" in said
+        assert "What every unit of fovi_tiny sees" in out.read_text(encoding="utf-8")
+
+    def test_without_an_image(self, run, tmp_path):
+        run("explore", "fovi_tiny", "--out", tmp_path / "a.html")
+        assert '"looks":[]' in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+
+class TestMistakes:
+    """Each is one line, status 2, and nothing is written."""
+
+    def test_kind(self, mistake):
+        assert "'sampling'" in mistake("plot", "smapling")
+
+    def test_level_or_unit(self, mistake, tmp_path):
+        out = ("--out", tmp_path / "a.png")
+        line = mistake(*tiny("receptive-field", "--level", "conv9", *out))
+        assert "level must be one of 'conv1'" in line
+        line = mistake(*tiny("receptive-field", "--level", "99", *out))
+        assert "level must be from 0 to 8, got 99" in line
+        line = mistake(*tiny("receptive-field", "--level", "conv1", "--unit", "999", *out))
+        assert "unit must be from 0 to 229 at level 'conv1', got 999" in line
+        line = mistake(*tiny("filters", "--level", "pool1", *out))
+        assert "level must be one that a convolution leads to, conv1, conv2" in line
+        assert "channel must be from 0 to 15" in mistake(
+            *tiny("filter-in-field", "--channel", "16", *out)
+        )
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("kind", WITH_IMAGE)
+    def test_no_image_where_one_is_needed(self, mistake, tmp_path, kind):
+        line = mistake(*tiny(kind, "--out", tmp_path / "a.png"))
+        assert f"plot {kind} needs a photograph: --image IMAGE" in line
+
+    def test_image(self, mistake, tmp_path):
+        out = ("--out", tmp_path / "a.html")
+        assert "no such image file" in mistake("explore", "fovi_tiny", "--image", "no.png", *out)
+        (tmp_path / "b.png").write_bytes(b"text")
+        line = mistake("explore", "fovi_tiny", "--image", tmp_path / "b.png", *out)
+        assert "not an image" in line
+
+    def test_file_that_cannot_be_written(self, mistake, tmp_path):
+        (tmp_path / "file").write_text("")
+        (tmp_path / "folder.png").mkdir()
+        line = mistake(*tiny("sampling", "--out", tmp_path / "file" / "a.png"))
+        assert "argument --out: cannot write to" in line
+        assert "it is a folder" in mistake(*tiny("sampling", "--out", tmp_path / "folder.png"))
+        line = mistake(*tiny("sampling", "--out", tmp_path / "a.txt"))
+        assert "must end in .png, .pdf, .svg, .jpg, got" in line
+        assert ".html" in mistake(*tiny("manifold", "--out", tmp_path / "a.txt"))
+        assert ".html" in mistake("explore", "fovi_tiny", "--out", tmp_path / "a.png")
+
+    @pytest.mark.parametrize("command", [("plot", "sampling"), ("explore", "fovi_tiny")])
+    def test_without_matplotlib_the_extra_is_named(self, mistake, monkeypatch, command):
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        assert "pip install 'fovigraph[viz]'" in mistake(*command)
+
+    def test_without_plotly_or_networkx_too(self, mistake, monkeypatch, tmp_path):
+        monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
+        monkeypatch.setitem(sys.modules, "networkx", None)
+        for words in (("manifold", "--out", "a.html"), ("pyramid", "--out", "a.graphml")):
+            assert "pip install 'fovigraph[viz]'" in mistake(*tiny(*words))

@@ -1,0 +1,95 @@
+"""Pictures of sensor arrays."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+import fovigraph as fg
+from fovigraph.viz import (
+    SPACES,
+    node_spacing,
+    plot_activations,
+    plot_manifold,
+    plot_nodes,
+    plot_sampling,
+    plot_spacing,
+    plotly_manifold,
+    spacing_law,
+)
+from fovigraph.viz.array import COLORINGS
+
+
+def test_the_law_is_the_rings(array):
+    radii = torch.unique(array.eccentricity)
+    steps = torch.log(radii + array.cmf_a).diff()
+    law = spacing_law(array) / (array.eccentricity.numpy() + array.cmf_a)
+    np.testing.assert_allclose(law, float(steps.mean()))
+    np.testing.assert_allclose(steps, float(steps.mean()))
+
+
+@pytest.mark.parametrize("layout", ["isotropic", "uniform"])
+def test_spacing_follows_the_law(layout):
+    array = fg.SensorArray.matched(48, layout=layout)
+    ratio = node_spacing(array) / spacing_law(array)
+    assert ratio.min() > 0.75 and ratio.max() < 1.05
+
+
+@pytest.mark.parametrize("color", COLORINGS)
+@pytest.mark.parametrize("layout", ["isotropic", "logpolar", "uniform"])
+def test_pictures_of_every_layout(layout, color):
+    array = fg.SensorArray.matched(12, layout=layout)
+    FigureCanvasAgg(plot_sampling(array, color=color)).draw()
+    FigureCanvasAgg(plot_manifold(array, color=color)).draw()
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_nodes_lie_where_they_are(array, space):
+    figure = plot_nodes(array, space=space)
+    dots = figure.axes[0].collections[0].get_offsets()
+    assert len(dots) == len(array)
+    if space == "visual":
+        np.testing.assert_allclose(dots, array.cartesian * array.fov / 2)
+    assert ("(degrees)" if space == "visual" else "(mm)") in figure.axes[0].get_xlabel()
+
+
+def test_drawn_where_told(array):
+    figure = Figure()
+    assert plot_spacing(array, ax=figure.add_subplot(121)) is figure
+    assert plot_manifold(array, ax=figure.add_subplot(122, projection="3d")) is figure
+    with pytest.raises(TypeError, match="ax must have projection='3d', got Axes"):
+        plot_manifold(array, ax=figure.axes[0])
+
+
+def test_plotly_has_the_nodes_in_millimetres(array):
+    pytest.importorskip("plotly")
+    figure = plotly_manifold(array)
+    np.testing.assert_allclose(figure.data[0].z, array.cortical[:, 2])
+    assert figure.data[1].text == ("point of gaze",)
+    assert "(mm)" in figure.layout.scene.zaxis.title.text
+
+
+def test_without_plotly_the_extra_is_named(array, monkeypatch):
+    monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
+    with pytest.raises(ImportError, match=r"pip install 'fovigraph\[viz\]'"):
+        plotly_manifold(array)
+
+
+def test_color(array):
+    with pytest.raises(ValueError, match="color must be one of 'eccentricity', 'polar_angle'"):
+        plot_nodes(array, color="angle")
+
+
+def test_activations_that_vary_most(array):
+    features = torch.randn(len(array), 6) * torch.arange(6)
+    figure = plot_activations(array, features, count=2)
+    assert [ax.get_title() for ax in figure.axes[:2]] == ["channel 5", "channel 4"]
+    figure = plot_activations(array, features, channels=[0, 3], space="cortical")
+    assert [ax.get_title() for ax in figure.axes[:2]] == ["channel 0", "channel 3"]
+    with pytest.raises(ValueError, match="channels must be from 0 to 5"):
+        plot_activations(array, features, channels=[6])
+    with pytest.raises(ValueError, match="features must have shape"):
+        plot_activations(array, features[1:])

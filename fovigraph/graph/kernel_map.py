@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -11,21 +11,35 @@ from torch import Tensor
 
 from fovigraph._checks import positive_int
 
+T = TypeVar("T")
+
+
+def _once(make: Callable[[KernelMap], T]) -> property:
+    """A property that is made when first asked for: torch.compile follows it, unlike functools'."""
+
+    def get(self: KernelMap) -> T:
+        if make.__name__ not in self._made:
+            self._made[make.__name__] = make(self)
+        return self._made[make.__name__]
+
+    return property(get, doc=make.__doc__)
+
 
 class Triples(NamedTuple):
     """Triples (dst, src, cell), each ``[E]``, sorted by one of the three into rows.
 
-    Row *r* is ``ptr[r]:ptr[r + 1]``.
+    Row *r* is ``ptr[r]:ptr[r + 1]``; ``edge`` is every triple's place in the order by ``dst``.
     """
 
     dst: Int64[Tensor, " E"]
     src: Int64[Tensor, " E"]
     cell: Int64[Tensor, " E"]
     ptr: Int64[Tensor, " rows+1"]
+    edge: Int64[Tensor, " E"]
 
     def reversed(self) -> Triples:
         """The same triples with every edge turned round."""
-        return Triples(self.src, self.dst, self.cell, self.ptr)
+        return Triples(self.src, self.dst, self.cell, self.ptr, self.edge)
 
 
 class KernelMap:
@@ -35,9 +49,13 @@ class KernelMap:
     forward by ``dst``, input gradient by ``src``, weight gradient by ``cell``. So the list is kept
     sorted in these three ways, each made when first asked for.
 
+    A bilinear map (:meth:`bilinear`) has up to four triples an edge, each with a ``share`` of it:
+    ``Y[dst] += share · X[src] @ W[cell]``.
+
     Args:
         dst, src, cell: Each ``[E]``, int64; ``dst`` ascending.
         num_dst, num_src, num_cells: How many destinations, sources and kernel cells there are.
+        share: Of every triple, ``[E]``; ``None``: all count whole.
     """
 
     def __init__(
@@ -49,9 +67,11 @@ class KernelMap:
         num_dst: int,
         num_src: int,
         num_cells: int,
+        share: Float[Tensor, " E"] | None = None,
     ):
-        self.dst, self.src, self.cell = dst, src, cell
+        self.dst, self.src, self.cell, self.share = dst, src, cell, share
         self.num_dst, self.num_src, self.num_cells = num_dst, num_src, num_cells
+        self._made: dict[str, Any] = {}
 
     @classmethod
     def from_edges(
@@ -68,24 +88,77 @@ class KernelMap:
         src, dst = edge_index[:, order]
         return cls(dst, src, cell[order], num_dst=num_dst, num_src=num_src, num_cells=num_cells)
 
-    @cached_property
+    @classmethod
+    def bilinear(
+        cls,
+        edge_index: Int64[Tensor, "2 E"],
+        offset: Float[Tensor, "E 2"],
+        kernel_size: int,
+        *,
+        num_dst: int,
+        num_src: int,
+    ) -> KernelMap:
+        """Share every edge among the four cells of the kernel that its offset lies between.
+
+        Args:
+            edge_index: PyG's, ``[2, E]``, in any order.
+            offset: Position in the kernel, ``[E, 2]``.
+            kernel_size: Side of the reference kernel.
+            num_dst, num_src: How many nodes there are.
+        """
+        order = edge_index[1].argsort(stable=True)
+        cell, share = bilinear_cells(offset[order], kernel_size)
+        src, dst = edge_index[:, order, None].expand(-1, -1, 4)
+        reached = share > 0
+        return cls(
+            dst[reached],
+            src[reached],
+            cell[reached],
+            num_dst=num_dst,
+            num_src=num_src,
+            num_cells=kernel_size**2,
+            share=share[reached],
+        )
+
+    @_once
+    def transposed(self) -> KernelMap:
+        """The same triples with every edge turned round, sorted by what is the destination now."""
+        dst, src, cell, _, edge = self.by_src.reversed()
+        return KernelMap(
+            dst,
+            src,
+            cell,
+            num_dst=self.num_src,
+            num_src=self.num_dst,
+            num_cells=self.num_cells,
+            share=None if self.share is None else self.share[edge],
+        )
+
+    @_once
+    def share_by_cell(self) -> Float[Tensor, " E"] | None:
+        """``share`` in the order of :attr:`by_cell`."""
+        return None if self.share is None else self.share[self.by_cell.edge]
+
+    @_once
     def by_dst(self) -> Triples:
         """Rows of the forward pass."""
-        return Triples(self.dst, self.src, self.cell, row_ptr(self.dst, self.num_dst))
+        edge = torch.arange(len(self), device=self.dst.device)
+        return Triples(self.dst, self.src, self.cell, row_ptr(self.dst, self.num_dst), edge)
 
-    @cached_property
+    @_once
     def by_src(self) -> Triples:
         """Rows of the input gradient."""
         return self._sorted_by(self.src, self.num_src)
 
-    @cached_property
+    @_once
     def by_cell(self) -> Triples:
         """Rows of the weight gradient."""
         return self._sorted_by(self.cell, self.num_cells)
 
     def _sorted_by(self, key: Tensor, rows: int) -> Triples:
-        order = key.argsort(stable=True)
-        return Triples(self.dst[order], self.src[order], self.cell[order], row_ptr(key, rows))
+        edge = key.argsort(stable=True)
+        ptr = row_ptr(key[edge], rows)
+        return Triples(self.dst[edge], self.src[edge], self.cell[edge], ptr, edge)
 
     def __len__(self) -> int:
         return len(self.dst)
@@ -116,7 +189,31 @@ def nearest_cell(offset: Float[Tensor, "*E 2"], kernel_size: int) -> Int64[Tenso
     return u * kernel_size + v
 
 
+def bilinear_cells(
+    offset: Float[Tensor, "*E 2"], kernel_size: int
+) -> tuple[Int64[Tensor, "*E 4"], Float[Tensor, "*E 4"]]:
+    """Return the four cells of the reference kernel around each offset, and the share of each.
+
+    Args:
+        offset: Position in the kernel, ``[..., 2]``; beyond [-1, 1], the nearest edge.
+        kernel_size: Side of the reference kernel.
+
+    Returns:
+        Cells, numbered as by :func:`nearest_cell`, and shares, which sum to one and are piecewise
+        bilinear, so continuous, in the offset; both ``[..., 4]``.
+    """
+    kernel_size = positive_int("kernel_size", kernel_size)
+    place = (offset.clamp(-1, 1) + 1) / 2 * (kernel_size - 1)
+    low = place.detach().floor().clamp(max=max(kernel_size - 2, 0))
+    along = place - low
+    low_u, low_v = low.long().unbind(-1)
+    high_u, high_v = (low.long() + 1).clamp(max=kernel_size - 1).unbind(-1)
+    u, v = along.unbind(-1)
+    cell = [i * kernel_size + j for i in (low_u, high_u) for j in (low_v, high_v)]
+    share = [a * b for a in (1 - u, u) for b in (1 - v, v)]
+    return torch.stack(cell, dim=-1), torch.stack(share, dim=-1)
+
+
 def row_ptr(key: Int64[Tensor, " E"], rows: int) -> Int64[Tensor, " {rows}+1"]:
-    """Where each of ``rows`` rows begins in a list sorted by ``key``, ``[rows + 1]``."""
-    counts = torch.bincount(key, minlength=rows)
-    return torch.cat((counts.new_zeros(1), counts.cumsum(0)))
+    """Where each of ``rows`` rows begins in a list whose rows are ``key``, ascending."""
+    return torch.searchsorted(key, torch.arange(rows + 1, device=key.device))

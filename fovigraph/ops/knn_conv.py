@@ -15,6 +15,8 @@ bytes depends on the shape alone:
   scatter; nodes with equally many edges share a batched GEMM. Moves weights: good where they are
   small (the first layer, with three channels).
 
+On a GPU, kernels in :mod:`fovigraph.ops.gpu` do the same; ``docs/kernels.md`` explains both.
+
 The operator is registered with ``torch.library``, so ``torch.compile`` and ``torch.export`` see it.
 """
 
@@ -29,6 +31,7 @@ from torch import Tensor
 
 from fovigraph.graph import KernelMap
 from fovigraph.graph.kernel_map import Triples
+from fovigraph.ops import gpu
 from fovigraph.ops.gemm import gemm
 from fovigraph.ops.rows import (
     autocast,
@@ -70,7 +73,7 @@ def _three_ways(kernel_map: KernelMap) -> tuple[Triples, Triples, Triples]:
 
 
 def _unpack(rows: Sequence[Tensor]) -> tuple[Triples, Triples, Triples]:
-    return Triples(*rows[:4]), Triples(*rows[4:8]), Triples(*rows[8:])
+    return Triples(*rows[:5]), Triples(*rows[5:10]), Triples(*rows[10:])
 
 
 @torch.library.custom_op("fovigraph::knn_conv", mutates_args=())
@@ -135,6 +138,10 @@ def gather_gemm(x: Tensor, weight: Tensor, by_dst: Triples, by_cell: Triples) ->
     Returns:
         ``[B, num_dst, O]``.
     """
+    if gpu.serves(x, weight):
+        from fovigraph.ops.gpu import conv
+
+        return conv.gather_gemm(x, weight, by_dst)
     batch, edges = len(x), len(by_dst.dst)
     channels, out_channels = weight.shape[1:]
     moved_by_cell = edges * batch * (channels + 3 * out_channels) + len(weight) * CALL
@@ -181,6 +188,10 @@ def gather_outer(x: Tensor, grad: Tensor, by_dst: Triples, by_cell: Triples) -> 
     Returns:
         ``[num_cells, C, O]``.
     """
+    if gpu.serves(x, grad):
+        from fovigraph.ops.gpu import outer
+
+        return outer.gather_outer(x, grad, by_dst, by_cell)
     batch, edges, num_cells = len(x), len(by_dst.dst), len(by_cell.ptr) - 1
     channels, out_channels = x.shape[2], grad.shape[2]
     moved_by_cell = edges * batch * (channels + out_channels) + num_cells * CALL

@@ -57,7 +57,7 @@ def _knn_conv_shared(
     out = x.new_zeros(num_dst, batch * out_channels, dtype=sum_dtype(x))
     for cell, part in chunks(triples.ptr, batch * (channels + out_channels)):
         gathered = rows.index_select(0, triples.src[part]).mul_(share[part, None])
-        product = gemm(gathered.view(-1, channels), weight[cell]).view(-1, out.shape[1])
+        product = gemm(gathered.view(-1, channels), weight[cell]).view(len(gathered), out.shape[1])
         out.index_add_(0, triples.dst[part], product.to(out.dtype))
     return from_node_rows(out, batch, out_channels).to(x.dtype)
 
@@ -80,7 +80,7 @@ def _knn_conv_shared_backward(
         shared = grad_rows.index_select(0, triples.dst[part]).mul_(share[part, None])
         shared = shared.view(-1, out_channels)
         grad_weight[cell] += gemm(gathered.t(), shared)
-        product = gemm(shared, weight[cell].t()).view(-1, grad_x.shape[1])
+        product = gemm(shared, weight[cell].t()).view(part.stop - part.start, grad_x.shape[1])
         grad_x.index_add_(0, triples.src[part], product.to(grad_x.dtype))
     return from_node_rows(grad_x, batch, channels).to(x.dtype), grad_weight.to(x.dtype)
 

@@ -1,6 +1,7 @@
 """Pooling over neighbourhoods: gather the neighbours of nodes with equally many, reduce them.
 
-The backward pass of a maximum goes to the one neighbour that won; ties go to the first.
+The backward pass of a maximum goes to the one neighbour that won; ties go to the first. On a GPU
+the kernels of :mod:`fovigraph.ops.gpu` do the same; their backward pass gathers by source.
 """
 
 from __future__ import annotations
@@ -11,11 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fovigraph.graph.kernel_map import Triples, row_ptr
+from fovigraph.ops import gpu
 from fovigraph.ops.rows import equal_rows, from_node_rows, node_rows
 
 
 def knn_pool(
-    x: Tensor, src: Tensor, ptr: Tensor, reduce: str, edge_weight: Tensor | None = None
+    x: Tensor,
+    src: Tensor,
+    ptr: Tensor,
+    reduce: str,
+    edge_weight: Tensor | None = None,
+    by_src: Triples | None = None,
+    most: int | None = None,
 ) -> Tensor:
     """Reduce the features of every destination's neighbours.
 
@@ -25,20 +34,38 @@ def knn_pool(
         ptr: Where each destination's edges begin, ``[num_dst + 1]``.
         reduce: ``"max"``, ``"mean"`` or ``"sum"``.
         edge_weight: Factor of every edge's features in a sum, ``[E]``; it gets no gradient.
+        by_src: The edges by source. Saves the backward pass on a GPU from sorting them.
+        most: How many neighbours no destination exceeds. Up to 256, a GPU keeps winners in bytes.
 
     Returns:
         ``[*, num_dst, C]``; zero where a destination has no neighbours.
     """
     flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
-    out, _ = _knn_pool(flat, src, ptr, reduce, edge_weight)
+    edges = (None, None, None) if by_src is None else (by_src.dst, by_src.edge, by_src.ptr)
+    out, _ = _knn_pool(flat, src, ptr, reduce, edge_weight, *edges, most)
     return out.view(*x.shape[:-2], *out.shape[-2:])
 
 
 @torch.library.custom_op("fovigraph::knn_pool", mutates_args=())
 def _knn_pool(
-    x: Tensor, src: Tensor, ptr: Tensor, reduce: str, edge_weight: Tensor | None
+    x: Tensor,
+    src: Tensor,
+    ptr: Tensor,
+    reduce: str,
+    edge_weight: Tensor | None,
+    dst_by_src: Tensor | None = None,
+    edge_by_src: Tensor | None = None,
+    ptr_by_src: Tensor | None = None,
+    most: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the pooled features, and for a maximum which source won, ``[num_dst, B · C]``."""
+    """Return the pooled features, and for a maximum which source won, ``[num_dst, B · C]``.
+
+    (On a GPU, which of its neighbours a destination took, ``[B, num_dst, C]``.)
+    """
+    if gpu.serves(x):
+        from fovigraph.ops.gpu import pool
+
+        return pool.pool(x, src, ptr, reduce, edge_weight, most)
     rows = node_rows(x)
     out = rows.new_zeros(len(ptr) - 1, rows.shape[1])
     winner = torch.empty(0, dtype=torch.int64, device=x.device)
@@ -59,12 +86,23 @@ def _knn_pool(
 
 @_knn_pool.register_fake
 def _(
-    x: Tensor, src: Tensor, ptr: Tensor, reduce: str, edge_weight: Tensor | None
+    x: Tensor,
+    src: Tensor,
+    ptr: Tensor,
+    reduce: str,
+    edge_weight: Tensor | None,
+    dst_by_src: Tensor | None = None,
+    edge_by_src: Tensor | None = None,
+    ptr_by_src: Tensor | None = None,
+    most: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     batch, _, channels = x.shape
     num_dst = ptr.shape[0] - 1
-    winner = (num_dst, batch * channels) if reduce == "max" else (0,)
-    return x.new_empty(batch, num_dst, channels), src.new_empty(winner)
+    out = x.new_empty(batch, num_dst, channels)
+    if gpu.serves(x):
+        winner = out.shape if reduce == "max" else (0,)
+        return out, out.new_empty(winner, dtype=gpu.winner_dtype(most))
+    return out, src.new_empty((num_dst, batch * channels) if reduce == "max" else (0,))
 
 
 @torch.library.custom_op("fovigraph::knn_pool_backward", mutates_args=())
@@ -76,7 +114,17 @@ def _knn_pool_backward(
     reduce: str,
     edge_weight: Tensor | None,
     num_src: int,
+    dst_by_src: Tensor | None = None,
+    edge_by_src: Tensor | None = None,
+    ptr_by_src: Tensor | None = None,
 ) -> Tensor:
+    if gpu.serves(grad):
+        from fovigraph.ops.gpu import pool
+
+        if dst_by_src is None or edge_by_src is None or ptr_by_src is None:
+            dst_by_src, edge_by_src, ptr_by_src = _sort_by_src(src, ptr, num_src)
+        by_src = dst_by_src, edge_by_src, ptr_by_src
+        return pool.pool_backward(grad, winner, ptr, reduce, edge_weight, *by_src)
     rows = node_rows(grad)
     if reduce == "max":
         grad_x = rows.new_zeros(num_src + 1, rows.shape[1]).scatter_add_(0, winner, rows)[:-1]
@@ -101,23 +149,33 @@ def _(
     reduce: str,
     edge_weight: Tensor | None,
     num_src: int,
+    dst_by_src: Tensor | None = None,
+    edge_by_src: Tensor | None = None,
+    ptr_by_src: Tensor | None = None,
 ) -> Tensor:
     return grad.new_empty(grad.shape[0], num_src, grad.shape[2])
 
 
+def _sort_by_src(src: Tensor, ptr: Tensor, num_src: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the destinations of the edges by source, these edges, and where each source begins."""
+    edge = src.argsort(stable=True)
+    dst = torch.searchsorted(ptr, edge, right=True) - 1
+    return dst, edge, row_ptr(src[edge], num_src)
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, src, ptr, ctx.reduce, edge_weight = inputs
+    x, src, ptr, ctx.reduce, edge_weight, *by_src, _ = inputs
     ctx.num_src = x.shape[1]
-    ctx.save_for_backward(output[1], src, ptr, edge_weight)
+    ctx.save_for_backward(output[1], src, ptr, edge_weight, *by_src)
     ctx.mark_non_differentiable(output[1])
 
 
 def _backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Any, ...]:
-    winner, src, ptr, edge_weight = ctx.saved_tensors
+    winner, src, ptr, edge_weight, *by_src = ctx.saved_tensors
     grad_x = _knn_pool_backward(
-        grad.contiguous(), winner, src, ptr, ctx.reduce, edge_weight, ctx.num_src
+        grad.contiguous(), winner, src, ptr, ctx.reduce, edge_weight, ctx.num_src, *by_src
     )
-    return grad_x, None, None, None, None
+    return grad_x, *[None] * 8
 
 
 _knn_pool.register_autograd(_backward, setup_context=_setup_context)

@@ -4,7 +4,7 @@ A retina's samples are nodes, each layer is a bipartite kNN graph to the next la
 convolution is message passing whose weight is looked up by relative position.
 """
 
-from fovigraph import geometry, graph, models, nn, ops, sensing
+from fovigraph import data, geometry, graph, models, nn, ops, sensing
 from fovigraph.config import ConfigError, config_names, load_config, save_config
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid, KernelMap, KNNGraph, Stage, knn_graph
@@ -27,6 +27,7 @@ __all__ = [
     "SensorArray",
     "Stage",
     "config_names",
+    "data",
     "fixation_policy",
     "geometry",
     "graph",

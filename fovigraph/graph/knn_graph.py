@@ -18,6 +18,7 @@ from fovigraph.graph.search import k_nearest
 log = logging.getLogger(__name__)
 
 METRICS = ("cortical", "visual", "geodesic")
+INTERPOLATIONS = ("bilinear", "nearest")
 
 
 class KNNGraph(nn.Module):
@@ -65,7 +66,7 @@ class KNNGraph(nn.Module):
         self.register_buffer("distance", distance, persistent=False)
         self.register_buffer("offset", offset, persistent=False)
         self.register_buffer("relative_distance", relative_distance, persistent=False)
-        self._kernel_maps: dict[int, KernelMap] = {}
+        self._kernel_maps: dict[tuple[int, str], KernelMap] = {}
 
     @property
     def num_src(self) -> int:
@@ -82,28 +83,50 @@ class KNNGraph(nn.Module):
         """Number of edges E."""
         return self.edge_index.shape[1]
 
-    @property
     def size(self) -> tuple[int, int]:
         """``(num_src, num_dst)``, as PyG's operators take it."""
         return self.num_src, self.num_dst
 
-    def kernel_map(self, kernel_size: int) -> KernelMap:
+    @property
+    def edge_attr(self) -> Tensor:
+        """Distance and offset of every edge, ``[E, 3]``: what PyG's operators take as one."""
+        return torch.cat((self.distance[:, None], self.offset), dim=1)
+
+    def kernel_map(self, kernel_size: int, interpolation: str = "nearest") -> KernelMap:
         """Return the triples (dst, src, cell) for a reference kernel of side ``kernel_size``.
 
-        The same object every time for the same size, on the graph's device.
+        The same object every time for the same arguments, on the graph's device.
+
+        Args:
+            kernel_size: Side of the reference kernel.
+            interpolation: ``"nearest"``: every edge has the cell nearest to its offset;
+                ``"bilinear"``: a share of each of the four around it.
         """
         kernel_size = positive_int("kernel_size", kernel_size)
-        if kernel_size not in self._kernel_maps:
-            cell = nearest_cell(self.offset, kernel_size)
-            self._kernel_maps[kernel_size] = KernelMap(
-                self.edge_index[1],
-                self.edge_index[0],
-                cell,
-                num_dst=self.num_dst,
-                num_src=self.num_src,
-                num_cells=kernel_size**2,
-            )
-        return self._kernel_maps[kernel_size]
+        key = kernel_size, one_of("interpolation", interpolation, INTERPOLATIONS)
+        if key not in self._kernel_maps:
+            make = self._bilinear_map if interpolation == "bilinear" else self._nearest_map
+            self._kernel_maps[key] = make(kernel_size)
+        return self._kernel_maps[key]
+
+    def _nearest_map(self, kernel_size: int) -> KernelMap:
+        return KernelMap(
+            self.edge_index[1],
+            self.edge_index[0],
+            nearest_cell(self.offset, kernel_size),
+            num_dst=self.num_dst,
+            num_src=self.num_src,
+            num_cells=kernel_size**2,
+        )
+
+    def _bilinear_map(self, kernel_size: int) -> KernelMap:
+        return KernelMap.bilinear(
+            self.edge_index,
+            self.offset,
+            kernel_size,
+            num_dst=self.num_dst,
+            num_src=self.num_src,
+        )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> KNNGraph:
         exact = dict(self.named_buffers())

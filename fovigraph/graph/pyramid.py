@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,9 @@ from torch_geometric.data import HeteroData
 
 from fovigraph._checks import one_of, positive_int
 from fovigraph.geometry import SensorArray
+from fovigraph.graph.hetero import edge_types, read_array, read_graphs, read_recipe, to_hetero_data
 from fovigraph.graph.knn_graph import KNNGraph, knn_graph
+from fovigraph.graph.lateral import lateral_graph, up_graph
 
 KINDS = ("conv", "pool")
 
@@ -102,6 +104,7 @@ class GraphPyramid(nn.Module):
     """
 
     graphs: Sequence[KNNGraph]
+    beside: Any
 
     def __init__(
         self,
@@ -118,10 +121,10 @@ class GraphPyramid(nn.Module):
                 f"graphs must be one for each of the {len(self.stages)} stages, got {len(graphs)}"
             )
         ready, graphs = graphs, []
-        levels, names = [retina], ["retina"]
+        self.levels, self.names = _climb(retina, self.stages)
         made: dict[tuple[SensorArray, SensorArray, int], KNNGraph] = {}
         for index, stage in enumerate(self.stages):
-            src, dst = levels[-1], stage.next_level(levels[-1])
+            src, dst = self.levels[index : index + 2]
             if ready is not None:
                 graphs.append(_joining(src, dst, ready[index], index))
             else:
@@ -129,10 +132,9 @@ class GraphPyramid(nn.Module):
                 if key not in made:
                     made[key] = knn_graph(*key, metric=metric)
                 graphs.append(made[key])
-            levels.append(dst)
-            names.append(f"{stage.kind}{1 + sum(name.startswith(stage.kind) for name in names)}")
-        self.levels, self.names = tuple(levels), tuple(names)
         self.graphs = nn.ModuleList(graphs)  # type: ignore[assignment]
+        self.beside = nn.ModuleList()  # lateral and up graphs, made when asked for
+        self._beside_index: dict[tuple[Any, ...], int] = {}
         self.kernel_sizes = tuple(
             (stage.kernel_size or math.ceil(math.sqrt(graph.k))) if stage.kind == "conv" else None
             for stage, graph in zip(self.stages, graphs, strict=True)
@@ -189,30 +191,92 @@ class GraphPyramid(nn.Module):
         nodes = paths.nonzero().squeeze(1)
         return ReceptiveField(nodes, paths[nodes])
 
-    def to_hetero_data(self) -> HeteroData:
+    def lateral(self, level: int | str, k: int, *, self_loops: bool = False) -> KNNGraph:
+        """Return the graph from every node of a level to its k nearest in the same level.
+
+        Any PyG operator runs on it: ``edge_index``, and as edge attributes ``distance`` (the
+        pyramid's metric: millimetres of cortex unless said otherwise), ``offset``, or both
+        together, ``edge_attr``. Padding counts among the k, as in a convolution, so that nodes at
+        the border have fewer. Made once, and then the same object every time.
+
+        Args:
+            level: The level, by index or name.
+            k: Neighbours of every node.
+            self_loops: Whether a node is its own first neighbour.
+
+        Raises:
+            ValueError, TypeError: If there is no such level, or ``k`` is more than it has.
+        """
+        array = self.levels[self.level_index(level)]
+        key = ("lateral", array, k, self_loops)
+        return self._beside(
+            key, lambda: lateral_graph(array, k, self_loops=self_loops, metric=self.metric)
+        )
+
+    def up(self, level: int | str, k: int = 3) -> KNNGraph:
+        """Return the graph from a level back to the one below it.
+
+        What :class:`~fovigraph.nn.KNNUnpool` interpolates over: every node of the level below has
+        edges from its k nearest nodes of ``level``, nearest on the cortex and none of them padding.
+        Made once, and then the same object every time.
+
+        Args:
+            level: The level that edges come from, by index or name; not the retina.
+            k: Neighbours of every node of the level below.
+
+        Raises:
+            ValueError, TypeError: If there is no such level, or ``k`` is more than it has.
+        """
+        index = self.level_index(level)
+        if index == 0:
+            raise ValueError(f"level must be above the retina, got {level!r}")
+        src, dst = self.levels[index], self.levels[index - 1]
+        return self._beside(("up", src, dst, k), lambda: up_graph(src, dst, k))
+
+    def _beside(self, key: tuple[Any, ...], make: Callable[[], KNNGraph]) -> KNNGraph:
+        if key not in self._beside_index:
+            graph = make()
+            if len(self.graphs):
+                graph.to(self.graphs[0].edge_index.device)
+            self._beside_index[key] = len(self.beside)
+            self.beside.append(graph)
+        return self.beside[self._beside_index[key]]
+
+    def to_hetero_data(self, lateral: int | None = None, up: int | None = None) -> HeteroData:
         """Return the pyramid as PyG data.
 
         Node types are the level names, with ``cartesian`` (also as ``pos``), ``polar`` and
-        ``cortical`` coordinates in single precision. Edge types are ``(lower, kind, upper)`` with
-        ``edge_index``, ``distance`` (millimetres), ``offset``, ``relative_distance`` and, for a
-        convolution, the kernel ``cell``.
+        ``cortical`` coordinates in single precision. Edge types are ``(lower, kind, upper)`` for
+        every step, ``kind`` being ``"conv"`` or ``"pool"``; ``(level, "lateral", level)``; and
+        ``(upper, "up", lower)``; each with ``edge_index``, ``distance`` (millimetres), ``offset``,
+        ``relative_distance`` and, for a convolution, the kernel ``cell``. ``recipe``, a string,
+        says what else :meth:`from_hetero_data` needs.
+
+        Args:
+            lateral: Neighbours within every level (as many as there are, in a smaller one), as
+                :meth:`lateral` has them; ``None``: no lateral edges.
+            up: Neighbours of the way back from every level but the lowest, as :meth:`up` has them;
+                ``None``: no such edges.
         """
-        data = HeteroData()
-        for name, level in zip(self.names, self.levels, strict=True):
-            data[name].num_nodes = len(level)
-            data[name].pos = data[name].cartesian = level.cartesian.float()
-            data[name].polar = level.polar.float()
-            data[name].cortical = level.cortical.float()
-        for index, (stage, graph) in enumerate(zip(self.stages, self.graphs, strict=True)):
-            edges = data[self.names[index], stage.kind, self.names[index + 1]]
-            edges.edge_index = graph.edge_index
-            edges.distance = graph.distance
-            edges.offset = graph.offset
-            edges.relative_distance = graph.relative_distance
-            kernel_size = self.kernel_sizes[index]
-            if kernel_size is not None:
-                edges.cell = graph.kernel_map(kernel_size).cell
-        return data
+        return to_hetero_data(self, lateral, up)
+
+    @classmethod
+    def from_hetero_data(cls, data: HeteroData) -> GraphPyramid:
+        """Return the pyramid that :meth:`to_hetero_data` made ``data`` of.
+
+        Its graphs are those in ``data``, bit by bit. Lateral and ``up`` edges follow from the
+        levels, so they are not read; features that ``data`` carries are left alone.
+
+        Raises:
+            ValueError: If ``data`` is of another origin or a batch, or lacks a relation or one of
+                its attributes.
+        """
+        recipe = read_recipe(data)
+        retina, stages = read_array(recipe["retina"]), [Stage(**step) for step in recipe["stages"]]
+        levels, names = _climb(retina, stages)
+        steps = edge_types(names, stages)
+        graphs = read_graphs(data, steps, levels, recipe["k"], recipe["metric"])
+        return cls(retina, stages, recipe["metric"], graphs=graphs)
 
     def rows(self) -> list[dict[str, int | str | None]]:
         """Return one row a level: what :meth:`summary` prints."""
@@ -239,6 +303,17 @@ class GraphPyramid(nn.Module):
     def __repr__(self) -> str:
         steps = zip(self.names, self.levels, strict=True)
         return f"GraphPyramid({' → '.join(f'{name} {len(level)}' for name, level in steps)})"
+
+
+def _climb(
+    retina: SensorArray, stages: Iterable[Stage]
+) -> tuple[tuple[SensorArray, ...], tuple[str, ...]]:
+    """Return the levels that steps lead through from the retina, and their names."""
+    levels, names = [retina], ["retina"]
+    for stage in stages:
+        levels.append(stage.next_level(levels[-1]))
+        names.append(f"{stage.kind}{1 + sum(name.startswith(stage.kind) for name in names)}")
+    return tuple(levels), tuple(names)
 
 
 def _joining(src: SensorArray, dst: SensorArray, graph: KNNGraph, index: int) -> KNNGraph:

@@ -2,6 +2,7 @@
 
 from fovigraph.models.alexnet import KNNAlexNet, KNNAlexNetBlock
 from fovigraph.models.fovinet import FoviNet, FoviOutput
+from fovigraph.models.glance import OneGlance
 from fovigraph.models.heads import LinearProbe, Projector
 from fovigraph.models.registry import Backbone, build_backbone
 
@@ -12,6 +13,7 @@ __all__ = [
     "KNNAlexNet",
     "KNNAlexNetBlock",
     "LinearProbe",
+    "OneGlance",
     "Projector",
     "build_backbone",
 ]

@@ -2,7 +2,9 @@
 
 from fovigraph.nn.knn_conv import KNNConv, KNNDepthwiseConv, KNNSeparableConv
 from fovigraph.nn.knn_pool import POOL_MODES, KNNPool
+from fovigraph.nn.knn_unpool import KNNConvTranspose, KNNUnpool
 from fovigraph.nn.norm import NORMS, BatchNorm, GroupNorm, LayerNorm, make_norm
+from fovigraph.nn.on_graph import OnGraph, disjoint_edges
 
 __all__ = [
     "NORMS",
@@ -10,9 +12,13 @@ __all__ = [
     "BatchNorm",
     "GroupNorm",
     "KNNConv",
+    "KNNConvTranspose",
     "KNNDepthwiseConv",
     "KNNPool",
     "KNNSeparableConv",
+    "KNNUnpool",
     "LayerNorm",
+    "OnGraph",
+    "disjoint_edges",
     "make_norm",
 ]

@@ -33,9 +33,9 @@ def bipartite(x: Features, graph: KNNGraph | Tensor, size: tuple[int, int] | Non
         given = f"shape {list(source.shape)}" if isinstance(source, Tensor) else repr(source)
         raise ValueError(f"x must be node features [..., nodes, channels], got {given}")
     if isinstance(graph, KNNGraph):
-        if size is not None and tuple(size) != graph.size:
-            raise ValueError(f"size must be {graph.size} or None for {graph}, got {tuple(size)}")
-        edge_index, size = graph.edge_index, graph.size
+        if size is not None and tuple(size) != graph.size():
+            raise ValueError(f"size must be {graph.size()} or None for {graph}, got {tuple(size)}")
+        edge_index, size = graph.edge_index, graph.size()
     elif isinstance(graph, Tensor):
         edge_index = graph
         if edge_index.dim() != 2 or edge_index.shape[0] != 2 or edge_index.dtype != torch.int64:

@@ -10,9 +10,12 @@ from torch.nn import functional
 from torch_geometric.nn import MessagePassing
 
 from fovigraph import ops
-from fovigraph._checks import positive_int
+from fovigraph._checks import one_of, positive_int
 from fovigraph.graph import KernelMap, KNNGraph
+from fovigraph.graph.kernel_map import bilinear_cells
+from fovigraph.graph.knn_graph import INTERPOLATIONS
 from fovigraph.nn.bipartite import Features, bipartite, check_channels, wants_messages
+from fovigraph.ops.knn_conv_shared import knn_conv_shared
 
 
 class _KernelConv(MessagePassing):
@@ -71,7 +74,7 @@ class _KernelConv(MessagePassing):
         check_channels(source, self.in_channels, self.weight)
         cell = self._cells(graph, edge_index, cell)
         if not self.fused or wants_messages(self):
-            out = self.propagate(edge_index, x=(source, None), cell=cell, size=size)
+            out = self.propagate(edge_index, x=(source, None), cell=cell, share=None, size=size)
         elif isinstance(graph, KNNGraph):
             out = self._fused(source, graph.kernel_map(self.kernel_size))
         else:
@@ -116,11 +119,16 @@ class KNNConv(_KernelConv):
     the definition, used under explainers and hooks or when ``fused`` is False; otherwise
     :func:`fovigraph.ops.knn_conv` computes the same faster.
 
+    With ``interpolation="bilinear"`` the weight of a neighbour is shared among the four cells
+    around its place in the kernel, and so moves smoothly with that place; the nearest cell is the
+    special case of neighbours that sit on cells.
+
     Args:
         in_channels: Channels C of the input.
         out_channels: Channels O of the output.
         kernel_size: Side s of the reference kernel; the weight is ``[s², C, O]``.
         bias: Whether to add a learnt bias.
+        interpolation: ``"nearest"`` or ``"bilinear"``; up to four times the arithmetic.
 
     Example:
         >>> import torch, fovigraph as fg
@@ -130,8 +138,16 @@ class KNNConv(_KernelConv):
         torch.Size([8, 230, 128])
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, bias: bool = True):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        bias: bool = True,
+        interpolation: str = "nearest",
+    ):
         super().__init__(in_channels, kernel_size)
+        self.interpolation = one_of("interpolation", interpolation, INTERPOLATIONS)
         self.out_channels = positive_int("out_channels", out_channels)
         self.weight = nn.Parameter(torch.empty(self.num_cells, in_channels, out_channels))
         self.register_parameter("bias", nn.Parameter(torch.empty(out_channels)) if bias else None)
@@ -141,8 +157,58 @@ class KNNConv(_KernelConv):
     def fan_in(self) -> int:
         return self.in_channels * self.num_cells
 
-    def message(self, x_j: Tensor, cell: Tensor) -> Tensor:
-        return (x_j.unsqueeze(-2) @ self.weight[cell]).squeeze(-2)
+    def forward(
+        self,
+        x: Features,
+        graph: KNNGraph | Tensor,
+        cell: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+        *,
+        offset: Tensor | None = None,
+    ) -> Tensor:
+        """Convolve node features.
+
+        Args:
+            x: Features ``[*, num_src, in_channels]`` with any leading batch dimensions; or a pair
+                ``(x_src, x_dst)``, of which only the first is used.
+            graph: A :class:`~fovigraph.graph.KNNGraph`; or PyG's ``edge_index``, ``[2, E]``, in any
+                order.
+            cell: With an ``edge_index`` and the nearest cells, that of every edge, ``[E]``.
+            size: With an ``edge_index``, ``(num_src, num_dst)``.
+            offset: With an ``edge_index`` and bilinear interpolation, every edge's position in the
+                kernel, ``[E, 2]``, in [-1, 1]; it may require a gradient.
+
+        Returns:
+            ``[*, num_dst, out_channels]``. A destination without real neighbours gets the bias.
+
+        Raises:
+            ValueError, TypeError: If the arguments do not fit the layer or one another.
+        """
+        if self.interpolation == "nearest":
+            if offset is not None:
+                raise ValueError("offset must be None for interpolation='nearest': give cell")
+            return super().forward(x, graph, cell, size)
+        source, edge_index, size = bipartite(x, graph, size)
+        check_channels(source, self.in_channels, self.weight)
+        offset = _offsets(graph, edge_index, cell, offset)
+        if not self.fused or wants_messages(self) or offset.requires_grad:
+            cell, share = bilinear_cells(offset, self.kernel_size)
+            share = share.to(source.dtype)
+            out = self.propagate(edge_index, x=(source, None), cell=cell, share=share, size=size)
+        else:
+            if isinstance(graph, KNNGraph):
+                kernel_map = graph.kernel_map(self.kernel_size, "bilinear")
+            else:
+                sizes = {"num_src": size[0], "num_dst": size[1]}
+                kernel_map = KernelMap.bilinear(edge_index, offset, self.kernel_size, **sizes)
+            out = knn_conv_shared(source, self.weight, kernel_map)
+        return out if self.bias is None else out + self.bias
+
+    def message(self, x_j: Tensor, cell: Tensor, share: Tensor | None = None) -> Tensor:
+        weight = self.weight[cell]
+        if share is not None:
+            weight = (share[..., None, None] * weight).sum(1)
+        return (x_j.unsqueeze(-2) @ weight).squeeze(-2)
 
     def _fused(self, x: Tensor, kernel_map: KernelMap) -> Tensor:
         return ops.knn_conv(x, self.weight, kernel_map)
@@ -171,9 +237,13 @@ class KNNConv(_KernelConv):
             self.bias.copy_(conv.bias)
 
     def __repr__(self) -> str:
+        bias = "" if self.bias is not None else ", bias=False"
+        smooth = (
+            "" if self.interpolation == "nearest" else f", interpolation={self.interpolation!r}"
+        )
         return (
             f"{type(self).__name__}({self.in_channels}, {self.out_channels}, "
-            f"kernel_size={self.kernel_size}{'' if self.bias is not None else ', bias=False'})"
+            f"kernel_size={self.kernel_size}{bias}{smooth})"
         )
 
 
@@ -280,6 +350,25 @@ class KNNSeparableConv(nn.Module):
     ) -> Tensor:
         """Convolve node features; arguments and errors as :class:`KNNConv` has them."""
         return self.pointwise(self.depthwise(x, graph, cell, size))
+
+
+def _offsets(
+    graph: KNNGraph | Tensor, edge_index: Tensor, cell: Tensor | None, offset: Tensor | None
+) -> Tensor:
+    """Return the offset of every edge, given with raw edges and known to a graph."""
+    if cell is not None:
+        raise ValueError("cell must be None for interpolation='bilinear': give offset")
+    if isinstance(graph, KNNGraph):
+        if offset is not None:
+            raise ValueError("offset must be None with a KNNGraph, which knows its own offsets")
+        return graph.offset
+    if not isinstance(offset, Tensor) or offset.shape != (edge_index.shape[1], 2):
+        given = f"shape {list(offset.shape)}" if isinstance(offset, Tensor) else repr(offset)
+        raise ValueError(
+            f"offset must give the position in the kernel of each of the {edge_index.shape[1]} "
+            f"edges, [{edge_index.shape[1]}, 2], got {given}"
+        )
+    return offset
 
 
 def _to_cells(weight: Tensor, kernel_size: int) -> Tensor:

@@ -71,11 +71,14 @@ class KNNPool(MessagePassing):
         if not self.fused or learns_distance or wants_messages(self):
             return self.propagate(edge_index, x=(source, None), edge_weight=weight, size=size)
         if isinstance(graph, KNNGraph):  # whose edges are sorted
-            return ops.knn_pool(source, edge_index[0], graph.ptr, self.reduce, weight)
+            by_src = graph.kernel_map(1).by_src  # for which one cell will do
+            return ops.knn_pool(
+                source, edge_index[0], graph.ptr, self.reduce, weight, by_src, graph.k
+            )
         src, dst = edge_index
         order = dst.argsort(stable=True)
         weight = None if weight is None else weight[order]
-        return ops.knn_pool(source, src[order], row_ptr(dst, size[1]), self.reduce, weight)
+        return ops.knn_pool(source, src[order], row_ptr(dst[order], size[1]), self.reduce, weight)
 
     def message(self, x_j: Tensor, edge_weight: Tensor | None) -> Tensor:
         return x_j if edge_weight is None else x_j * edge_weight[:, None]

@@ -7,12 +7,14 @@ from fovigraph.sensing.fixation import (
     fixation_policy,
 )
 from fovigraph.sensing.image import as_images, read_image
+from fovigraph.sensing.inverse import InverseRetina
 from fovigraph.sensing.retina import Retina
 
 __all__ = [
     "FIXATION_POLICIES",
     "FixationPolicy",
     "Fixations",
+    "InverseRetina",
     "Retina",
     "as_images",
     "fixation_policy",

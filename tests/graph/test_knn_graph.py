@@ -422,7 +422,7 @@ def test_has_no_parameters_and_an_empty_state_dict(small):
 
 
 def test_knows_its_sizes_and_prints_itself(small):
-    assert small.size == (small.num_src, small.num_dst) == (len(array(7)), len(array(4)))
+    assert small.size() == (small.num_src, small.num_dst) == (len(array(7)), len(array(4)))
     assert small.num_edges == small.edge_index.shape[1]
     assert repr(small) == (
         f"KNNGraph({small.num_src} → {small.num_dst} nodes, k=9, {small.num_edges} edges)"
@@ -499,7 +499,7 @@ def test_a_kernel_map_is_the_graph_with_cells(small):
     kernel_map = small.kernel_map(6)
     assert kernel_map.src.equal(small.edge_index[0])
     assert kernel_map.dst.equal(small.edge_index[1])
-    assert (kernel_map.num_src, kernel_map.num_dst) == small.size
+    assert (kernel_map.num_src, kernel_map.num_dst) == small.size()
     assert kernel_map.num_cells == 36
     assert len(kernel_map) == small.num_edges
 

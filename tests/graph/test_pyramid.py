@@ -37,7 +37,7 @@ def test_alexnet_layers_lead_from_node_count_to_node_count(alexnet):
     assert alexnet.names == (
         *("retina", "conv1", "conv2", "pool1", "conv3", "conv4", "conv5", "pool2"),
     )
-    assert [graph.size for graph in alexnet.graphs] == [
+    assert [graph.size() for graph in alexnet.graphs] == [
         *[(4085, 230)],
         *[(230, 230), (230, 60)],
         *[(60, 60)],
@@ -76,7 +76,7 @@ def test_one_tutorial_layer():
     pyramid = GraphPyramid(
         retina, [Stage("conv", k=49, kernel_size=14), Stage("pool", 9, stride=2)]
     )
-    assert [graph.size for graph in pyramid.graphs] == [(4085, 4085), (4085, 964)]
+    assert [graph.size() for graph in pyramid.graphs] == [(4085, 4085), (4085, 964)]
     assert pyramid.kernel_sizes == (14, None)
 
 
@@ -202,7 +202,7 @@ def test_survives_copying_and_pickling(small):
 
 def adjacency(graph):
     """Dense ``[num_src, num_dst]``: 1 where there is an edge."""
-    dense = torch.zeros(graph.size, dtype=torch.float64)
+    dense = torch.zeros(graph.size(), dtype=torch.float64)
     dense[graph.edge_index[0], graph.edge_index[1]] = 1
     return dense
 

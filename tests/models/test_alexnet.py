@@ -1,5 +1,7 @@
 """The tutorial's AlexNet."""
 
+import copy
+
 import pytest
 import torch
 
@@ -66,3 +68,27 @@ def test_what_does_not_fit_is_refused(tutorial):
     pool_first = fg.GraphPyramid(fg.SensorArray.matched(8), [fg.Stage("pool", k=4, stride=2)])
     with pytest.raises(ValueError, match="must start with a convolution"):
         KNNAlexNet(pool_first, [])
+
+
+@pytest.fixture
+def small_net():
+    stages = KNNAlexNet.stages([2, 1], [9, 9], pool_after=[0], out_side=1)
+    return KNNAlexNet(fg.GraphPyramid(fg.SensorArray.matched(16), stages), [6, 12])
+
+
+def test_it_compiles_in_one_piece_at_once(small_net):
+    x = torch.rand(3, len(small_net.pyramid.levels[0]), 3)
+    compiled = torch.compile(copy.deepcopy(small_net), fullgraph=True, backend="aot_eager")
+    grad = torch.rand(3, 1, 12)
+    found, wanted = compiled(x), small_net(x)
+    torch.testing.assert_close(found, wanted)
+    found.backward(grad)
+    wanted.backward(grad)
+    for ours, theirs in zip(compiled.parameters(), small_net.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_it_exports(small_net):
+    x = torch.rand(3, len(small_net.pyramid.levels[0]), 3)
+    exported = torch.export.export(small_net.eval(), (x,)).module()
+    torch.testing.assert_close(exported(x), small_net(x))

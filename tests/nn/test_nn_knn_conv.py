@@ -62,15 +62,15 @@ def test_fused_and_unfused_agree_in_values_and_gradients(layer, graph, x):
 def test_static_batch_disjoint_batch_and_raw_edges_agree(layer, graph, x):
     static = layer(x, graph)
     cell = graph.kernel_map(layer.kernel_size).cell
-    raw = layer((x, None), graph.edge_index, cell, size=graph.size)
+    raw = layer((x, None), graph.edge_index, cell, size=graph.size())
     torch.testing.assert_close(raw, static)
 
     shuffled = torch.randperm(graph.num_edges)
-    raw = layer((x, None), graph.edge_index[:, shuffled], cell[shuffled], size=graph.size)
+    raw = layer((x, None), graph.edge_index[:, shuffled], cell[shuffled], size=graph.size())
     torch.testing.assert_close(raw, static)
 
     batch = len(x)
-    offset = torch.tensor(graph.size)[:, None, None]
+    offset = torch.tensor(graph.size())[:, None, None]
     edges = (graph.edge_index[:, None] + offset * torch.arange(batch)[:, None]).flatten(1)
     size = (batch * graph.num_src, batch * graph.num_dst)
     disjoint = layer((x.flatten(0, 1), None), edges, cell.repeat(batch), size=size)
@@ -235,13 +235,13 @@ def test_edges_that_do_not_fit_are_refused(graph):
     with pytest.raises(ValueError, match=r"size must be \(num_src, num_dst\)"):
         conv((x, None), graph.edge_index, cell)
     with pytest.raises(ValueError, match=f"each of the {graph.num_edges} edges, got None"):
-        conv((x, None), graph.edge_index, size=graph.size)
+        conv((x, None), graph.edge_index, size=graph.size())
     with pytest.raises(ValueError, match=r"from 0 to 35 for kernel_size=6, got .* to 36"):
-        conv((x, None), graph.edge_index, cell.clamp(min=36), size=graph.size)
+        conv((x, None), graph.edge_index, cell.clamp(min=36), size=graph.size())
     with pytest.raises(ValueError, match="edge_index must name nodes below"):
         conv((x, None), graph.edge_index, cell, size=(graph.num_src, 1))
     with pytest.raises(ValueError, match="edge_index must be int64"):
-        conv((x, None), graph.edge_index.float(), cell, size=graph.size)
+        conv((x, None), graph.edge_index.float(), cell, size=graph.size())
     with pytest.raises(ValueError, match="size must be"):
         conv(x, graph, size=(1, 1))
 

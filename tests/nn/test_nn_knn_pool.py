@@ -57,14 +57,14 @@ def test_a_neighbourhood_of_padding_alone_gives_zero(mode, fused):
 def test_raw_edges_in_any_order_agree(graph, x, mode):
     pool, order = KNNPool(mode), torch.randperm(graph.num_edges)
     raw = pool(
-        (x, None), graph.edge_index[:, order], graph.relative_distance[order], size=graph.size
+        (x, None), graph.edge_index[:, order], graph.relative_distance[order], size=graph.size()
     )
     torch.testing.assert_close(raw, pool(x, graph))
 
 
 def test_disjoint_batch_agrees_with_static_batch(graph, x):
     pool, x = KNNPool("max"), x[0]
-    offset = torch.tensor(graph.size)[:, None, None]
+    offset = torch.tensor(graph.size())[:, None, None]
     edges = (graph.edge_index[:, None] + offset * torch.arange(3)[:, None]).flatten(1)
     size = (3 * graph.num_src, 3 * graph.num_dst)
     disjoint = pool((x.flatten(0, 1), None), edges, size=size)
@@ -85,7 +85,7 @@ def test_bad_arguments_are_refused(graph, x):
     with pytest.raises(ValueError, match="sources"):
         KNNPool()(x[..., 1:, :], graph)
     with pytest.raises(ValueError, match="relative_distance must be given"):
-        KNNPool("gaussian")((x, None), graph.edge_index, size=graph.size)
+        KNNPool("gaussian")((x, None), graph.edge_index, size=graph.size())
 
 
 def test_it_prints_itself_in_one_line():

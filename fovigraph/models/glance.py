@@ -1,0 +1,48 @@
+"""A network from the samples of one glance on, as PyG's tools call a model."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from fovigraph.models.fovinet import FoviNet
+
+
+class OneGlance(nn.Module):
+    """A :class:`FoviNet` that takes the samples of one glance: ``model(x, edge_index)``.
+
+    What PyG's ``Explainer`` needs, whose node masks are then the importance of the retina's
+    samples. The weights are the network's own.
+
+    Args:
+        net: The network.
+
+    Example:
+        >>> import torch, fovigraph as fg
+        >>> net = fg.FoviNet(fg.load_config("fovi_tiny")).eval()
+        >>> x = net.retina(torch.rand(1, 3, 96, 96), [[0.5, 0.5]])[0, 0]
+        >>> fg.models.OneGlance(net)(x).shape
+        torch.Size([1, 10])
+    """
+
+    def __init__(self, net: FoviNet):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, edge_index: Tensor | None = None) -> Tensor:
+        """Classify samples.
+
+        Args:
+            x: Samples of the retina's nodes, ``[N, C]``, or ``[*, N, C]`` of several glances.
+            edge_index: Not used: the network has its own graphs.
+
+        Returns:
+            Logits of each glance, ``[1, classes]`` or ``[*, classes]``.
+
+        Raises:
+            ValueError: If ``x`` has another number of nodes or channels than the retina's samples.
+        """
+        nodes = len(self.net.pyramid.levels[0])
+        if x.dim() < 2 or x.shape[-2] != nodes:
+            raise ValueError(f"x must be [..., {nodes} nodes, channels], got shape {list(x.shape)}")
+        views = x[None] if x.dim() == 2 else x
+        return self.net.head(self.net.projector(self.net.backbone(views).flatten(-2)))

@@ -1,0 +1,204 @@
+"""Up the pyramid: features of a coarse level brought back to a finer one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import MessagePassing
+from torch_geometric.utils import scatter
+
+from fovigraph import ops
+from fovigraph._checks import positive_float, positive_int
+from fovigraph.graph import KernelMap, KNNGraph
+from fovigraph.graph.kernel_map import row_ptr
+from fovigraph.nn.bipartite import Features, bipartite, check_channels, wants_messages
+from fovigraph.nn.knn_conv import KNNConv, _KernelConv
+
+NEAREST = 1e-6
+"""Distance in millimetres below which a node is as good as at its neighbour's place."""
+
+
+class KNNUnpool(MessagePassing):
+    r"""Interpolate features to a finer level (PointNet++, Qi et al. 2017, eq. 2).
+
+    .. math::
+        \mathbf{y}_o = \frac{\sum_p d(o, p)^{-\text{power}}\,\mathbf{x}_p}
+                            {\sum_p d(o, p)^{-\text{power}}}
+
+    over the neighbours *p* of *o* on the coarser level, at the distance *d*. A node at a
+    neighbour's place gets that neighbour's features. The graph is ``pyramid.up(level, k)``, or any
+    from the coarse level to the fine one. The layer holds no geometry and no weights; ``message``
+    and the sum are the definition, :func:`fovigraph.ops.knn_pool` computes the same faster.
+
+    Args:
+        power: Of the inverse distance.
+
+    Example:
+        >>> import torch, fovigraph as fg
+        >>> pyramid = fg.GraphPyramid(fg.SensorArray.matched(32), [fg.Stage("pool", 9, stride=2)])
+        >>> fg.nn.KNNUnpool()(torch.rand(8, 230, 16), pyramid.up("pool1", k=3)).shape
+        torch.Size([8, 964, 16])
+    """
+
+    def __init__(self, power: float = 2.0):
+        super().__init__(aggr="sum", node_dim=-2)
+        self.power = positive_float("power", power)
+        self.fused = True
+
+    def forward(
+        self,
+        x: Features,
+        graph: KNNGraph | Tensor,
+        distance: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Interpolate node features.
+
+        Args:
+            x: Features of the coarse level, ``[*, num_src, C]``; or a pair ``(x_src, x_dst)``, of
+                which only the first is used.
+            graph: A :class:`~fovigraph.graph.KNNGraph` from the coarse level to the fine one; or
+                PyG's ``edge_index``, ``[2, E]``, in any order.
+            distance: With an ``edge_index``, the length of every edge, ``[E]``.
+            size: With an ``edge_index``, ``(num_src, num_dst)``.
+
+        Returns:
+            ``[*, num_dst, C]``; zero where a node has no neighbours.
+
+        Raises:
+            ValueError, TypeError: If the arguments do not fit one another.
+        """
+        source, edge_index, size = bipartite(x, graph, size)
+        if isinstance(graph, KNNGraph):
+            distance = graph.distance
+        weight = self._edge_weight(distance, edge_index, size[1]).to(source.dtype)
+        if not self.fused or weight.requires_grad or wants_messages(self):
+            return self.propagate(edge_index, x=(source, None), edge_weight=weight, size=size)
+        if isinstance(graph, KNNGraph):  # whose edges are sorted
+            return ops.knn_pool(source, edge_index[0], graph.ptr, "sum", weight)
+        src, dst = edge_index
+        order = dst.argsort(stable=True)
+        return ops.knn_pool(source, src[order], row_ptr(dst[order], size[1]), "sum", weight[order])
+
+    def message(self, x_j: Tensor, edge_weight: Tensor) -> Tensor:
+        return x_j * edge_weight[:, None]
+
+    def _edge_weight(self, distance: Tensor | None, edge_index: Tensor, num_dst: int) -> Tensor:
+        if distance is None or distance.shape != edge_index.shape[1:]:
+            given = None if distance is None else list(distance.shape)
+            raise ValueError(
+                f"distance must be given for each of the {edge_index.shape[1]} edges, got {given}"
+            )
+        dst, length = edge_index[1], distance.clamp(min=NEAREST)
+        # As a multiple of the nearest neighbour's, so that no power overflows.
+        shortest = scatter(length.detach(), dst, dim_size=num_dst, reduce="min")
+        weight = (length / shortest[dst]) ** -self.power
+        return weight / scatter(weight, dst, dim_size=num_dst, reduce="sum")[dst]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(power={self.power:g})"
+
+
+class KNNConvTranspose(_KernelConv):
+    r"""The kNN convolution turned round, from the coarse level back to the fine one.
+
+    .. math::
+        \mathbf{y}_p = \mathbf{b} + \sum_{o : p \in \mathcal{N}(o)}
+            \mathbf{x}_o\,\mathbf{W}_{c(o, p)}^\top
+
+    the adjoint of :class:`KNNConv` over the same graph: the same kernel map with every edge turned
+    round, as in the convolution's input gradient. The weight is shaped like that of the convolution
+    it transposes, so one parameter can serve both (:meth:`tied`).
+
+    Args:
+        in_channels: Channels O of the coarse level.
+        out_channels: Channels C of the fine level.
+        kernel_size: Side s of the reference kernel; the weight is ``[s², C, O]``.
+        bias: Whether to add a learnt bias.
+
+    Example:
+        >>> import torch, fovigraph as fg
+        >>> retina = fg.SensorArray.matched(32)
+        >>> graph = fg.knn_graph(retina, retina.strided(2), k=49)
+        >>> conv = fg.nn.KNNConv(3, 128, kernel_size=14)
+        >>> y = conv(torch.rand(8, len(retina), 3), graph)
+        >>> fg.nn.KNNConvTranspose.tied(conv)(y, graph).shape
+        torch.Size([8, 964, 3])
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, bias: bool = True):
+        super().__init__(in_channels, kernel_size)
+        self.out_channels = positive_int("out_channels", out_channels)
+        self.weight = nn.Parameter(torch.empty(self.num_cells, out_channels, in_channels))
+        self.register_parameter("bias", nn.Parameter(torch.empty(out_channels)) if bias else None)
+        self.reset_parameters()
+
+    @classmethod
+    def tied(cls, conv: KNNConv, bias: bool = True) -> KNNConvTranspose:
+        """Return the transpose of a convolution, with the very same weight parameter.
+
+        Raises:
+            ValueError: If the convolution interpolates between cells.
+        """
+        if conv.interpolation != "nearest":
+            raise ValueError(f"conv must have interpolation='nearest', got {conv}")
+        layer = cls(conv.out_channels, conv.in_channels, conv.kernel_size, bias)
+        layer.weight = conv.weight
+        return layer
+
+    @property
+    def fan_in(self) -> int:
+        return self.in_channels * self.num_cells
+
+    def forward(
+        self,
+        x: Features,
+        graph: KNNGraph | Tensor,
+        cell: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Bring features of the coarse level back to the fine one.
+
+        Args:
+            x: Features of the convolution's destinations, ``[*, num_dst, in_channels]``.
+            graph: The convolution's :class:`~fovigraph.graph.KNNGraph`, from fine to coarse; or its
+                ``edge_index``, ``[2, E]``, in any order.
+            cell: With an ``edge_index``, the kernel cell of every edge, ``[E]``.
+            size: With an ``edge_index``, ``(num_src, num_dst)`` of the convolution.
+
+        Returns:
+            Features of its sources, ``[*, num_src, out_channels]``; the bias, where no edge leads.
+
+        Raises:
+            ValueError, TypeError: If the arguments do not fit the layer or one another.
+        """
+        if not isinstance(graph, KNNGraph):
+            flipped = graph.flip(0) if isinstance(graph, Tensor) else graph
+            size = None if size is None else (size[1], size[0])
+            return super().forward(x, flipped, cell, size)
+        source = x[0] if isinstance(x, tuple) else x
+        if source.dim() < 2 or source.shape[-2] != graph.num_dst:
+            raise ValueError(
+                f"x must have as many nodes as the graph has destinations, {graph.num_dst}, "
+                f"got shape {list(source.shape)}"
+            )
+        check_channels(source, self.in_channels, self.weight)
+        cell = self._cells(graph, graph.edge_index, cell)
+        if not self.fused or wants_messages(self):
+            turned, size = graph.edge_index.flip(0), (graph.num_dst, graph.num_src)
+            out = self.propagate(turned, x=(source, None), cell=cell, share=None, size=size)
+        else:
+            out = self._fused(source, graph.kernel_map(self.kernel_size).transposed)
+        return out if self.bias is None else out + self.bias
+
+    def message(self, x_j: Tensor, cell: Tensor) -> Tensor:
+        return (x_j.unsqueeze(-2) @ self.weight[cell].transpose(1, 2)).squeeze(-2)
+
+    def _fused(self, x: Tensor, kernel_map: KernelMap) -> Tensor:
+        return ops.knn_conv(x, self.weight.transpose(1, 2), kernel_map)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.in_channels}, {self.out_channels}, "
+            f"kernel_size={self.kernel_size}{'' if self.bias is not None else ', bias=False'})"
+        )

@@ -1,0 +1,131 @@
+"""PyG's operators on features ``[batch, nodes, channels]``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import conv
+
+from fovigraph._checks import one_of
+from fovigraph.graph import KNNGraph
+from fovigraph.nn.bipartite import bipartite
+
+LAYOUTS = ("disjoint", "static")
+
+STATIC: tuple[type[nn.Module], ...] = (
+    *(conv.ChebConv, conv.EdgeConv, conv.GCNConv, conv.GINConv, conv.GINEConv, conv.GraphConv),
+    *(conv.LEConv, conv.MFConv, conv.SAGEConv, conv.SGConv, conv.TAGConv),
+)
+"""PyG's operators that were seen to compute the same on ``[B, N, C]`` as on a disjoint batch."""
+
+
+def disjoint_edges(edge_index: Tensor, batch: int, size: tuple[int, int]) -> Tensor:
+    """Return the edges of ``batch`` disjoint copies of a graph, ``[2, batch · E]``.
+
+    Args:
+        edge_index: Of one copy, ``[2, E]``.
+        batch: Number of copies.
+        size: Sources and destinations of one copy.
+    """
+    copies = torch.arange(batch, device=edge_index.device)
+    shift = copies * edge_index.new_tensor(size)[:, None]
+    return (edge_index[:, None] + shift[:, :, None]).flatten(1)
+
+
+class OnGraph(nn.Module):
+    """Runs an operator of PyG's on features ``[*, N, C]`` of the nodes of one graph.
+
+    Most operators take the features of one graph, ``[N, C]``; a batch of images is then one graph
+    of disjoint copies (layout ``"disjoint"``), which is put together and taken apart here. Some
+    also take ``[B, N, C]`` as it is (layout ``"static"``), which spares the copies of the edges;
+    ``docs/pyg.md`` has the table.
+
+    Args:
+        operator: The operator.
+        layout: ``"disjoint"`` or ``"static"``.
+
+    Raises:
+        ValueError: If the layout is unknown, or static and the operator is not one of those that
+            support it.
+
+    Example:
+        >>> import torch, fovigraph as fg
+        >>> from torch_geometric.nn import GATv2Conv
+        >>> pyramid = fg.GraphPyramid(fg.SensorArray.matched(32), [fg.Stage("conv", 49, stride=2)])
+        >>> lateral = pyramid.lateral("conv1", k=8)
+        >>> attention = fg.nn.OnGraph(GATv2Conv(16, 8, heads=2, edge_dim=3))
+        >>> attention(torch.rand(4, 230, 16), lateral, edge={"edge_attr": lateral.edge_attr}).shape
+        torch.Size([4, 230, 16])
+    """
+
+    def __init__(self, operator: nn.Module, layout: str = "disjoint"):
+        super().__init__()
+        self.operator = operator
+        self.layout = one_of("layout", layout, LAYOUTS)
+        if layout == "static" and not isinstance(operator, STATIC):
+            raise ValueError(
+                f"layout must be 'disjoint' for {type(operator).__name__}, which does not support "
+                "a static batch [B, N, C], got 'static'"
+            )
+
+    def forward(
+        self,
+        x: Tensor,
+        graph: KNNGraph | Tensor,
+        *,
+        edge: Mapping[str, Tensor] | None = None,
+        node: Mapping[str, Tensor] | None = None,
+        **options: Any,
+    ) -> Tensor:
+        """Apply the operator to every graph of a batch.
+
+        Args:
+            x: Features ``[*, N, C]`` with any leading batch dimensions.
+            graph: A graph within one level (:meth:`~fovigraph.GraphPyramid.lateral`), or its
+                ``edge_index``, ``[2, E]``.
+            edge: What the operator takes for every edge, by its name there, each ``[E, ...]``:
+                ``{"edge_attr": graph.edge_attr}``.
+            node: What it takes for every node besides ``x``, each ``[N, ...]``: ``{"pos": …}``.
+            **options: Further arguments of the operator, passed on as they are.
+
+        Returns:
+            ``[*, N, C']``.
+
+        Raises:
+            ValueError, TypeError: If the arguments do not fit one another, or the graph leads from
+                one level to another.
+        """
+        edge, node = dict(edge or {}), dict(node or {})
+        _, edge_index, size = bipartite(x, graph, None)
+        if size[0] != size[1]:
+            raise ValueError(
+                f"graph must stay within one level, got one from {size[0]} to {size[1]} nodes"
+            )
+        _check_lengths("edge", edge, edge_index.shape[1])
+        _check_lengths("node", node, size[0])
+        if self.layout == "static" or x.dim() == 2:
+            return self.operator(x=x, edge_index=edge_index, **edge, **node, **options)
+        flat = x.reshape(-1, *x.shape[-2:])
+        copies = len(flat)
+        every = {
+            name: value.repeat(copies, *[1] * (value.dim() - 1))
+            for name, value in {**edge, **node}.items()
+        }
+        edges = disjoint_edges(edge_index, copies, size)
+        out = self.operator(x=flat.flatten(0, 1), edge_index=edges, **every, **options)
+        return out.view(*x.shape[:-1], *out.shape[1:])
+
+    def extra_repr(self) -> str:
+        return f"layout={self.layout!r}"
+
+
+def _check_lengths(kind: str, given: Mapping[str, Tensor], count: int) -> None:
+    for name, values in given.items():
+        if values.dim() == 0 or len(values) != count:
+            raise ValueError(
+                f"{kind}[{name!r}] must have one entry for each of the {count} {kind}s, "
+                f"got shape {list(values.shape)}"
+            )

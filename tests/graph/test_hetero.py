@@ -1,0 +1,154 @@
+"""A pyramid as HeteroData, and exactly back."""
+
+import io
+
+import pytest
+import torch
+from torch_geometric.data import Batch, HeteroData
+
+from fovigraph import GraphPyramid, SensorArray, Stage
+
+STAGES = [
+    Stage("conv", k=16, stride=2),
+    Stage("conv", k=9, kernel_size=5),
+    Stage("conv", k=9),
+    Stage("pool", k=4, stride=2, mode="mean"),
+    Stage("pool", side=1),
+]
+PYRAMIDS = {
+    "matched": lambda: GraphPyramid(SensorArray.matched(12, fov=30.0, cmf_a=0.3), STAGES),
+    "by rings": lambda: GraphPyramid(SensorArray(9, fov=1 / 3), STAGES[:4]),
+    "visual": lambda: GraphPyramid(SensorArray.matched(12), STAGES, metric="visual"),
+    "legacy": lambda: GraphPyramid(SensorArray.matched(10, field_geometry="legacy"), STAGES),
+    "log-polar": lambda: GraphPyramid(SensorArray.matched(12, layout="logpolar"), STAGES),
+    "without steps": lambda: GraphPyramid(SensorArray(3), []),
+}
+
+
+@pytest.fixture(params=PYRAMIDS)
+def pyramid(request):
+    return PYRAMIDS[request.param]()
+
+
+@pytest.fixture
+def data():
+    return PYRAMIDS["matched"]().to_hetero_data(lateral=6, up=3)
+
+
+def assert_same_data(data, other):
+    assert data.metadata() == other.metadata()
+    for store, same in zip(data.stores, other.stores, strict=True):
+        assert list(store.keys()) == list(same.keys())
+        for key, value in store.items():
+            assert value.equal(same[key]) if isinstance(value, torch.Tensor) else value == same[key]
+
+
+def test_the_round_trip_is_exact(pyramid):
+    data = pyramid.to_hetero_data(lateral=6, up=3)
+    other = GraphPyramid.from_hetero_data(data)
+    assert (other.levels, other.names, other.stages, other.metric, other.kernel_sizes) == (
+        *(pyramid.levels, pyramid.names, pyramid.stages, pyramid.metric, pyramid.kernel_sizes),
+    )
+    for graph, same in zip(pyramid.graphs, other.graphs, strict=True):
+        assert (graph.src, graph.dst, graph.k, graph.metric) == (
+            *(same.src, same.dst, same.k, same.metric),
+        )
+        for name, buffer in graph.named_buffers():
+            assert buffer.equal(getattr(same, name))
+    assert_same_data(data, other.to_hetero_data(lateral=6, up=3))
+
+
+def test_the_round_trip_is_exact_through_a_file(data):
+    file = io.BytesIO()
+    torch.save(data, file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=False)
+    again = GraphPyramid.from_hetero_data(loaded).to_hetero_data(lateral=6, up=3)
+    assert_same_data(data, again)
+
+
+def test_graphs_that_were_shared_are_shared_again(data):
+    graphs = GraphPyramid.from_hetero_data(data).graphs
+    assert graphs[1] is graphs[2]
+    assert len(set(graphs)) == 4
+
+
+def test_graphs_found_elsewhere_are_taken_as_they_are(data):
+    edges = data["retina", "conv", "conv1"]
+    kept = torch.arange(edges.edge_index.shape[1]) % 3 > 0
+    for name in ("distance", "offset", "relative_distance", "cell"):
+        edges[name] = edges[name][kept]
+    edges.edge_index = edges.edge_index[:, kept]
+    graph = GraphPyramid.from_hetero_data(data).graphs[0]
+    assert graph.edge_index.equal(edges.edge_index)
+    assert graph.kernel_map(4).cell.equal(edges.cell)
+
+
+def test_features_in_the_data_are_left_alone(data):
+    data["conv1"].x = torch.rand(data["conv1"].num_nodes, 4)
+    GraphPyramid.from_hetero_data(data)
+    assert data["conv1"].x.shape[1] == 4
+
+
+def test_every_relation_is_there_with_its_geometry(data):
+    names = ("retina", "conv1", "conv2", "conv3", "pool1", "pool2")
+    kinds = ("conv", "conv", "conv", "pool", "pool")
+    up = list(zip(names, kinds, names[1:], strict=False))
+    back = [(above, "up", below) for below, _, above in up]
+    # The last level is one node, which has no neighbour.
+    assert set(data.edge_types) == {*up, *back, *((name, "lateral", name) for name in names[:-1])}
+    assert data.validate()
+    for edge_type in data.edge_types:
+        edges = data[edge_type].num_edges
+        assert data[edge_type].distance.shape == data[edge_type].relative_distance.shape == (edges,)
+        assert data[edge_type].offset.shape == (edges, 2)
+
+
+def test_lateral_and_up_edges_are_the_pyramids(data):
+    pyramid = PYRAMIDS["matched"]()
+    assert data["conv1", "lateral", "conv1"].edge_index.equal(pyramid.lateral(1, 6).edge_index)
+    assert data["conv1", "up", "retina"].edge_index.equal(pyramid.up(1, 3).edge_index)
+    top = len(pyramid.levels[4]) - 1  # fewer than 6 neighbours there: as many as there are
+    small = pyramid.to_hetero_data(lateral=10**6)
+    assert small["pool1", "lateral", "pool1"].edge_index.equal(pyramid.lateral(4, top).edge_index)
+
+
+def test_a_missing_relation_is_named(data):
+    del data["conv3", "pool", "pool1"]
+    with pytest.raises(ValueError, match=r"must have the relation \('conv3', 'pool', 'pool1'\)"):
+        GraphPyramid.from_hetero_data(data)
+
+
+def test_a_missing_attribute_is_named(data):
+    del data["conv1", "conv", "conv2"].offset
+    with pytest.raises(ValueError, match=r"'conv2'\)\] must have .* and lacks \['offset'\]"):
+        GraphPyramid.from_hetero_data(data)
+
+
+def test_edges_that_do_not_fit_are_refused(data):
+    edges = data["retina", "conv", "conv1"]
+    right = edges.edge_index
+    for wrong in (
+        right.flip(1),
+        torch.cat((right, right[:, -1:]), dim=1),
+        right + torch.tensor([[1000], [0]]),
+        right - 1,
+        torch.cat((right, right.new_tensor([[0], [10**4]])), dim=1),
+    ):
+        edges.edge_index = wrong
+        with pytest.raises(ValueError, match=r"edge_index must be sorted by destination"):
+            GraphPyramid.from_hetero_data(data)
+    edges.edge_index = right
+    edges.offset = edges.offset[1:]
+    with pytest.raises(ValueError, match=r"offset must have one entry for each of the"):
+        GraphPyramid.from_hetero_data(data)
+
+
+def test_data_of_another_origin_and_batches_are_refused(data):
+    with pytest.raises(ValueError, match=r"must come from GraphPyramid\.to_hetero"):
+        GraphPyramid.from_hetero_data(HeteroData())
+    batch = Batch.from_data_list([data, data])
+    with pytest.raises(ValueError, match="must hold one pyramid, got a batch"):
+        GraphPyramid.from_hetero_data(batch)
+    one = GraphPyramid.from_hetero_data(batch.to_data_list()[1])
+    assert_same_data(one.to_hetero_data(lateral=6, up=3), data)

@@ -125,7 +125,7 @@ def outputs(net: Any, images: torch.Tensor, fixations: torch.Tensor) -> dict[str
     def keep(name: str) -> Any:
         def hook(module: Any, inputs: Any, output: Any) -> None:
             if isinstance(output, torch.Tensor):
-                by_view = output.detach().unflatten(0, shape).transpose(0, 1)
+                by_view = output.detach().clone().unflatten(0, shape).transpose(0, 1)
                 found[name] = by_view.transpose(-1, -2) if by_view.dim() == 4 else by_view
 
         return hook

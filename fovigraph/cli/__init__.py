@@ -69,6 +69,10 @@ def _run(args: argparse.Namespace) -> int:
         from fovigraph.cli.info import info
 
         return info(args)
+    if args.command == "convert":
+        from fovigraph.cli.convert import convert_command
+
+        return convert_command(args)
     if args.command in ("explore", "plot"):
         from fovigraph.cli.files import need_matplotlib
 
@@ -97,7 +101,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     unknown = [word for word in rest if word.startswith("-")]
     if unknown:
         raise UserError(f"unknown option {unknown[0]!r} (see fovigraph {args.command} --help)")
-    args.overrides = [*args.overrides, *rest]
+    if rest and args.command == "convert":
+        raise UserError(f"too many arguments: {rest[0]!r} (see fovigraph convert --help)")
+    args.overrides = [*getattr(args, "overrides", []), *rest]
     return args
 
 
@@ -147,6 +153,16 @@ def _parser() -> _Parser:
         allow_abbrev=False,
     )
     _add_plot_options(plot)
+    convert = commands.add_parser(
+        "convert",
+        help="a network of the fovi package to a folder of ours, or back",
+        description="Convert a saved network from the fovi package's format to ours, or back.",
+        allow_abbrev=False,
+    )
+    convert.add_argument("source", metavar="SRC", help="a folder, or an id on the Hugging Face Hub")
+    convert.add_argument("destination", metavar="DST", help="the folder to make")
+    convert.add_argument("--to-upstream", action="store_true", help="from ours to fovi's")
+    convert.add_argument("--revision", metavar="REV", help="branch, tag or commit on the Hub")
     for command in (explore, plot):
         command.add_argument("--image", metavar="IMAGE", help="a photograph to look at")
     for command in (look, demo, plot):

@@ -1,0 +1,11 @@
+"""Exchange with the upstream package, ``fovi``: its configurations, checkpoints and neighbours.
+
+The only place that knows upstream's names.
+"""
+
+from fovigraph.interop.config import read_config, write_config
+from fovigraph.interop.conversion import convert
+from fovigraph.interop.load import from_upstream
+from fovigraph.interop.neighbours import use_neighbours
+
+__all__ = ["convert", "from_upstream", "read_config", "use_neighbours", "write_config"]

@@ -1,0 +1,446 @@
+"""Upstream's configurations as ours, and ours as upstream's.
+
+What follows the eye, the projector and the head is the same for all networks and is mapped here;
+each backbone has a file of its own (:mod:`fovigraph.interop.alexnet`), listed in :data:`BACKBONES`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from omegaconf import DictConfig, OmegaConf
+
+from fovigraph.config import ConfigError, as_config
+from fovigraph.interop import alexnet
+from fovigraph.interop.upstream_config import UpstreamConfig, only, reverse
+from fovigraph.interop.weights import NORMS, Link
+
+log = logging.getLogger(__name__)
+
+IMAGENET_MEAN = [0.485, 0.456, 0.406]
+IMAGENET_STD = [0.229, 0.224, 0.225]
+
+ASPECT = [3 / 4, 4 / 3]
+"""Aspect ratios of views where upstream varies them."""
+
+
+class Backbone(Protocol):
+    """What a backbone's file gives: its names upstream, and the mapping both ways."""
+
+    NAMES: tuple[str, ...]
+    """Its names in ``model.arch``; the first is the one that is written."""
+
+    IRRELEVANT: tuple[str, ...]
+    """Patterns of keys that do not concern it."""
+
+    def read_config(self, theirs: UpstreamConfig, retina: Mapping[str, Any]) -> dict[str, Any]:
+        """Return our section ``backbone`` for a network with our section ``retina``."""
+
+    def write_config(self, ours: DictConfig) -> dict[str, Any]:
+        """Return upstream's keys (dotted) for our section ``backbone``."""
+
+    def links(self, backbone: Any, ours: DictConfig) -> Iterable[Link]:
+        """Pair the tensors of a backbone (our section ``backbone``) with upstream's."""
+
+    def graph_names(self, ours: DictConfig) -> list[str]:
+        """Return upstream's names of the layers that own the pyramid's graphs, in order."""
+
+
+BACKBONES: dict[str, Backbone] = {"alexnet": alexnet}
+"""The backbones that can be exchanged, by our ``backbone.name``."""
+
+IRRELEVANT = (
+    "barlow.*",
+    "data.*",  # but data.num_classes
+    "dist.*",
+    "hydra.*",
+    "logging.*",
+    "pretrained_model.*",
+    "simclr.*",
+    "training.*",  # but training.resolution
+    "transforms.*",  # but transforms.normalize
+    "validation.*",  # but validation.no_color
+    "vicreg.*",
+    "model.dropout_all",
+    "model.dropout_probes",
+    "model.final_grid_size",
+    "model.output_mode",
+    "saccades.branches",
+    "saccades.camera_model",  # for field_geometry: spherical
+    "saccades.circular",
+    "saccades.fix_ior_width",
+    "saccades.fix_temp",
+    "saccades.fixation_noise",
+    "saccades.fov_reference_side",
+    "saccades.gaze_convention",
+    "saccades.isotropic_plotting_type",
+    "saccades.n_fixations_val",
+    "saccades.radius_norm",  # for mode: warped_cartesian
+    "saccades.sampler_backend",
+    "saccades.ssl_policy",
+    # These count with some fixation policies and not with others.
+    "saccades.add_aspect_variation",
+    "saccades.fixation_size",
+    "saccades.fixation_size_*",
+    "saccades.fovea",
+    "saccades.n_fixations",
+    "saccades.nearcenter_dist",
+    "saccades.nonrandom_first",
+)
+"""Keys that change nothing in a trained network's answers, or only with some values of others.
+(Each backbone has a few more.)"""
+
+POLICIES = {
+    "multi_random": ("random_crop", True),
+    "multi_random_train": ("random_crop", False),
+    "multi_random_nearcenter": ("near_center", True),
+    "multi_random_nearcenter_train": ("near_center", False),
+    "none": ("center", True),
+    "MultiRandomSaccadePolicy": ("random_crop", True),
+    "NoSaccadePolicy": ("center", True),
+}
+"""``saccades.sup_policy`` → our policy, and whether it is random in evaluation too."""
+
+SAMPLERS = {"grid_nn": "nearest", "grid_bilinear": "bilinear", "pooling": "knn_mean"}
+"""``saccades.sampler`` → our ``retina.sampling``."""
+
+_GROUPS = 32
+"""Groups of upstream's projector norm, whatever the channels."""
+
+
+def read_config(content: Mapping[Any, Any], source: str = "config") -> DictConfig:
+    """Return the configuration of ours that describes the same network as one of upstream's.
+
+    Args:
+        content: Nested mappings, as upstream's 1.x and 2.x write them.
+        source: Where they were read, for errors.
+
+    Raises:
+        ConfigError: If a key is missing or has no such value, or asks for what fovigraph does not
+            do yet. The message names the key.
+    """
+    theirs = UpstreamConfig(content, source)
+    backbone = backbone_of(theirs)
+    _refuse(theirs)
+    retina = _retina(theirs)
+    ours = {
+        "retina": retina,
+        "fixation": _fixation(theirs, retina),
+        "backbone": backbone.read_config(theirs, retina),
+        "projector": _projector(theirs),
+        "head": {
+            "num_classes": theirs.whole("data.num_classes"),
+            "dropout": _dropout(theirs),
+        },
+    }
+    unknown = theirs.not_looked_at((*IRRELEVANT, *backbone.IRRELEVANT))
+    if unknown:
+        log.warning("%s: not known and not looked at: %s", source, ", ".join(unknown))
+    try:
+        return as_config(ours)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: as a configuration of fovigraph, {error}") from None
+
+
+def backbone_of(theirs: UpstreamConfig) -> Backbone:
+    """Return the mapping of the backbone that ``model.arch`` names."""
+    known = {name: backbone for backbone in BACKBONES.values() for name in backbone.NAMES}
+    name = theirs.get("model.arch")
+    if name not in known:
+        names = ", ".join(map(repr, known))
+        theirs.fail(
+            "model.arch",
+            f"must be one of {names}, got {name!r}: fovigraph reads no other network yet",
+        )
+    return known[name]
+
+
+def write_config(config: DictConfig) -> dict[str, Any]:
+    """Return the configuration of upstream's that describes the same network as one of ours.
+
+    Args:
+        config: A complete configuration (:func:`fovigraph.load_config`).
+
+    Returns:
+        Nested mappings with all that upstream needs to build the network and to run it.
+
+    Raises:
+        ConfigError: If upstream has nothing that corresponds. The message names our key.
+    """
+    if config.backbone.name not in BACKBONES:
+        names = ", ".join(map(repr, BACKBONES))
+        raise ConfigError(
+            f"backbone.name must be one of {names} to be written for upstream, "
+            f"got {config.backbone.name!r}"
+        )
+    backbone = BACKBONES[config.backbone.name]
+    flat = {
+        "model.arch": backbone.NAMES[0],
+        **_write_projector(config),
+        **_write_retina(config),
+        **_write_fixation(config),
+        **backbone.write_config(config.backbone),
+        "data.num_classes": config.head.num_classes,
+        "training.loss": "supervised",
+        "training.amp_dtype": "float16",
+        "training.load_cpu": 0,
+        "validation.no_color": 0,
+        "transforms.where": "pre_warp",
+        **{f"transforms.{name}": 0 for name in ("flip", "color_jitter", "gray", "blur")},
+    }
+    theirs = OmegaConf.create()
+    for key, value in flat.items():
+        OmegaConf.update(theirs, key, value, force_add=True)
+    nested = OmegaConf.to_container(theirs)
+    assert isinstance(nested, dict)
+    return {str(section): content for section, content in nested.items()}
+
+
+def _refuse(theirs: UpstreamConfig) -> None:
+    """Name what upstream can do and fovigraph cannot."""
+    mode = theirs.get("saccades.mode")
+    if mode != "isotropic":
+        theirs.fail(
+            "saccades.mode",
+            f"must be 'isotropic', got {mode!r}: fovigraph reads no other sensor yet",
+        )
+    matched = theirs.whole("saccades.auto_match_cart_resources")
+    if matched <= 0:
+        theirs.fail(
+            "saccades.auto_match_cart_resources",
+            f"must be 1, got {matched}: fovigraph matches every level to an image's side",
+        )
+    fov_type = theirs.get("saccades.fov_type", "circular")
+    if fov_type != "circular":
+        theirs.fail("saccades.fov_type", f"must be 'circular', got {fov_type!r}")
+    if theirs.get("saccades.color_sigma", None) is not None:
+        theirs.fail(
+            "saccades.color_sigma",
+            "must be null: upstream darkens the periphery, and our color_decay fades its colours, "
+            "luminance apart",
+        )
+    if theirs.flag("validation.no_color", 0):
+        theirs.fail(
+            "validation.no_color", "must be 0: fovigraph does not take colour away in evaluation"
+        )
+    channels = theirs.whole("model.in_channels", 3)
+    if channels != 3:
+        theirs.fail("model.in_channels", f"must be 3 (red, green, blue), got {channels}")
+    aggregation = theirs.get("saccades.fix_agg")
+    if aggregation != "mean":
+        reason = {
+            None: "a network without a probe is not loaded yet",
+            "force_mean": "fovigraph averages probabilities in evaluation, not logits",
+        }.get(aggregation, "fovigraph has no learnt aggregation over fixations yet")
+        theirs.fail("saccades.fix_agg", f"must be 'mean', got {aggregation!r}: {reason}")
+
+
+def _retina(theirs: UpstreamConfig) -> dict[str, Any]:
+    normalised = theirs.flag("transforms.normalize", 1)
+    return {
+        "side": theirs.whole("saccades.resize_size"),
+        "fov": _fov(theirs),
+        "cmf_a": _cmf_a(theirs),
+        # Configurations older than the key belong to networks of the older surface.
+        "field_geometry": theirs.choice(
+            "saccades.field_geometry", {"planar": "planar", "legacy": "legacy"}, "legacy"
+        ),
+        "sampling": theirs.choice("saccades.sampler", SAMPLERS),
+        "mean": IMAGENET_MEAN if normalised else None,
+        "std": IMAGENET_STD if normalised else None,
+    }
+
+
+def _cmf_a(theirs: UpstreamConfig) -> float:
+    if theirs.get("saccades.cmf_a", None) is None:
+        fovea = theirs.get("saccades.fovea", None)
+        if fovea is None:
+            theirs.fail("saccades.cmf_a", "is missing (and so is its older form, saccades.fovea)")
+        return theirs.number("saccades.fovea") / 2
+    value = theirs.get("saccades.cmf_a")
+    if value in ("auto", -1):
+        theirs.fail(
+            "saccades.cmf_a",
+            f"must be a number, got {value!r}: upstream derives it when it builds the network; "
+            "write the number there that upstream's model.cfg.saccades.cmf_a has then",
+        )
+    if isinstance(value, list):
+        theirs.fail("saccades.cmf_a", f"must be one number, got {value}: several are not done yet")
+    return theirs.number("saccades.cmf_a")
+
+
+def _fov(theirs: UpstreamConfig) -> float:
+    """Return the field of view that upstream builds with: scaled to what a fixation covers."""
+    fov = theirs.number("saccades.fov")
+    if not theirs.flag("saccades.rescale_fov"):
+        size = theirs.number("saccades.fixation_size")
+        return fov * (size / theirs.number("training.resolution"))
+    low, high = _area(theirs)
+    if low != high:
+        theirs.fail(
+            "saccades.rescale_fov",
+            "must be 0 unless saccades.fixation_size_min_frac and …_max_frac are equal, got "
+            f"{low} and {high}",
+        )
+    return fov * math.sqrt(low)
+
+
+def _area(theirs: UpstreamConfig) -> tuple[float, float]:
+    least, most = (theirs.number(f"saccades.fixation_size_{end}_frac") for end in ("min", "max"))
+    return least, most
+
+
+def _fixation(theirs: UpstreamConfig, retina: dict[str, Any]) -> dict[str, Any]:
+    """Return our section ``fixation``; set the retina's view where it is the policy's."""
+    policy, random_in_eval = theirs.choice("saccades.sup_policy", POLICIES)
+    if policy == "center":
+        retina["fixation_size"] = theirs.number("saccades.fixation_size")
+        return {"policy": policy, "count": 1}
+    spread = {}
+    if policy == "near_center":
+        if theirs.get("saccades.nearcenter_dist") is None:
+            policy = "random_crop"
+        else:
+            spread = {"spread": theirs.number("saccades.nearcenter_dist")}
+    varied = theirs.flag("saccades.add_aspect_variation")
+    return {
+        "policy": policy,
+        "count": theirs.whole("saccades.n_fixations"),
+        "area": list(_area(theirs)),
+        "aspect": ASPECT if varied else [1.0, 1.0],
+        "eval_area": theirs.number("saccades.fixation_size_frac_val"),
+        "center_first": theirs.flag("saccades.nonrandom_first", 0),
+        "random_in_eval": random_in_eval,
+        **spread,
+    }
+
+
+def _dropout(theirs: UpstreamConfig) -> float:
+    return 0.0 if theirs.get("model.dropout") is None else theirs.number("model.dropout")
+
+
+def projector_channels(theirs: UpstreamConfig) -> list[int]:
+    """Return the output channels of the projector's layers, written ``1024-1024``."""
+    written = theirs.get("model.mlp")
+    text = "" if written is None else str(written)
+    try:
+        return [int(part) for part in text.split("-")] if text else []
+    except ValueError:
+        theirs.fail("model.mlp", f"must be whole numbers joined by '-', got {written!r}")
+
+
+def _projector(theirs: UpstreamConfig) -> dict[str, Any]:
+    channels = projector_channels(theirs)
+    if len(channels) == 1:
+        theirs.fail(
+            "model.mlp",
+            f"must have no layer or at least two, got {channels[0]}: upstream's single layer ends "
+            "in a ReLU, which fovigraph's projector does not have yet",
+        )
+    norm = "none"
+    if theirs.flag("model.norm_mlp"):
+        norm = "batch" if theirs.get("model.norm") == "force_batch" else "group"
+    if norm == "group" and any(width < 4 * _GROUPS or width % _GROUPS for width in channels[:-1]):
+        theirs.fail(
+            "model.norm_mlp",
+            f"must be 0, or model.norm be 'force_batch', with model.mlp {channels}: its group norm "
+            f"has {_GROUPS} groups, as ours has from {4 * _GROUPS} channels in multiples of "
+            f"{_GROUPS}",
+        )
+    return {"channels": channels, "norm": norm, "dropout": _dropout(theirs)}
+
+
+def _write_retina(config: DictConfig) -> dict[str, Any]:
+    retina = config.retina
+    only("retina.layout", retina.layout, "isotropic")
+    only("retina.color_decay", retina.color_decay, None)
+    if retina.mean is not None:
+        only("retina.mean", list(retina.mean), IMAGENET_MEAN)
+        only("retina.std", list(retina.std), IMAGENET_STD)
+    # A network that looks at the centre alone has its view from here, others from their policy.
+    if (retina.fixation_size is None) == (config.fixation.policy == "center"):
+        needed = "a number" if config.fixation.policy == "center" else "null"
+        raise ConfigError(
+            f"retina.fixation_size must be {needed} with fixation.policy="
+            f"{config.fixation.policy!r} to be written for upstream, got {retina.fixation_size}"
+        )
+    size = retina.fixation_size or 256.0
+    return {
+        "saccades.resize_size": retina.side,
+        "saccades.auto_match_cart_resources": 1,
+        "saccades.mode": "isotropic",
+        "saccades.fov": retina.fov,
+        "saccades.rescale_fov": 0,
+        "saccades.cmf_a": retina.cmf_a,
+        "saccades.field_geometry": retina.field_geometry,
+        "saccades.sampler": reverse(SAMPLERS, "retina.sampling", retina.sampling),
+        "saccades.color_sigma": None,
+        # Equal, so that upstream leaves the field of view as it is.
+        "saccades.fixation_size": int(size) if size == int(size) else size,
+        "training.resolution": int(size) if size == int(size) else size,
+        "transforms.normalize": int(retina.mean is not None),
+    }
+
+
+def _write_fixation(config: DictConfig) -> dict[str, Any]:
+    fixation = config.fixation
+    random_in_eval = fixation.random_in_eval or fixation.policy == "center"
+    if fixation.policy == "center":
+        only("fixation.count", fixation.count, 1)
+    aspect = [round(ratio, 3) for ratio in fixation.aspect]
+    if aspect not in ([1.0, 1.0], [0.75, 1.333]):
+        raise ConfigError(
+            "fixation.aspect must be [1, 1] or [3/4, 4/3] to be written for upstream, "
+            f"got {list(fixation.aspect)}"
+        )
+    return {
+        "saccades.sup_policy": reverse(
+            POLICIES,
+            "(fixation.policy, fixation.random_in_eval)",
+            (fixation.policy, random_in_eval),
+        ),
+        "saccades.ssl_policy": "none",
+        "saccades.n_fixations": fixation.count,
+        "saccades.fixation_size_min_frac": fixation.area[0],
+        "saccades.fixation_size_max_frac": fixation.area[1],
+        "saccades.fixation_size_frac_val": fixation.eval_area,
+        "saccades.nearcenter_dist": fixation.spread if fixation.policy == "near_center" else None,
+        "saccades.nonrandom_first": int(fixation.center_first),
+        "saccades.add_aspect_variation": int(aspect != [1.0, 1.0]),
+        "saccades.fix_agg": "mean",
+    }
+
+
+def _write_projector(config: DictConfig) -> dict[str, Any]:
+    projector, norm = config.projector, config.backbone.norm
+    only("head.dropout", config.head.dropout, projector.dropout)
+    if len(projector.channels) == 1:
+        raise ConfigError(
+            "projector.channels must have no entry or at least two to be written for upstream, "
+            f"whose single layer ends in a ReLU; got {list(projector.channels)}"
+        )
+    theirs = reverse(NORMS, "backbone.norm", norm)
+    if projector.norm == "batch":
+        only("backbone.norm (with projector.norm='batch')", norm, "batch")
+        theirs = "force_batch"
+    elif projector.norm not in ("none", "group"):
+        raise ConfigError(
+            "projector.norm must be one of 'batch', 'group', 'none' to be written for upstream, "
+            f"got {projector.norm!r}"
+        )
+    widths = list(projector.channels)[:-1]
+    if projector.norm == "group" and any(w < 4 * _GROUPS or w % _GROUPS for w in widths):
+        raise ConfigError(
+            f"projector.channels must be multiples of {_GROUPS} from {4 * _GROUPS} on with "
+            f"projector.norm='group' to be written for upstream, got {list(projector.channels)}"
+        )
+    return {
+        "model.mlp": "-".join(map(str, projector.channels)),
+        "model.norm": theirs,
+        "model.norm_mlp": int(projector.norm != "none"),
+        "model.dropout": projector.dropout,
+        "model.dropout_all": 1,
+    }

@@ -1,0 +1,164 @@
+"""Folders of upstream's networks to folders of ours, and back."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+import torch
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from safetensors import SafetensorError
+
+import fovigraph
+from fovigraph.config import ConfigError
+from fovigraph.interop import checkpoint, config
+from fovigraph.interop.load import from_upstream, links
+from fovigraph.interop.upstream_config import UpstreamConfig
+from fovigraph.interop.weights import to_theirs
+from fovigraph.models import FoviNet
+from fovigraph.models.pretrained import find_pretrained
+
+log = logging.getLogger(__name__)
+
+ORIGIN = "upstream.yaml"
+"""In a converted folder: upstream's own configuration, for the way back."""
+
+
+def convert(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    *,
+    to_upstream: bool = False,
+    revision: str | None = None,
+) -> Path:
+    """Convert a saved network: from upstream's folder to ours, or back.
+
+    Ours, which :meth:`fovigraph.FoviNet.from_pretrained` loads, has ``config.yaml``,
+    ``model.safetensors``, a model card (``README.md``) and upstream's configuration
+    (``upstream.yaml``). Upstream's has ``resolved_config.yaml`` and ``state_dict.pth``. There and
+    back, tensors are bitwise equal.
+
+    Args:
+        source: A folder, or an id on the Hugging Face Hub.
+        destination: The folder to make; it must not exist, or be empty.
+        to_upstream: Whether ``source`` is ours and ``destination`` upstream's.
+        revision: Branch, tag or commit on the Hub.
+
+    Returns:
+        The folder made.
+
+    Raises:
+        FileExistsError: If there is something at ``destination``.
+        OSError: If it cannot be written. Nothing half-written is left.
+        FileNotFoundError, ConfigError, ValueError: If ``source`` cannot be loaded, or has what the
+            other package cannot express.
+    """
+    target = Path(destination).expanduser().resolve()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(f"destination must not exist or be an empty folder, got {target}")
+    write = _write_upstream if to_upstream else _write_ours
+    with _whole_or_nothing(target) as partial:
+        write(source, partial, revision)
+    return target
+
+
+@contextmanager
+def _whole_or_nothing(target: Path) -> Iterator[Path]:
+    """Give a folder beside ``target`` that takes its place at the end, unless something fails."""
+    partial = target.with_name(f".{target.name}.{uuid4().hex[:8]}")
+    made = [folder for folder in target.parents if not folder.exists()]
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        partial.replace(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):
+            for folder in made:  # the innermost first
+                folder.rmdir()
+        raise
+
+
+def _write_ours(source: str | os.PathLike[str], folder: Path, revision: str | None) -> None:
+    origin = checkpoint.find_upstream(source, revision=revision)
+    net = from_upstream(origin)
+    content, _ = checkpoint.read_config(origin)
+    with _writing(folder):
+        net.save_pretrained(folder)
+        (folder / ORIGIN).write_text(OmegaConf.to_yaml(content), encoding="utf-8")
+        card = model_card(net, Path(source).expanduser().resolve().name)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _write_upstream(source: str | os.PathLike[str], folder: Path, revision: str | None) -> None:
+    origin = find_pretrained(source, revision)
+    net: FoviNet = FoviNet.from_pretrained(origin)
+    theirs = _upstream_config(net, origin)
+    tensors = to_theirs(net.state_dict(), links(net, UpstreamConfig(theirs)))
+    with _writing(folder):
+        OmegaConf.save(theirs, folder / "resolved_config.yaml")
+        torch.save({"state_dict": tensors}, folder / "state_dict.pth")
+
+
+def _upstream_config(net: FoviNet, origin: Path) -> DictConfig:
+    """Return the configuration the network came with, if it still describes it, or a new one."""
+    path = origin / ORIGIN
+    try:
+        content = OmegaConf.load(path)
+        if isinstance(content, DictConfig) and config.read_config(content, str(path)) == net.config:
+            return content
+        log.info("%s describes another network than it lies beside", path)
+    except FileNotFoundError:
+        pass
+    except (OSError, ConfigError, OmegaConfBaseException, yaml.YAMLError) as error:
+        log.warning("%s is not used: %s", path, error)
+    return OmegaConf.create(config.write_config(net.config))
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Within this, a full disk and the like is an OSError that says so."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        problem = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
+        raise OSError(f"cannot write to {folder.parent}: {problem or error}") from error
+
+
+def model_card(net: FoviNet, name: str) -> str:
+    """Return a short description of a network, for people and for the Hub."""
+    retina, fixation = net.config.retina, net.config.fixation
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    return f"""---
+library_name: fovigraph
+tags: [foveated-vision, graph-neural-network, image-classification]
+---
+
+# {name}
+
+A foveated network, converted from the format of the `fovi` package with fovigraph \
+{fovigraph.__version__}.
+
+| | |
+|---|---|
+| backbone | {net.config.backbone.name}, {parameters:,} parameters with projector and head |
+| retina | {len(net.retina.array)} samples over {retina.fov:g}° \
+(a = {retina.cmf_a:g}°, {retina.field_geometry} geometry), {retina.sampling} pixels |
+| images | RGB in [0, 1]; normalised inside: {retina.mean is not None} |
+| fixations | {fixation.count}, {fixation.policy} |
+| classes | {net.config.head.num_classes} |
+
+```python
+import fovigraph as fg
+
+net = fg.FoviNet.from_pretrained("path/to/this/folder")
+out = net(images)   # [B, 3, H, W]; out.logits are [B, {net.config.head.num_classes}]
+```
+"""

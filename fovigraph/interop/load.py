@@ -1,0 +1,81 @@
+"""A network of upstream's, loaded as one of ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor, nn
+
+from fovigraph.config import ConfigError
+from fovigraph.interop import checkpoint, config
+from fovigraph.interop.neighbours import use_neighbours
+from fovigraph.interop.upstream_config import UpstreamConfig
+from fovigraph.interop.weights import Link, features_link, norm_links, to_ours
+from fovigraph.models import FoviNet
+
+_FIRST_BLOCK = 6
+"""Upstream counts the projector's layers on from an AlexNet's five convolutions."""
+
+
+def from_upstream(
+    path_or_hub_id: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    neighbours: Mapping[str, Tensor] | str | os.PathLike[str] | None = None,
+    strict: bool = True,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cls: type[FoviNet] = FoviNet,
+) -> FoviNet:
+    """Load a network that the upstream package saved or published.
+
+    See :meth:`fovigraph.FoviNet.from_upstream`; ``cls`` is the class of the network.
+    """
+    folder = checkpoint.find_upstream(path_or_hub_id, revision=revision, cache_dir=cache_dir)
+    content, path = checkpoint.read_config(folder)
+    ours = config.read_config(content, str(path))
+    weights, source = checkpoint.read_weights(folder)
+    try:
+        net = cls(ours)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: no such network can be built here: {error}") from error
+    theirs = UpstreamConfig(content, str(path))
+    found = to_ours(weights, links(net, theirs), net.state_dict(), source=source, strict=strict)
+    net.load_state_dict(found, strict=False)  # what has to be there was checked
+    if neighbours is not None:
+        use_neighbours(net, neighbours)
+    return net.eval()
+
+
+def links(net: FoviNet, theirs: UpstreamConfig) -> Iterator[Link]:
+    """Pair all tensors of a network with those of the upstream network of a configuration."""
+    backbone = config.backbone_of(theirs)
+    yield from backbone.links(net.backbone, net.config.backbone)
+    yield from _projector_links(net, theirs)
+    here, there = "head.1", "head.fix_projector.probe"
+    yield _linear_link(net, here, there, first=not len(net.projector))
+    yield Link(f"{here}.bias", f"{there}.bias")
+
+
+def _projector_links(net: FoviNet, theirs: UpstreamConfig) -> Iterator[Link]:
+    """Pair the projector's tensors: upstream numbers only the parts that a layer has."""
+    drops = theirs.get("model.dropout") is not None
+    drops_last = drops and theirs.flag("model.dropout_all")
+    modules = list(net.projector)
+    linear = [index for index, module in enumerate(modules) if isinstance(module, nn.Linear)]
+    for layer, index in enumerate(linear):
+        last = index == linear[-1]
+        block = f"network.projector.layers.fc_block_{_FIRST_BLOCK + layer}"
+        part = int(drops_last if last else drops)
+        here, there = f"projector.{index}", f"{block}.{part}"
+        yield _linear_link(net, here, there, first=layer == 0)
+        if not last:
+            yield Link(f"{here}.bias", f"{there}.bias")
+            here, there = f"projector.{index + 1}", f"{block}.{part + 1}"
+            yield from norm_links(here, there, modules[index + 1], net.config.projector.norm)
+
+
+def _linear_link(net: FoviNet, here: str, there: str, *, first: bool) -> Link:
+    """Pair the weights of a linear map, the first after the backbone or a later one."""
+    here, there = f"{here}.weight", f"{there}.weight"
+    return features_link(here, there, len(net.pyramid.levels[-1])) if first else Link(here, there)

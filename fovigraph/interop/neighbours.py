@@ -1,0 +1,194 @@
+"""Neighbour lists of upstream's layers, in place of the canonical graphs.
+
+Upstream leaves to rounding which of several equally near neighbours it takes, so that two of its
+own machines can disagree. Lists exported from a network on one of them reproduce it exactly; and so
+do the places where it samples images, which it has in single precision.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fovigraph._checks import one_of
+from fovigraph.graph import GraphPyramid, KNNGraph, graph_from_neighbours, nearest_cell
+from fovigraph.graph.search import k_nearest
+from fovigraph.interop.checkpoint import read_tensors
+from fovigraph.interop.config import BACKBONES
+from fovigraph.models import FoviNet
+
+Lists = Mapping[str, Tensor]
+
+PLACES = "retina.cartesian"
+
+_OFF = 1e-4
+"""How far given places may lie from ours, in radii of the field of view."""
+
+_REACH = 1e-3
+"""How much farther than the nearest, relatively and in millimetres, given neighbours may lie:
+upstream's distances are that inexact."""
+
+_SHIFT = 0.5
+"""How far outside its given cell a neighbour may lie by our geometry, in cells."""
+
+_WITHIN = 0.01
+"""How far inside it it is put then, in cells."""
+
+
+def use_neighbours(net: FoviNet, lists: Lists | str | os.PathLike[str]) -> None:
+    """Give a network the neighbourhoods of an upstream network, instead of the canonical ones.
+
+    Saving the network does not save them.
+
+    Args:
+        net: The network; its pyramid is replaced.
+        lists: For every layer L of upstream's ``model.list_knn_layers()`` a tensor
+            ``"L.neighbours"``, its ``knn_indices``, ``[k, nodes]``, and for a convolution
+            ``"L.cells"``, its ``local_rf.argmax(-1).T``, of the same shape; and
+            ``"retina.cartesian"``, upstream's ``retinal_transform.sampler.coords.cartesian``,
+            ``[N, 2]``. Or the file that ``torch.save`` or safetensors wrote them to. Without cells
+            or places, our geometry decides.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError, TypeError: If the file cannot be read, lists are missing or unknown, or they do
+            not fit the network's geometry.
+    """
+    source, lists = _read(lists)
+    pyramid, places = net.pyramid, lists.pop(PLACES, None)
+    if places is not None:
+        places = _checked_places(source, places, net.retina.array.cartesian)
+    name = one_of("backbone.name", net.config.backbone.name, BACKBONES)
+    layers = BACKBONES[name].graph_names(net.config.backbone)
+    _check_names(source, lists, layers, pyramid)
+    step, graphs = 0, []
+    try:
+        for step, layer in enumerate(layers):
+            given = lists[f"{layer}.neighbours"], lists.get(f"{layer}.cells")
+            graphs.append(_graph(pyramid, step, *given))
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{source}: {layers[step]}: {error}") from error
+    device = next(net.parameters()).device
+    new = GraphPyramid(pyramid.levels[0], pyramid.stages, pyramid.metric, graphs)
+    net.backbone.pyramid = new.to(device)
+    if places is not None:
+        net.retina.grid = places.to(device)
+
+
+def _read(lists: Lists | str | os.PathLike[str]) -> tuple[str, dict[str, Tensor]]:
+    """Return where lists come from, for errors, and the lists under the names of layers."""
+    source = "lists"
+    if isinstance(lists, (str, os.PathLike)):
+        source = str(lists)
+        lists = _as_lists(source, read_tensors(Path(lists)))
+    return source, {name.removeprefix("network."): values for name, values in lists.items()}
+
+
+def _check_names(source: str, lists: Lists, layers: list[str], pyramid: GraphPyramid) -> None:
+    wanted = {f"{layer}.neighbours" for layer in layers}
+    sizes = zip(layers, pyramid.kernel_sizes, strict=True)
+    optional = {f"{layer}.cells" for layer, size in sizes if size is not None}
+    for what, which in (
+        ("lacks", wanted - lists.keys()),
+        ("has, unlike the network,", lists.keys() - wanted - optional),
+    ):
+        if which:
+            raise ValueError(f"{source} {what} {', '.join(sorted(which))}")
+
+
+def _as_lists(source: str, content: object) -> dict[str, Tensor]:
+    if not isinstance(content, Mapping) or not all(isinstance(t, Tensor) for t in content.values()):
+        raise ValueError(f"{source} must hold named tensors")
+    return {str(name): tensor for name, tensor in content.items()}
+
+
+def _checked_places(source: str, places: Tensor, ours: Tensor) -> Tensor:
+    if places.shape != ours.shape:
+        raise ValueError(
+            f"{source}: {PLACES} must have shape {list(ours.shape)}, got {list(places.shape)}"
+        )
+    off = float((places.double() - ours).abs().max())
+    if not off <= _OFF:
+        raise ValueError(
+            f"{source}: {PLACES} are not the places of this network's retina: they are up to "
+            f"{off:.2g} radii of the field of view away from them"
+        )
+    return places.float()
+
+
+def _graph(pyramid: GraphPyramid, step: int, neighbours: Tensor, cells: Tensor | None) -> KNNGraph:
+    """Make the graph of one step from upstream's ``[k, nodes]`` lists."""
+    usual, size = pyramid.graphs[step], pyramid.kernel_sizes[step]
+    shape = (usual.k, usual.num_dst)
+    if neighbours.shape != shape:
+        raise ValueError(f"neighbours must have shape {list(shape)}, got {list(neighbours.shape)}")
+    graph = graph_from_neighbours(usual.src, usual.dst, neighbours.t(), usual.metric)
+    _check_reach(usual, neighbours.t().long())
+    if cells is None or size is None:
+        return graph
+    if cells.shape != shape:
+        raise ValueError(f"cells must have shape {list(shape)}, got {list(cells.shape)}")
+    ordered, order = neighbours.t().long().sort(dim=1)
+    return _with_cells(graph, cells.t().long().gather(1, order)[ordered < usual.num_src], size)
+
+
+def _check_reach(usual: KNNGraph, neighbours: Tensor) -> None:
+    """Refuse neighbours ``[nodes, k]`` that are not the nearest of this geometry."""
+    if usual.metric == "geodesic":
+        return
+    src, dst = usual.src, usual.dst
+    if usual.metric == "cortical":
+        points, places = torch.cat((src.cortical, src.padding_cortical)), dst.cortical
+    else:
+        points = torch.cat((src.cartesian, src.padding_cartesian)) * (src.fov / 2)
+        places = dst.cartesian * (dst.fov / 2)
+    reach = (points[neighbours] - places[:, None]).norm(dim=-1).amax(dim=1)
+    needed = k_nearest(points, places, usual.k)[1].amax(dim=1)
+    far = reach > needed * (1 + _REACH) + _REACH
+    if far.any():
+        node = int(far.int().argmax())
+        raise ValueError(
+            f"these are not the nearest neighbours in this network's geometry: those of node "
+            f"{node} reach {float(reach[node]):g}, the {usual.k} nearest {float(needed[node]):g} "
+            f"({int(far.sum())} of {len(far)} nodes); another field_geometry or cmf_a?"
+        )
+
+
+def _with_cells(graph: KNNGraph, cells: Tensor, size: int) -> KNNGraph:
+    """Return the graph with offsets that fall in the given cells, ``[E]``.
+
+    Where upstream's rounding put a neighbour on the other side of the border between two cells,
+    it is moved across.
+    """
+    if int(cells.min()) < 0 or int(cells.max()) >= size**2:
+        raise ValueError(
+            f"cells must be from 0 to {size**2 - 1}, got {int(cells.min())} to {int(cells.max())}"
+        )
+    if size == 1:
+        return graph
+    place = (graph.offset.double() + 1) / 2 * (size - 1)
+    corner = torch.stack((cells // size, cells % size), dim=-1) - 0.5
+    inside = place.clamp(corner + _WITHIN, corner + 1 - _WITHIN)
+    moved = (nearest_cell(graph.offset, size) != cells)[:, None]
+    shift = float(((inside - place).abs() * moved).max())
+    if shift > _SHIFT + _WITHIN:
+        raise ValueError(
+            f"cells do not fit this network's geometry: a neighbour lies {shift:.2f} cells from "
+            "the one it is given; another field_geometry, cmf_a or kernel?"
+        )
+    offset = torch.where(moved, inside * 2 / (size - 1) - 1, graph.offset.double()).float()
+    assert torch.equal(nearest_cell(offset, size), cells)
+    return KNNGraph(
+        graph.src,
+        graph.dst,
+        graph.k,
+        graph.metric,
+        edge_index=graph.edge_index,
+        distance=graph.distance,
+        offset=offset,
+        relative_distance=graph.relative_distance,
+    )

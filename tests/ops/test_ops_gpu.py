@@ -199,7 +199,7 @@ def test_work_cut_into_many_pieces_is_the_same(monkeypatch):
     """Small tiles, several of the batch together, sums in parts, products in slices."""
     for module in (conv, outer, reduction):
         monkeypatch.setattr(module, "power_of_two", lambda size, least, most: max(1, least))
-        monkeypatch.setattr(module, "chip", lambda device: launch.Chip(50, 1 << 16, 16_000))
+        monkeypatch.setattr(module, "chip", lambda device: launch.Chip(50, 1 << 16, 16_000, False))
     monkeypatch.setattr(outer, "LITTLE", 1)
     kernel_map = ragged(25)
     for channels in (3, 20):

@@ -25,6 +25,7 @@ from fovigraph.ops.gpu.launch import (
     power_of_two,
     stages,
     tiles,
+    warps,
 )
 
 FEW = 12
@@ -115,7 +116,7 @@ def make_plan(
     """
     block_b = power_of_two(batch, 16, dot.side)
     block_o = power_of_two(out_channels, 16, 128)
-    if dot.size == 2 and block_b == 128 and out_channels % 256 == 0:
+    if gpu.spare_registers and dot.size == 2 and block_b == 128 and out_channels % 256 == 0:
         block_o = 256
 
     def programs() -> int:
@@ -137,7 +138,7 @@ def make_plan(
         block_k,
         across,
         together=max(1, min(tiles(batch, block_b), gpu.cache_bytes // 4 // features)),
-        warps=dot.warps(area),
+        warps=warps(gpu, area),
         stages=stages(gpu, dot, block_b, block_o, block_k, indirect=True),
     )
 

@@ -18,23 +18,28 @@ memory are int64."""
 
 
 class Chip(NamedTuple):
-    """What a GPU has: multiprocessors, shared memory for one program, second-level cache."""
+    """What a GPU has."""
 
     processors: int
     shared_bytes: int
+    """Shared memory that one program may use."""
     cache_bytes: int
+    """Second-level cache."""
+    spare_registers: bool
+    """Whether matrix units take operands from shared memory (as Hopper's do), not registers."""
 
 
 @cache
 def chip(device: torch.device) -> Chip:
     """Describe a GPU; or something small for Triton's interpreter, which runs on the CPU."""
     if device.type != "cuda":
-        return Chip(processors=2, shared_bytes=1 << 16, cache_bytes=1 << 20)
+        return Chip(2, 1 << 16, 1 << 20, spare_registers=False)
     properties = torch.cuda.get_device_properties(device)
     return Chip(
         properties.multi_processor_count,
         getattr(properties, "shared_memory_per_block_optin", 99 << 10),
         getattr(properties, "L2_cache_size", 0) or 4 << 20,
+        spare_registers=properties.major in (9, 10),
     )
 
 
@@ -60,10 +65,6 @@ class Dot(NamedTuple):
         if x.dtype != torch.float32:
             return cls("ieee", 128, 64, 2)
         return cls("tf32", 128, 32, 4) if _tf32_allowed() else cls("ieee", 64, 16, 4)
-
-    def warps(self, area: int) -> int:
-        """Warps of a program whose tile of sums has this area: at most 128 sums per thread."""
-        return 8 if area > 128 * 128 else 4
 
 
 def _tf32_allowed() -> bool:
@@ -99,6 +100,14 @@ def power_of_two(size: int, least: int, most: int) -> int:
 def tiles(size: int, block: int) -> int:
     """How many blocks cover ``size``."""
     return ceil(size / block)
+
+
+def warps(gpu: Chip, area: int) -> int:
+    """Choose the warps of a program whose tile of sums has this area.
+
+    A thread has room for 128 sums where operands need no registers, and for 64 where they do.
+    """
+    return 8 if area > 128 * (128 if gpu.spare_registers else 64) else 4
 
 
 def stages(gpu: Chip, dot: Dot, block_m: int, block_n: int, block_k: int, indirect: bool) -> int:

@@ -28,6 +28,7 @@ from fovigraph.ops.gpu.launch import (
     power_of_two,
     stages,
     tiles,
+    warps,
 )
 from fovigraph.ops.gpu.reduce import gather_sum
 
@@ -61,13 +62,12 @@ def _spare_bytes(x: Tensor, grad: Tensor) -> int:
 def _by_cell(x: Tensor, grad: Tensor, by_cell: Triples) -> Tensor:
     (batch, _, channels), out_channels = x.shape, grad.shape[2]
     cells, edges = len(by_cell.ptr) - 1, len(by_cell.cell)
-    dot = Dot.of(x)
+    dot, gpu = Dot.of(x), chip(x.device)
     block_c = power_of_two(channels, 16, dot.side)
     block_o = power_of_two(out_channels, 16, 128)
     flat = tiles(batch, dot.step) * dot.step > 1.25 * batch
     check_counts("steps", edges * (batch if flat else tiles(batch, dot.step)))
     programs = cells * tiles(channels, block_c) * tiles(out_channels, block_o)
-    gpu = chip(x.device)
 
     # Few programs: several share a sum. Each keeps its part, as the order of the whole must not
     # depend on which is first.
@@ -88,7 +88,7 @@ def _by_cell(x: Tensor, grad: Tensor, by_cell: Triples) -> Tensor:
         BLOCK_C=block_c,
         BLOCK_O=block_o,
         BLOCK_K=dot.step,
-        num_warps=dot.warps(block_c * block_o),
+        num_warps=warps(gpu, block_c * block_o),
         num_stages=stages(gpu, dot, block_c, block_o, dot.step, indirect=True),
     )
     return out[0] if parts == 1 else out.sum(0).to(x.dtype)
@@ -98,7 +98,7 @@ def _by_node(x: Tensor, grad: Tensor, by_dst: Triples, by_cell: Triples) -> Tens
     batch, channels, out_channels = len(x), x.shape[2], grad.shape[2]
     rows, edges, cells = len(by_dst.ptr) - 1, len(by_dst.src), len(by_cell.ptr) - 1
     check_counts("edges times channels", edges * channels)
-    dot = Dot.of(x)
+    dot, gpu = Dot.of(x), chip(x.device)
     x = x.permute(1, 2, 0).contiguous().permute(2, 0, 1)  # the contraction is over the batch
     block_m = power_of_two(tiles(edges * channels, max(1, rows)), 16, dot.side)
     per_row = tiles(tiles(edges * channels, max(1, rows)), block_m)
@@ -121,8 +121,8 @@ def _by_node(x: Tensor, grad: Tensor, by_dst: Triples, by_cell: Triples) -> Tens
             BLOCK_M=block_m,
             BLOCK_O=block_o,
             BLOCK_K=block_k,
-            num_warps=dot.warps(block_m * block_o),
-            num_stages=stages(chip(x.device), dot, block_m, block_o, block_k, indirect=False),
+            num_warps=warps(gpu, block_m * block_o),
+            num_stages=stages(gpu, dot, block_m, block_o, block_k, indirect=False),
         )
         summed = gather_sum(products, by_cell.edge, by_cell.ptr)
         out[..., start : start + width] = summed.view(cells, channels, columns)

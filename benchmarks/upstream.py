@@ -2,14 +2,17 @@
 
     python benchmarks/upstream.py --peer PEER/bin/python --photos FOLDER
 
-The peer makes networks (random weights; a few real training steps; a network trained to tell the
-photographs apart), both packages load them, and both look at ten photographs at the same places.
+The peer makes networks (with random weights; after a few real steps of training; trained until they
+are sure of the photographs' classes), both packages load them, and both look at ten photographs at
+the same places.
 README.md says how to make the peer's environment.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
+import statistics
 import sys
 import tempfile
 from contextlib import closing
@@ -29,12 +32,17 @@ from fovigraph.interop.load import links
 from fovigraph.interop.upstream_config import UpstreamConfig
 
 PHOTOS = 10
-FIXATIONS = torch.tensor([[0.5, 0.5], [0.3127, 0.4211], [0.6719, 0.2903], [0.0417, 0.9533]])
-BORDER = 1e-3
-"""Nodes nearer to a pixel's border than this, in pixels, may take either pixel."""
+CLASSES = 20
+"""As many photographs are learnt, each a class."""
 
+FIXATIONS = torch.tensor([[0.5, 0.5], [0.3127, 0.4211], [0.6719, 0.2903], [0.0417, 0.9533]])
 RATES = (0.0003, 0.001)
 """Learning rates. At higher ones training is chaotic: it drives apart what differs by rounding."""
+
+SIDE = 256
+"""Of the squares that photographs are made for training, in pixels."""
+
+NEIGHBOURS = "neighbours.pth"
 
 CLEAR = 1e-4
 """How near to a pixel's border no node may be in training, in pixels."""
@@ -51,15 +59,18 @@ PARTS = {
 
 @dataclass
 class Network:
-    """A network that the peer makes: what differs from its published AlexNet, and its training."""
+    """A network that the peer makes: what differs from its published AlexNet, and its training.
+
+    It takes `steps` steps of SGD itself, or learns in `lessons` steps from us (`teach`).
+    """
 
     name: str
     changes: dict[str, Any] = field(default_factory=dict)
     steps: int = 0
-    rate: float = 0.01
+    lessons: int = 0
 
 
-SMALL = {"model__channel_mult": 0.25, "model__dropout": 0.0, "data__num_classes": 20}
+SMALL = {"model__channel_mult": 0.25, "model__dropout": 0.0, "data__num_classes": CLASSES}
 LEGACY = {"saccades__field_geometry": "legacy"}
 PLANAR = {"saccades__field_geometry": "planar"}
 
@@ -69,8 +80,8 @@ NETWORKS = (
     Network(
         "published shape, rf 1, planar: random weights", {"model__ref_frame_mult": 1, **PLANAR}
     ),
-    Network("a quarter as wide, legacy: 300 steps", {**SMALL, **LEGACY}, 300, 0.005),
-    Network("a quarter as wide, planar: 300 steps", {**SMALL, **PLANAR}, 300, 0.005),
+    Network("a quarter as wide, legacy: trained", {**SMALL, **LEGACY}, lessons=800),
+    Network("a quarter as wide, planar: trained", {**SMALL, **PLANAR}, lessons=800),
 )
 
 
@@ -78,7 +89,8 @@ def main() -> None:
     """Measures, prints the tables, keeps the result."""
     options = parse()
     torch.set_num_threads(options.threads)
-    photos = [read(path) for path in sorted(options.photos.iterdir()) if path.is_file()]
+    paths = [path for path in sorted(options.photos.iterdir()) if path.is_file()]
+    photos = [read(path) for path in paths[:CLASSES]]
     with (
         tempfile.TemporaryDirectory() as scratch,
         closing(Worker(options.peer, "upstream_worker.py")) as peer,
@@ -162,37 +174,29 @@ class Bench:
             result[sampling] = row
             rows.append([sampling, *row.values()])
         print("\nsamples, largest difference (values in [0, 1])")
-        header = ["sampling", "nodes", "near a border", "there unequal", "elsewhere", "its places"]
-        print_table(header, rows)
+        header = ["sampling", "nodes", "unequal", "ours − theirs"]
+        print_table([*header, "ours − double", "theirs − double"], rows)
         return result
 
     def _sampled(self, questions: list[dict[str, Any]], sampler: str, sampling: str) -> Any:
+        """Ours and the peer's; where they do not jump, also against double precision."""
         asked, answers = self.put(questions), self.path("samples")
         options = {"resolution": 64, "sampler": sampler, "field_geometry": "legacy"}
         self.peer.ask("sample", questions=asked, answers=str(answers), options=options)
-        theirs = torch.load(answers)
         retina = fg.Retina(fg.SensorArray.matched(64, field_geometry="legacy"), sampling)
-        exact = fg.Retina(retina.array, sampling)
-        exact.grid = theirs["cartesian"]
-        nodes = near = unequal = 0
-        elsewhere = with_places = 0.0
-        for q, expected in zip(questions, theirs["samples"], strict=True):
-            given = q["image"][None], q["fixation"][None], q["size"]
-            away = (retina(*given)[0, 0] - expected).abs().amax(-1)
-            pixels = retina.pixels(given[1], tuple(q["image"].shape[1:]), q["size"])[0]
-            border = ((pixels - pixels.round()).abs() < BORDER).any(-1)
-            border &= sampling == "nearest"
-            nodes, near = nodes + len(away), near + int(border.sum())
-            unequal += int((away[border] > 0).sum())
-            elsewhere = max(elsewhere, float(away[~border].max()))
-            same = (exact(*given)[0, 0] - expected).abs().amax(-1)
-            with_places = max(with_places, float(same[~border].max()))
+        exact = fg.Retina(retina.array, sampling).double()
+        exact.grid = retina.array.cartesian
+        given = [(q["image"][None], q["fixation"][None], q["size"]) for q in questions]
+        ours = torch.stack([retina(*one)[0, 0] for one in given])
+        theirs = torch.load(answers)
+        truth = torch.stack([exact(*(part.double() for part in one))[0, 0] for one in given])
+        smooth = sampling == "bilinear"
         return {
-            "nodes": nodes,
-            "near_a_border": near,
-            "there_unequal": unequal,
-            "largest_elsewhere": elsewhere,
-            "largest_with_its_places": with_places,
+            "nodes": theirs[..., 0].numel(),
+            "unequal": int((ours != theirs).any(-1).sum()),
+            "ours_and_theirs": float((ours - theirs).abs().max()),
+            "ours_and_double": float((ours - truth).abs().max()) if smooth else None,
+            "theirs_and_double": float((theirs - truth).abs().max()) if smooth else None,
         }
 
     # Networks
@@ -200,16 +204,18 @@ class Bench:
     def network(self, network: Network) -> dict[str, Any]:
         """A network in both packages: with the peer's neighbour lists, and with the canonical."""
         folder = self.path("network")
-        batches = self.put(self.batches(network)) if network.steps else None
+        batches = self.put(self.batches()) if network.steps else None
         losses = self.peer.ask(
             "make",
             folder=str(folder),
             changes=network.changes,
             steps=network.steps,
             batches=batches,
-            rate=network.rate,
+            rate=0.01,
             seed=0,
         )
+        if network.lessons:
+            folder, losses = self.taught(folder, network.lessons)
         theirs = self.answers(folder)
         elsewhere = self.answers(folder, other_rounding=True)
         net = fg.FoviNet.from_upstream(folder)
@@ -219,7 +225,7 @@ class Bench:
         result: dict[str, Any] = {"name": network.name, "loss": losses[:1] + losses[-1:]}
         edges = [graph.edge_index for graph in net.pyramid.graphs]
         result["canonical"] = self.compare(net, theirs)
-        use_neighbours(net, folder / "neighbours.pth")
+        use_neighbours(net, folder / NEIGHBOURS)
         result["nodes_with_other_neighbours"] = [
             nodes_that_differ(graph, other)
             for graph, other in zip(net.pyramid.graphs, edges, strict=True)
@@ -239,21 +245,31 @@ class Bench:
                 f"log-probabilities {row['log_probabilities']:.2g}; same top-1 class for "
                 f"{row['same_top1']} of {row['photographs']} photographs"
             )
+        print(f"theirs gives its top-1 class a probability of {row['top1_probability']:.2g}")
         print(f"nodes with other neighbours, each graph: {result['nodes_with_other_neighbours']}")
         print(f"converted, and back: {result['round_trip']}")
         return result
 
-    def batches(self, network: Network) -> list[dict[str, Tensor]]:
+    def batches(self) -> list[dict[str, Tensor]]:
         """All photographs, each a class, seen by the policy: two batches of half of them."""
-        images = torch.stack([self.square(photo) for photo in self.photos])
-        labels = torch.arange(len(images)) % network.changes.get("data__num_classes", 1000)
+        images, labels = self.squares(), torch.arange(len(self.photos))
         return [{"images": images[i::2], "labels": labels[i::2]} for i in range(2)]
 
-    def square(self, photo: Tensor, side: int = 256) -> Tensor:
-        """A photograph as a square."""
-        return functional.interpolate(
-            photo[None].float(), (side, side), mode="bilinear", antialias=True
-        )[0].round()
+    def taught(self, folder: Path, lessons: int) -> tuple[Path, list[float]]:
+        """A network with the peer's neighbour lists, taught by us and given back; the losses."""
+        net = fg.FoviNet.from_upstream(folder, neighbours=folder / NEIGHBOURS)
+        losses = teach(net, self.squares() / 255, lessons)
+        ours = self.path("taught")
+        net.save_pretrained(ours)
+        back = convert(ours, self.path("network"), to_upstream=True)
+        shutil.copy(folder / NEIGHBOURS, back)
+        return back, losses
+
+    def squares(self) -> Tensor:
+        """The photographs as squares, `[photographs, 3, SIDE, SIDE]`, 0 to 255."""
+        sized = {"size": (SIDE, SIDE), "mode": "bilinear", "antialias": True}
+        squares = [functional.interpolate(photo[None].float(), **sized) for photo in self.photos]
+        return torch.cat(squares).round()
 
     def questions(self) -> list[dict[str, Tensor]]:
         """Ten photographs, of their own shapes."""
@@ -285,8 +301,7 @@ class Bench:
         """Converts, loads, converts back; the peer loads that and answers again."""
         ours = convert(folder, self.path("ours"))
         back = convert(ours, self.path("back"), to_upstream=True)
-        first = torch.load(folder / "final_weights.pth")["state_dict"]
-        second = torch.load(back / "state_dict.pth")["state_dict"]
+        (first, _), (second, _) = (checkpoint.read_weights(path) for path in (folder, back))
         tensors = first.keys() == second.keys() and all(
             first[name].dtype == second[name].dtype and torch.equal(first[name], second[name])
             for name in first
@@ -306,12 +321,13 @@ class Bench:
         folder = self.path("network")
         request = {"steps": 0, "batches": None, "rate": 0.0, "seed": 1}
         self.peer.ask("make", folder=str(folder), changes={**SMALL, **LEGACY}, **request)
-        lists = folder / "neighbours.pth"
+        lists = folder / NEIGHBOURS
         batches = self.steady_batches(steps, fg.FoviNet.from_upstream(folder, neighbours=lists))
         given = self.put(batches)
         shape = {"steps": steps, "images": len(self.photos), "fixations": 2}
         result: dict[str, Any] = {**shape, "gradients": self.gradients(folder, batches, given)}
-        print(f"\ngradients, largest relative difference (norms): {result['gradients']}")
+        print("\ngradients, largest relative difference (norms), batch by batch")
+        print_table(result["gradients"][0], [row.values() for row in result["gradients"]])
         rows = []
         for rate in RATES:
             theirs = self.peer.ask(
@@ -335,33 +351,45 @@ class Bench:
         print_table([*header, "ours to ours in double"], rows)
         return result
 
-    def gradients(self, folder: Path, batches: list[dict[str, Tensor]], given: str) -> Any:
-        """Gradients of the first batch: ours and the peer's, each also to ours in double."""
+    def gradients(
+        self, folder: Path, batches: list[dict[str, Tensor]], given: str
+    ) -> list[dict[str, Any]]:
+        """Gradients of the first batches: ours and the peer's, each also to ours in double.
+
+        The largest relative difference (of norms) over all parameters, and which ReLUs and max
+        pools let another input pass in single precision than in double: there gradients jump.
+        """
+        rows = []
         answers = self.path("gradients")
-        self.peer.ask("gradients", folder=str(folder), batches=given, answers=str(answers))
-        theirs = torch.load(answers)
-        single, double = (
-            gradients(folder, batches[0], dtype) for dtype in (torch.float32, torch.float64)
-        )
-        # Its true gradient is zero: a batch norm follows.
-        names = [name for name in single if name != "network.projector.layers.fc_block_6.1.bias"]
-
-        def apart(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
-            return max(float((a[n] - b[n]).norm() / b[n].norm()) for n in names)
-
-        return {
-            "ours_and_theirs": apart(single, theirs),
-            "ours_and_double": apart(single, double),
-            "theirs_and_double": apart(theirs, double),
-        }
+        for index, batch in enumerate(batches[:5]):
+            self.peer.ask(
+                "gradients", folder=str(folder), batches=given, index=index, answers=str(answers)
+            )
+            theirs = torch.load(answers)
+            (single, passed), (double, passed_in_double) = (
+                gradients(folder, batch, dtype) for dtype in (torch.float32, torch.float64)
+            )
+            switched = [
+                name for name in passed if not passed[name].equal(passed_in_double[name].float())
+            ]
+            rows.append(
+                {
+                    "batch": index,
+                    "ours_and_theirs": furthest(single, theirs),
+                    "ours_and_double": furthest(single, double),
+                    "theirs_and_double": furthest(theirs, double),
+                    "switched_from_double": ", ".join(switched),
+                }
+            )
+        return rows
 
     def steady_batches(self, steps: int, net: fg.FoviNet) -> list[dict[str, Tensor]]:
         """Batches whose fixations put no node near a pixel's border."""
         torch.manual_seed(2)
-        images = torch.stack([self.square(photo) for photo in self.photos])
+        images = self.squares()
         count = len(images)
         drawn = 0.25 + 0.5 * torch.rand(100 * steps, 2)
-        pixels = (net.retina.pixels(place[None], (256, 256), 256.0) for place in drawn)
+        pixels = (net.retina.pixels(place[None], (SIDE, SIDE), float(SIDE)) for place in drawn)
         clear = torch.stack([(at - at.round()).abs().min() > CLEAR for at in pixels])
         places = drawn[clear]
         places = places.repeat(-(-2 * count * steps // len(places)), 1)
@@ -401,13 +429,14 @@ def compare(ours: list[dict[str, Tensor]], theirs: list[dict[str, Tensor]]) -> d
         "log_probabilities_from_the_image_on": whole,
         "same_top1": same,
         "photographs": len(theirs),
+        "top1_probability": statistics.median(float(t["probabilities"].max()) for t in theirs),
     }
 
 
 def outputs(net: fg.FoviNet, question: dict[str, Tensor], samples: Tensor) -> dict[str, Tensor]:
     """Outputs of all modules under the peer's names, from samples `[B, F, N, 3]` on.
 
-    And, from the image on, the probabilities: there pixels at borders may differ.
+    And the probabilities from the image on.
     """
     found: dict[str, Tensor] = {}
 
@@ -444,19 +473,74 @@ def nodes_that_differ(graph: fg.KNNGraph, edges: Tensor) -> str:
     return f"{len((other // graph.num_src).unique())}/{graph.num_dst}"
 
 
-def gradients(folder: Path, batch: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Our gradients of a batch, under the peer's names and in its layouts."""
-    lists = folder / "neighbours.pth"
-    net = fg.FoviNet.from_upstream(folder, neighbours=lists).to(dtype).train()
+def furthest(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    """The largest relative difference of two sets of gradients."""
+    # The true gradient of that bias is zero: a batch norm follows.
+    names = [name for name in b if name != "network.projector.layers.fc_block_6.1.bias"]
+    return max(float((a[name] - b[name]).norm() / b[name].norm()) for name in names)
+
+
+def gradients(
+    folder: Path, batch: dict[str, Tensor], dtype: torch.dtype
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Our gradients of a batch, under the peer's names and in its layouts.
+
+    And which inputs every ReLU and max pool of the backbone lets pass: its sum's gradient.
+    """
+    net = fg.FoviNet.from_upstream(folder, neighbours=folder / NEIGHBOURS).to(dtype).train()
+    inputs: dict[str, tuple[Any, ...]] = {}
+    kinks = {
+        name: module
+        for name, module in net.backbone.named_modules()
+        if isinstance(module, torch.nn.ReLU) or getattr(module, "mode", None) == "max"
+    }
+    handles = [
+        module.register_forward_hook(lambda _, given, __, name=name: inputs.update({name: given}))
+        for name, module in kinks.items()
+    ]
     logits = net((batch["images"] / 255).to(dtype), batch["fixations"]).logits
     functional.cross_entropy(logits, batch["labels"]).backward()
+    for handle in handles:
+        handle.remove()
     own = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
     content, _ = checkpoint.read_config(folder)
-    return {
+    found = {
         link.theirs: link.to_theirs(own[link.ours]).double()
         for link in links(net, UpstreamConfig(content))
         if link.ours in own
     }
+    passed = {}
+    for name, (given, *rest) in inputs.items():
+        leaf = given.detach().requires_grad_()
+        (passed[name],) = torch.autograd.grad(kinks[name](leaf, *rest).sum(), leaf)
+    return found, passed
+
+
+def teach(net: fg.FoviNet, images: Tensor, lessons: int) -> list[float]:
+    """Trains a network to tell images apart in views of all sizes from all over them; the losses.
+
+    It is left in evaluation.
+    """
+    torch.manual_seed(3)
+    shape = (len(images), 4, 2)
+    labels = torch.arange(len(images)).repeat_interleave(4)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.02)
+    rates = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=lessons)
+    losses = []
+    net.train()
+    for _ in range(lessons):
+        seen = images if torch.rand(()) < 0.5 else images.flip(-1)
+        sizes = SIDE * (0.6 + 0.8 * torch.rand(shape))
+        samples = net.retina(seen, torch.rand(shape), sizes)
+        embeddings = net.projector(net.backbone(samples.flatten(0, 1)).flatten(1))
+        loss = functional.cross_entropy(net.head(embeddings), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        rates.step()
+        losses.append(float(loss.detach()))
+    net.eval()
+    return losses
 
 
 def train(

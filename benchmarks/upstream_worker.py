@@ -81,10 +81,10 @@ def train(net: Any, batches: str, steps: int, rate: float) -> list[float]:
     return losses
 
 
-def gradients(folder: str, batches: str, answers: str) -> float:
-    """The loss of the first batch, and its gradients by name."""
+def gradients(folder: str, batches: str, index: int, answers: str) -> float:
+    """The loss of a batch, and its gradients by name."""
     net = load(folder).train()
-    batch = torch.load(batches)[0]
+    batch = torch.load(batches)[index]
     places = list(batch["fixations"].unbind(1))
     with contextlib.redirect_stdout(io.StringIO()):
         out = net(batch["images"] / 255, fixations=places, n_fixations=len(places))[0]
@@ -115,14 +115,14 @@ def answer(folder: str, questions: str, answers: str, other_rounding: bool = Fal
 
 
 def sample(questions: str, answers: str, options: dict[str, Any]) -> None:
-    """What a retina samples of images, and where its nodes lie."""
+    """What a retina samples of images."""
     with contextlib.redirect_stdout(io.StringIO()):
         eye = retina.RetinalTransform(device="cpu", **options).eval()
     samples = [
         eye(q["image"][None], q["fixation"][None], fixation_size=q["size"][None])[0].T
         for q in torch.load(questions)
     ]
-    torch.save({"samples": samples, "cartesian": eye.sampler.coords.cartesian}, answers)
+    torch.save(torch.stack(samples), answers)
 
 
 if __name__ == "__main__":

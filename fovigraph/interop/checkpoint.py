@@ -79,12 +79,11 @@ def find_upstream(
     hub_id = text if "/" in text else f"{ORGANISATION}/{text}"
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", hub_id):
         raise FileNotFoundError(f"there is no folder {text!r}, and it cannot be an id on the Hub")
-    return _fetch(hub_id, revision, cache_dir, f"there is no folder {text!r}")
+    cache = None if cache_dir is None else Path(cache_dir)
+    return _fetch(hub_id, revision, cache, f"there is no folder {text!r}")
 
 
-def _fetch(
-    hub_id: str, revision: str | None, cache_dir: str | os.PathLike[str] | None, here: str
-) -> Path:
+def _fetch(hub_id: str, revision: str | None, cache_dir: Path | None, here: str) -> Path:
     """Fetch the configuration, then the weights that it goes with, and no others."""
     try:
         from huggingface_hub import snapshot_download

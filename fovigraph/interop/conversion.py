@@ -16,13 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 
-import fovigraph
 from fovigraph.config import ConfigError
 from fovigraph.interop import checkpoint, config
 from fovigraph.interop.load import from_upstream, links
 from fovigraph.interop.upstream_config import UpstreamConfig
 from fovigraph.interop.weights import to_theirs
 from fovigraph.models import FoviNet
+from fovigraph.models.card import model_card
 from fovigraph.models.pretrained import find_pretrained
 
 log = logging.getLogger(__name__)
@@ -75,9 +75,11 @@ def _whole_or_nothing(target: Path) -> Iterator[Path]:
     partial = target.with_name(f".{target.name}.{uuid4().hex[:8]}")
     made = [folder for folder in target.parents if not folder.exists()]
     try:
-        partial.mkdir(parents=True)
+        with _writing(partial):
+            partial.mkdir(parents=True)
         yield partial
-        partial.replace(target)
+        with _writing(partial):
+            partial.replace(target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         with suppress(OSError):
@@ -93,7 +95,11 @@ def _write_ours(source: str | os.PathLike[str], folder: Path, revision: str | No
     with _writing(folder):
         net.save_pretrained(folder)
         (folder / ORIGIN).write_text(OmegaConf.to_yaml(content), encoding="utf-8")
-        card = model_card(net, Path(source).expanduser().resolve().name)
+        card = model_card(
+            net,
+            Path(source).expanduser().resolve().name,
+            "converted from the format of the `fovi` package",
+        )
         (folder / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -130,35 +136,3 @@ def _writing(folder: Path) -> Iterator[None]:
     except (OSError, RuntimeError, SafetensorError) as error:
         problem = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
         raise OSError(f"cannot write to {folder.parent}: {problem or error}") from error
-
-
-def model_card(net: FoviNet, name: str) -> str:
-    """Return a short description of a network, for people and for the Hub."""
-    retina, fixation = net.config.retina, net.config.fixation
-    parameters = sum(parameter.numel() for parameter in net.parameters())
-    return f"""---
-library_name: fovigraph
-tags: [foveated-vision, graph-neural-network, image-classification]
----
-
-# {name}
-
-A foveated network, converted from the format of the `fovi` package with fovigraph \
-{fovigraph.__version__}.
-
-| | |
-|---|---|
-| backbone | {net.config.backbone.name}, {parameters:,} parameters with projector and head |
-| retina | {len(net.retina.array)} samples over {retina.fov:g}° \
-(a = {retina.cmf_a:g}°, {retina.field_geometry} geometry), {retina.sampling} pixels |
-| images | RGB in [0, 1]; normalised inside: {retina.mean is not None} |
-| fixations | {fixation.count}, {fixation.policy} |
-| classes | {net.config.head.num_classes} |
-
-```python
-import fovigraph as fg
-
-net = fg.FoviNet.from_pretrained("path/to/this/folder")
-out = net(images)   # [B, 3, H, W]; out.logits are [B, {net.config.head.num_classes}]
-```
-"""

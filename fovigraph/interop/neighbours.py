@@ -2,7 +2,7 @@
 
 Upstream leaves to rounding which of several equally near neighbours it takes, so that two of its
 own machines can disagree. Lists exported from a network on one of them reproduce it exactly; and so
-do the places where it samples images, which it has in single precision.
+do the places where it samples images, whose last bits depend on how the machine rounds.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def _report(
     return (
         f"{source}: these are not the weights of its configuration: of {needed} tensors "
         f"{len(missing)} are missing and {len(misshapen)} of another shape, and there are "
-        f"{len(unexpected)} others:\n  " + "\n  ".join(lines[:_SHOWN] + more)
+        f"{len(unexpected)} others:\n  " + ";\n  ".join(lines[:_SHOWN] + more)
     )
 
 

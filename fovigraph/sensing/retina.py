@@ -34,6 +34,7 @@ class Retina(nn.Module):
     with the fixation :math:`f`, the image's height and width :math:`H, W`, and the size
     :math:`h, w` of the view. Pixel (i, j) is centred on (i + ½, j + ½). Outside the image it is
     black. ``"bilinear"`` sampling is differentiable with respect to images, fixations and sizes.
+    Places are in single precision, rounded as the ``fovi`` package rounds them.
 
     The two poolings model ganglion cells, which see the image through a denser array of
     photoreceptors: each node is the mean, or the Gaussian-weighted mean, of the k nearest nodes of
@@ -95,7 +96,7 @@ class Retina(nn.Module):
         self.sampling = one_of("sampling", sampling, SAMPLINGS)
         self.fixation_size = None if fixation_size is None else _size_pair(fixation_size)
         self.color_decay = color_decay
-        self.register_buffer("grid", array.cartesian.float(), persistent=False)
+        self.register_buffer("grid", _places(array), persistent=False)
         saturation = None
         if color_decay is not None:
             self.color_decay = positive_float("color_decay", color_decay)
@@ -275,18 +276,45 @@ def _normalisation(mean: Any, std: Any) -> tuple[Tensor | None, Tensor | None]:
     return center, scale
 
 
+def _places(array: SensorArray) -> Tensor:
+    """Places of the nodes in radii of the field of view, ``[N, 2]``, single precision.
+
+    Computed in single precision from the first step on, as the ``fovi`` package does, so that both
+    look up the same pixels, on their borders too. That is as near to the truth as rounding at the
+    end: a place in the image, some hundred pixels from its corner, is no more exact in either.
+    """
+    if array.layout != "isotropic" or array.resolution == 1:
+        return array.cartesian.float()
+    _, ring, sizes = array.eccentricity.unique_consecutive(return_inverse=True, return_counts=True)
+    low, high = math.log(array.cmf_a), math.log(array.fov / 2 + array.cmf_a)
+    spacing = (high - low) / (array.resolution - 1)
+    depth = torch.linspace(low, high + spacing, array.resolution + 1, dtype=torch.float32)
+    radius = ((depth.exp() - array.cmf_a) / (array.fov / 2))[ring]
+    within = torch.arange(len(array)) - (sizes.cumsum(0) - sizes)[ring]
+    angle = within.float() * (2 * math.pi / sizes.double()).float()[ring]
+    return torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)
+
+
+def _normalised(images: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and columns of positions ``[B, F, N, 2]`` as ``grid_sample`` counts them, in [-1, 1]."""
+    row, column = pixels.unbind(-1)
+    return 2 * row / images.shape[2] - 1, 2 * column / images.shape[3] - 1
+
+
 def _nearest(images: Tensor, pixels: Tensor) -> Tensor:
     """Values ``[B, F, N, C]`` of the pixels that positions ``[B, F, N, 2]`` fall in.
 
-    Looked up directly: ``grid_sample`` takes no integers, and rounds its way to pixel borders.
+    Looked up directly, as ``grid_sample`` takes no integers, but rounded as it rounds: on a border
+    between two pixels, to the even one.
     """
-    index = pixels.detach().floor()
-    inside = (index[..., 0] >= 0) & (index[..., 0] < images.shape[2])
-    inside &= (index[..., 1] >= 0) & (index[..., 1] < images.shape[3])
-    inside = inside[..., None]
-    row, column = index.where(inside, 0.0).long().unbind(-1)
+    row, column = (
+        ((place + 1) * (size / 2) - 0.5).round()
+        for place, size in zip(_normalised(images, pixels.detach()), images.shape[2:], strict=True)
+    )
+    inside = (row >= 0) & (row < images.shape[2]) & (column >= 0) & (column < images.shape[3])
+    row, column = (index.where(inside, 0.0).long() for index in (row, column))
     image = torch.arange(len(images), device=images.device)[:, None, None]
-    samples = images.movedim(1, -1)[image, row, column].masked_fill(~inside, 0)
+    samples = images.movedim(1, -1)[image, row, column].masked_fill(~inside[..., None], 0)
     if images.dtype == torch.uint8:
         return samples / 255
     return samples
@@ -295,8 +323,7 @@ def _nearest(images: Tensor, pixels: Tensor) -> Tensor:
 def _bilinear(images: Tensor, pixels: Tensor) -> Tensor:
     """Values ``[B, F, N, C]`` of the images, interpolated at positions ``[B, F, N, 2]``."""
     whole = images.float() if images.dtype.itemsize < 4 else images
-    column = 2 * pixels[..., 1] / images.shape[3] - 1
-    row = 2 * pixels[..., 0] / images.shape[2] - 1
+    row, column = _normalised(images, pixels)
     grid = torch.stack((column, row), dim=-1).to(whole.dtype)
     samples = F.grid_sample(whole, grid, padding_mode="zeros", align_corners=False)
     samples = samples.movedim(1, -1)

@@ -145,6 +145,12 @@ class TestNothingHalfWritten:
             convert(tiny.folder, tmp_path / "net")
         assert not list(tmp_path.iterdir())
 
+    def test_where_no_folder_can_be_made(self, tiny, tmp_path):
+        (tmp_path / "file").write_text("keep me")
+        with pytest.raises(OSError, match=r"cannot write to .*file: Not a directory$"):
+            convert(tiny.folder, tmp_path / "file" / "net")
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
     def test_the_reason_is_given(self, tiny, tmp_path, monkeypatch):
         def full(*_):
             raise OSError(errno.ENOSPC, "No space left on device")

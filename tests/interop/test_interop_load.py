@@ -48,6 +48,12 @@ def test_samples_are_upstreams(answers, recorded):
     assert torch.equal(found["retina"], recorded["samples"])
 
 
+def test_nodes_lie_where_upstreams_single_precision_puts_them(tiny):
+    places = fg.FoviNet.from_upstream(tiny.folder).retina.grid
+    # The last bit may be another on another machine.
+    torch.testing.assert_close(places, tiny.neighbours["retina.cartesian"], rtol=0, atol=1.2e-7)
+
+
 def test_every_layer_of_the_backbone_gives_upstreams_output(answers, recorded):
     _, found = answers
     layers = [name for name in recorded if name.startswith("backbone.")]

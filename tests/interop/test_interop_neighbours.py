@@ -89,6 +89,7 @@ def test_names_may_begin_with_the_networks(net, lists):
 
 
 def test_places_are_optional_and_taken_over(net, lists):
+    lists["retina.cartesian"] += 1e-6
     places = lists["retina.cartesian"]
     own = net.retina.grid.clone()
     use_neighbours(net, {name: t for name, t in lists.items() if name != "retina.cartesian"})

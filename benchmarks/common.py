@@ -26,7 +26,11 @@ CMF_A = 0.5
 
 @dataclass(frozen=True)
 class ConvSpec:
-    """One convolution, from an array matched to a square image of one side to another."""
+    """One convolution, from an array matched to a square image of one side to another.
+
+    Its form is "full", "depthwise" (every channel by itself, to a multiple of the input channels)
+    or "separable" (that, and then a linear map over channels).
+    """
 
     in_channels: int
     out_channels: int
@@ -34,6 +38,7 @@ class ConvSpec:
     kernel_size: int
     side_in: int
     side_out: int
+    form: str = "full"
 
     @property
     def stride(self) -> int:
@@ -44,14 +49,15 @@ class ConvSpec:
         cells = self.kernel_size**2
         return f"{self.in_channels}→{self.out_channels}, k {self.k}, {cells} cells"
 
-    def as_request(self) -> dict[str, int]:
+    def as_request(self) -> dict[str, Any]:
         """The specification as JSON."""
         return asdict(self)
 
 
 # Pools, which are not measured, halve the side after some layers. Kernels have twice the
-# neighbourhood's resolution. `fovinet` strides as FoviNet does, `classifier` as the plain AlexNet.
-NETWORKS = {
+# neighbourhood's resolution. `fovinet` strides as FoviNet does, `classifier` as the plain AlexNet;
+# `depthwise` and `separable` stride as `fovinet` with channels that are multiples of each other.
+NETWORKS: dict[str, tuple[ConvSpec, ...]] = {
     "fovinet": (
         ConvSpec(3, 96, 121, 22, 64, 32),
         ConvSpec(96, 256, 25, 10, 16, 16),
@@ -67,6 +73,14 @@ NETWORKS = {
         ConvSpec(384, 256, 9, 6, 8, 8),
     ),
 }
+for form in ("depthwise", "separable"):
+    NETWORKS[form] = (
+        ConvSpec(3, 96, 121, 22, 64, 32, form),
+        ConvSpec(96, 192, 25, 10, 16, 16, form),
+        ConvSpec(192, 384, 9, 6, 8, 8, form),
+        ConvSpec(384, 384, 9, 6, 8, 8, form),
+        ConvSpec(384, 384, 9, 6, 8, 8, form),
+    )
 
 
 def seconds_of(

@@ -2,9 +2,10 @@
 
     python benchmarks/conv.py --peer PEER/bin/python
 
-Five convolutions of an AlexNet on an array matched to 64 × 64 pixels, float32, forward alone
-(without gradients) and forward with backward. All take turns in one run, never two at a time; times
-are medians. README.md says how to make the peer's environment and how to read the result.
+Five convolutions of an AlexNet on an array matched to 64 × 64 pixels (full, depthwise or
+separable), float32, forward alone (without gradients) and forward with backward. All take turns in
+one run, never two at a time; times are medians. README.md says how to make the peer's environment
+and how to read the result.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from common import (
 )
 
 PASSES = {"forward": False, "forward+backward": True}
-WHO = ("ours", "peer", "dense")
+WHO = ("ours", "peer", "unfused", "dense")
 Samples = dict[tuple[str, str, int], list[float]]
 
 
@@ -56,8 +57,9 @@ def main() -> None:
         paths = workers["peer"].ask("paths") if "peer" in workers else None
     tables = {name: summarise(name, network, samples) for name in PASSES}
     report(options, tables)
+    name = "conv" if options.network == "fovinet" else f"conv-{options.network}"
     write_json(
-        options.json or FOLDER / "results" / f"conv-{options.device}.json",
+        options.json or FOLDER / "results" / f"{name}-{options.device}.json",
         describe(options, ready) | {"peer_paths_in_training": paths, "milliseconds": tables},
     )
 
@@ -72,7 +74,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (default 5)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--json", type=Path, metavar="PATH", help="where to keep the result")
-    return parser.parse_args()
+    parser.add_argument(
+        "--unfused",
+        action="store_true",
+        help="also plain message passing, with a message of every triple in memory",
+    )
+    options = parser.parse_args()
+    if options.peer and options.network in ("depthwise", "separable"):
+        parser.error(f"--peer cannot be compared in --network {options.network}: its layers fail")
+    return options
 
 
 def describe(options: argparse.Namespace, ready: dict[str, Any]) -> dict[str, Any]:
@@ -92,9 +102,11 @@ def describe(options: argparse.Namespace, ready: dict[str, Any]) -> dict[str, An
 
 
 def start_workers(stack: ExitStack, options: argparse.Namespace) -> dict[str, Worker]:
-    """Starts one process for ours and dense, one for the peer."""
+    """Starts one process for all but the peer, one for the peer."""
     own = stack.enter_context(closing(Worker(sys.executable, "own_worker.py")))
     workers = {"ours": own, "dense": own}
+    if options.unfused:
+        workers["unfused"] = own
     if options.peer:
         workers["peer"] = stack.enter_context(closing(Worker(options.peer, "peer_worker.py")))
     return workers
@@ -157,25 +169,22 @@ def report(options: argparse.Namespace, tables: dict[str, dict[str, Any]]) -> No
     """Prints a table for each pass."""
     network = NETWORKS[options.network]
     print(f"{options.network}, batch {options.batch}, {options.device}, float32, milliseconds")
-    if not options.peer:
-        print("(the peer is left out: no --peer PYTHON given)")
     for name, table in tables.items():
         print(f"\n{name}")
-        columns = [table.get(who) for who in WHO]
         rows = [
-            row(str(spec), [column and column["layers"][i] for column in columns])
+            row(str(spec), [column["layers"][i] for column in table.values()])
             for i, spec in enumerate(network)
         ]
-        rows.append(row("sum", [column and column["sum"] for column in columns]))
-        print_table(["layer", *WHO, "ours/peer", "ours/dense"], rows)
+        rows.append(row("sum", [column["sum"] for column in table.values()]))
+        print_table(["layer", *table, *(f"ours/{who}" for who in list(table)[1:])], rows)
         spreads = [f"{who} {column['spread']:.2f}" for who, column in table.items()]
         print("spread (widest interquartile range / median): " + ", ".join(spreads))
 
 
-def row(label: str, times: list[float | None]) -> list[object]:
-    """A row of the table, with the ratios of our time to the others'."""
-    ours, peer, dense = times
-    return [label, *times, ratio(ours, peer), ratio(ours, dense)]
+def row(label: str, times: list[float]) -> list[object]:
+    """A row of the table, with the ratios of our time, the first, to the others'."""
+    ours, *others = times
+    return [label, ours, *others, *(ratio(ours, other) for other in others)]
 
 
 if __name__ == "__main__":

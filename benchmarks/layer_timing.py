@@ -77,6 +77,26 @@ class TrainingStep:
         self._optimiser.step()
 
 
+class Inference:
+    """Answers to one batch of random images, 256² pixels each, without gradients.
+
+    Args:
+        logits: Takes images and gives logits.
+        device: Where the images are.
+    """
+
+    def __init__(self, logits: Callable[[Tensor], Tensor], device: str) -> None:
+        self._logits, self._device = logits, device
+
+    @torch.no_grad()
+    def seconds(self, images: int, repeats: int) -> list[float]:
+        """Seconds of each of `repeats` answers."""
+        batch = torch.rand(images, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+        batch = batch.to(self._device)
+        wait = torch.cuda.synchronize if self._device == "cuda" else lambda: None
+        return seconds_of(lambda: self._logits(batch), repeats, wait)
+
+
 def versions(*packages: Any) -> dict[str, str]:
     """Versions of the packages, by name."""
     return {package.__name__: str(getattr(package, "__version__", "?")) for package in packages}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from functools import cache
@@ -10,13 +11,15 @@ from typing import Any
 import torch
 import torch_geometric
 from common import CMF_A, FOV, ConvSpec, peak_megabytes, serve
-from layer_timing import Candidate, TrainingStep, versions
+from layer_timing import Candidate, Inference, TrainingStep, versions
 from torch import nn
+from torch_geometric.nn import MessagePassing
 
 import fovigraph as fg
 
 CANDIDATES: dict[tuple[str, int], Candidate] = {}
 STEPS: list[TrainingStep] = []
+NETS: dict[str, Inference] = {}
 
 
 @cache
@@ -25,7 +28,7 @@ def array(side: int) -> fg.SensorArray:
     return fg.SensorArray.matched(side, fov=FOV, cmf_a=CMF_A)
 
 
-def prepare(layers: list[dict[str, int]], threads: int | None, device: str) -> dict[str, Any]:
+def prepare(layers: list[dict[str, Any]], threads: int | None, device: str) -> dict[str, Any]:
     """Builds the layers, ours and dense, and describes what they work on."""
     if threads is not None:
         torch.set_num_threads(threads)
@@ -33,7 +36,8 @@ def prepare(layers: list[dict[str, int]], threads: int | None, device: str) -> d
     for i, layer in enumerate(layers):
         spec = ConvSpec(**layer)
         graph = fg.knn_graph(array(spec.side_in), array(spec.side_out), k=spec.k).to(device)
-        CANDIDATES["ours", i] = own_candidate(spec, graph, device, input_gradient=i > 0)
+        for who, fused in (("ours", True), ("unfused", False)):
+            CANDIDATES[who, i] = own_candidate(spec, graph, device, fused, input_gradient=i > 0)
         CANDIDATES["dense", i] = dense_candidate(spec, device, input_gradient=i > 0)
         triples = len(graph.kernel_map(spec.kernel_size).cell)
         described.append(
@@ -43,12 +47,21 @@ def prepare(layers: list[dict[str, int]], threads: int | None, device: str) -> d
 
 
 def own_candidate(
-    spec: ConvSpec, graph: fg.KNNGraph, device: str, input_gradient: bool
+    spec: ConvSpec, graph: fg.KNNGraph, device: str, fused: bool, input_gradient: bool
 ) -> Candidate:
-    """Our convolution over a graph."""
-    conv = fg.nn.KNNConv(
-        spec.in_channels, spec.out_channels, kernel_size=spec.kernel_size, bias=False
-    ).to(device)
+    """Our convolution over a graph, by the fused operator or by plain message passing."""
+    ends, size = (spec.in_channels, spec.out_channels), spec.kernel_size
+    multiplier = spec.out_channels // spec.in_channels
+    conv: nn.Module
+    if spec.form == "depthwise":
+        conv = fg.nn.KNNDepthwiseConv(spec.in_channels, size, multiplier, bias=False)
+    elif spec.form == "separable":
+        conv = fg.nn.KNNSeparableConv(*ends, size, multiplier, bias=False)
+    else:
+        conv = fg.nn.KNNConv(*ends, size, bias=False)
+    for layer in conv.to(device).modules():
+        if isinstance(layer, MessagePassing):
+            layer.fused = fused
     shape = (graph.num_src, spec.in_channels)
     return Candidate(conv, lambda x: conv(x, graph), shape, input_gradient)
 
@@ -56,14 +69,18 @@ def own_candidate(
 def dense_candidate(spec: ConvSpec, device: str, input_gradient: bool) -> Candidate:
     """A convolution of as many neighbours, channels and strides on a square grid."""
     size = round(math.sqrt(spec.k))
-    conv = nn.Conv2d(
+    conv: nn.Module = nn.Conv2d(
         spec.in_channels,
         spec.out_channels,
         size,
         stride=spec.stride,
         padding=size // 2,
+        groups=1 if spec.form == "full" else spec.in_channels,
         bias=False,
-    ).to(device)
+    )
+    if spec.form == "separable":
+        conv = nn.Sequential(conv, nn.Conv2d(spec.out_channels, spec.out_channels, 1, bias=False))
+    conv.to(device)
     shape = (spec.in_channels, spec.side_in, spec.side_in)
     return Candidate(conv, conv, shape, input_gradient)
 
@@ -77,7 +94,7 @@ def describe() -> dict[str, Any]:
 
 
 def measure(which: str, layer: int, batch: int, backward: bool, repeats: int) -> list[float]:
-    """Seconds of a layer, `which` being "ours" or "dense"."""
+    """Seconds of a layer, `which` being "ours", "dense" or "unfused"."""
     return CANDIDATES[which, layer].seconds(batch, backward, repeats)
 
 
@@ -87,6 +104,16 @@ def prepare_step(images: int, fixations: int, threads: int) -> dict[str, Any]:
     overrides = [f"fixation.count={fixations}"]
     net = fg.FoviNet(fg.load_config("fovi_alexnet", overrides=overrides))
     STEPS.append(TrainingStep(net, lambda x: net(x).logits, images))
+    return describe()
+
+
+def prepare_inference(fixation: list[float], threads: int, device: str) -> dict[str, Any]:
+    """Builds the network that `infer` runs: as it is, optimised and compiled."""
+    torch.set_num_threads(threads)
+    net = fg.FoviNet(fg.load_config("fovi_alexnet")).eval().to(device)
+    compiled = torch.compile(copy.deepcopy(net))
+    for name, some in (("plain", net), ("optimised", fg.optimize(net)), ("compiled", compiled)):
+        NETS[name] = Inference(lambda x, some=some: some(x, [fixation]).logits, device)
     return describe()
 
 
@@ -131,6 +158,8 @@ if __name__ == "__main__":
             "build_model": build_model,
             "prepare_step": prepare_step,
             "step": lambda: STEPS[0].seconds(),
+            "prepare_inference": prepare_inference,
+            "infer": lambda which, **request: NETS[which].seconds(**request),
             "memory": peak_megabytes,
         }
     )

@@ -70,10 +70,10 @@ def configuration(**changes: Any) -> dict[str, Any]:
     return content
 
 
-def build(content: dict[str, Any]) -> Any:
-    """The network that a configuration describes, on the CPU, saying nothing."""
+def build(content: dict[str, Any], device: str = "cpu") -> Any:
+    """The network that a configuration describes, saying nothing."""
     with contextlib.redirect_stdout(io.StringIO()):
-        return fovinet.FoviNet(OmegaConf.create(copy.deepcopy(content)), device="cpu")
+        return fovinet.FoviNet(OmegaConf.create(copy.deepcopy(content)), device=device)
 
 
 def save(net: Any, content: dict[str, Any], folder: Path) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from common import CMF_A, FOV, ConvSpec, peak_megabytes, serve
-from layer_timing import Candidate, TrainingStep, versions
+from layer_timing import Candidate, Inference, TrainingStep, versions
 from peer_env import import_peer
 
 knn = import_peer("fovi.arch.knn")
 
 CANDIDATES: list[Candidate] = []
 STEPS: list[TrainingStep] = []
+NETS: list[Inference] = []
 
 
 def conv_layer(spec: ConvSpec, device: str) -> Any:
@@ -32,7 +33,7 @@ def conv_layer(spec: ConvSpec, device: str) -> Any:
     ).to(device)
 
 
-def prepare(layers: list[dict[str, int]], threads: int | None, device: str) -> dict[str, Any]:
+def prepare(layers: list[dict[str, Any]], threads: int | None, device: str) -> dict[str, Any]:
     """Builds the layers and describes what they work on."""
     if threads is not None:
         torch.set_num_threads(threads)
@@ -76,6 +77,17 @@ def prepare_step(images: int, fixations: int, threads: int) -> dict[str, Any]:
         peer_networks.configuration(saccades__n_fixations=fixations, model__dropout_probes=0.5)
     )
     STEPS.append(TrainingStep(net, lambda x: net(x)[0], images))
+    return describe()
+
+
+def prepare_inference(fixation: list[float], threads: int, device: str) -> dict[str, Any]:
+    """Builds the network that `infer` runs."""
+    import peer_networks  # only here: it needs the peer's models
+
+    torch.set_num_threads(threads)
+    net = peer_networks.build(peer_networks.configuration(), device).eval()
+    look = {"fixations": [torch.tensor(fixation, device=device)], "n_fixations": 1}
+    NETS.append(Inference(lambda x: net(x, **look)[0], device))
     return describe()
 
 
@@ -136,6 +148,8 @@ if __name__ == "__main__":
             "build_model": build_model,
             "prepare_step": prepare_step,
             "step": lambda: STEPS[0].seconds(),
+            "prepare_inference": prepare_inference,
+            "infer": lambda which, **request: NETS[0].seconds(**request),
             "memory": peak_megabytes,
         }
     )

@@ -8,7 +8,7 @@ from fovigraph import data, geometry, graph, models, nn, ops, sensing
 from fovigraph.config import ConfigError, config_names, load_config, save_config
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid, KernelMap, KNNGraph, Stage, knn_graph
-from fovigraph.models import FoviNet, FoviOutput, KNNAlexNet, KNNAlexNetBlock
+from fovigraph.models import FoviNet, FoviOutput, KNNAlexNet, KNNAlexNetBlock, optimize
 from fovigraph.sensing import FixationPolicy, Retina, fixation_policy, read_image
 
 __version__ = "0.1.0"
@@ -36,6 +36,7 @@ __all__ = [
     "models",
     "nn",
     "ops",
+    "optimize",
     "read_image",
     "save_config",
     "sensing",

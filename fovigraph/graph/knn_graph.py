@@ -31,7 +31,7 @@ class KNNGraph(nn.Module):
 
     Attributes:
         src, dst: The two :class:`~fovigraph.SensorArray`.
-        k: Neighbours of every destination, padding included.
+        k: Neighbours of every destination, padding included: none has more edges.
         metric: ``"cortical"``, ``"visual"`` or ``"geodesic"``.
         edge_index: ``[2, E]``, row 0 source, row 1 destination; sorted by destination, then source.
         distance: ``[E]``, millimetres of cortex (degrees for the metric ``"visual"``).
@@ -66,6 +66,9 @@ class KNNGraph(nn.Module):
         self.register_buffer("distance", distance, persistent=False)
         self.register_buffer("offset", offset, persistent=False)
         self.register_buffer("relative_distance", relative_distance, persistent=False)
+        most = int(self.ptr.diff().max())
+        if most > k:  # the pools' kernels rely on it
+            raise ValueError(f"k must be at least {most}, as many edges as a node has, got {k}")
         self._kernel_maps: dict[tuple[int, str], KernelMap] = {}
 
     @property

@@ -4,6 +4,7 @@ from fovigraph.models.alexnet import KNNAlexNet, KNNAlexNetBlock
 from fovigraph.models.fovinet import FoviNet, FoviOutput
 from fovigraph.models.glance import OneGlance
 from fovigraph.models.heads import LinearProbe, Projector
+from fovigraph.models.inference import Optimized, optimize
 from fovigraph.models.registry import Backbone, build_backbone
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "KNNAlexNetBlock",
     "LinearProbe",
     "OneGlance",
+    "Optimized",
     "Projector",
     "build_backbone",
+    "optimize",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from omegaconf import DictConfig
 from torch import Tensor
@@ -14,6 +14,7 @@ from fovigraph.graph import GraphPyramid
 from fovigraph.models.alexnet import KNNAlexNet
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """What a network needs of its backbone."""
 

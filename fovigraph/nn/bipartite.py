@@ -80,7 +80,9 @@ def _check_nodes(edge_index: Tensor, size: tuple[int, int]) -> None:
 
 
 def check_channels(x: Tensor, channels: int, weight: Tensor) -> None:
-    """Refuse features of another number of channels or another dtype than the weights'."""
+    """Refuse features of another number of channels, device or dtype than the weights'."""
+    if x.device != weight.device:
+        raise ValueError(f"x is on {x.device} and the layer's weight on {weight.device}")
     if x.shape[-1] != channels:
         raise ValueError(
             f"x must have {channels} channels (its last dimension), got {x.shape[-1]} "

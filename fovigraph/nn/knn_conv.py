@@ -29,6 +29,7 @@ class _KernelConv(MessagePassing):
         self.in_channels = positive_int("in_channels", in_channels)
         self.kernel_size = positive_int("kernel_size", kernel_size)
         self.fused = True
+        self.relu = False
 
     @property
     def num_cells(self) -> int:
@@ -75,15 +76,25 @@ class _KernelConv(MessagePassing):
         cell = self._cells(graph, edge_index, cell)
         if not self.fused or wants_messages(self):
             out = self.propagate(edge_index, x=(source, None), cell=cell, share=None, size=size)
-        elif isinstance(graph, KNNGraph):
-            out = self._fused(source, graph.kernel_map(self.kernel_size))
-        else:
-            sizes = {"num_src": size[0], "num_dst": size[1], "num_cells": self.num_cells}
-            out = self._fused(source, KernelMap.from_edges(edge_index, cell, **sizes))
-        return out if self.bias is None else out + self.bias
+            return self._finish(out)
+        if isinstance(graph, KNNGraph):
+            return self._fused(source, graph.kernel_map(self.kernel_size))
+        sizes = {"num_src": size[0], "num_dst": size[1], "num_cells": self.num_cells}
+        return self._fused(source, KernelMap.from_edges(edge_index, cell, **sizes))
+
+    def _finish(self, sums: Tensor) -> Tensor:
+        """What follows the sum of messages: the bias, and the ReLU if there is one."""
+        out = sums if self.bias is None else sums + self.bias
+        return out.relu() if self.relu else out
 
     def _fused(self, x: Tensor, kernel_map: KernelMap) -> Tensor:
+        """Convolve, and do what :meth:`_finish` does, in one operator."""
         raise NotImplementedError
+
+    def _options(self) -> str:
+        """What a ``repr`` adds where it is not the default."""
+        bias = "" if self.bias is not None else ", bias=False"
+        return bias + (", relu=True" if self.relu else "")
 
     def _cells(self, graph: KNNGraph | Tensor, edge_index: Tensor, cell: Tensor | None) -> Tensor:
         """Return the kernel cell of every edge, given with raw edges and known to a graph."""
@@ -117,7 +128,8 @@ class KNNConv(_KernelConv):
 
     The layer holds no geometry: it takes the graph with the features. ``message`` and the sum are
     the definition, used under explainers and hooks or when ``fused`` is False; otherwise
-    :func:`fovigraph.ops.knn_conv` computes the same faster.
+    :func:`fovigraph.ops.knn_conv` computes the same faster. With ``relu`` set to True, which
+    :func:`fovigraph.optimize` does, it also does the work of the ReLU that follows.
 
     With ``interpolation="bilinear"`` the weight of a neighbour is shared among the four cells
     around its place in the kernel, and so moves smoothly with that place; the nearest cell is the
@@ -202,7 +214,7 @@ class KNNConv(_KernelConv):
                 sizes = {"num_src": size[0], "num_dst": size[1]}
                 kernel_map = KernelMap.bilinear(edge_index, offset, self.kernel_size, **sizes)
             out = knn_conv_shared(source, self.weight, kernel_map)
-        return out if self.bias is None else out + self.bias
+        return self._finish(out)
 
     def message(self, x_j: Tensor, cell: Tensor, share: Tensor | None = None) -> Tensor:
         weight = self.weight[cell]
@@ -211,7 +223,7 @@ class KNNConv(_KernelConv):
         return (x_j.unsqueeze(-2) @ weight).squeeze(-2)
 
     def _fused(self, x: Tensor, kernel_map: KernelMap) -> Tensor:
-        return ops.knn_conv(x, self.weight, kernel_map)
+        return ops.knn_conv(x, self.weight, kernel_map, self.bias, self.relu)
 
     @torch.no_grad()
     def load_conv2d(self, conv: nn.Conv2d) -> None:
@@ -237,13 +249,12 @@ class KNNConv(_KernelConv):
             self.bias.copy_(conv.bias)
 
     def __repr__(self) -> str:
-        bias = "" if self.bias is not None else ", bias=False"
         smooth = (
             "" if self.interpolation == "nearest" else f", interpolation={self.interpolation!r}"
         )
         return (
             f"{type(self).__name__}({self.in_channels}, {self.out_channels}, "
-            f"kernel_size={self.kernel_size}{bias}{smooth})"
+            f"kernel_size={self.kernel_size}{self._options()}{smooth})"
         )
 
 
@@ -278,7 +289,7 @@ class KNNDepthwiseConv(_KernelConv):
         return (x_j.unsqueeze(-1) * self.weight[cell]).flatten(-2)
 
     def _fused(self, x: Tensor, kernel_map: KernelMap) -> Tensor:
-        return ops.knn_depthwise_conv(x, self.weight, kernel_map)
+        return ops.knn_depthwise_conv(x, self.weight, kernel_map, self.bias, self.relu)
 
     @torch.no_grad()
     def load_conv2d(self, conv: nn.Conv2d) -> None:
@@ -302,7 +313,7 @@ class KNNDepthwiseConv(_KernelConv):
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.in_channels}, kernel_size={self.kernel_size}, "
-            f"multiplier={self.multiplier}{'' if self.bias is not None else ', bias=False'})"
+            f"multiplier={self.multiplier}{self._options()})"
         )
 
 

@@ -187,18 +187,18 @@ class KNNConvTranspose(_KernelConv):
         if not self.fused or wants_messages(self):
             turned, size = graph.edge_index.flip(0), (graph.num_dst, graph.num_src)
             out = self.propagate(turned, x=(source, None), cell=cell, share=None, size=size)
-        else:
-            out = self._fused(source, graph.kernel_map(self.kernel_size).transposed)
-        return out if self.bias is None else out + self.bias
+            return self._finish(out)
+        return self._fused(source, graph.kernel_map(self.kernel_size).transposed)
 
     def message(self, x_j: Tensor, cell: Tensor) -> Tensor:
         return (x_j.unsqueeze(-2) @ self.weight[cell].transpose(1, 2)).squeeze(-2)
 
     def _fused(self, x: Tensor, kernel_map: KernelMap) -> Tensor:
-        return ops.knn_conv(x, self.weight.transpose(1, 2), kernel_map)
+        weight = self.weight.transpose(1, 2)
+        return ops.knn_conv(x, weight, kernel_map, self.bias, self.relu)
 
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.in_channels}, {self.out_channels}, "
-            f"kernel_size={self.kernel_size}{'' if self.bias is not None else ', bias=False'})"
+            f"kernel_size={self.kernel_size}{self._options()})"
         )

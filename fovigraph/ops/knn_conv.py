@@ -33,8 +33,9 @@ from fovigraph.graph import KernelMap
 from fovigraph.graph.kernel_map import Triples
 from fovigraph.ops import gpu
 from fovigraph.ops.gemm import gemm
+from fovigraph.ops.once import differentiable_once
+from fovigraph.ops.operands import operands
 from fovigraph.ops.rows import (
-    autocast,
     chunks,
     equal_rows,
     from_node_rows,
@@ -50,21 +51,32 @@ CALL = 300_000
 """What starting the work on one cell costs, in numbers moved: some 40 µs of copying."""
 
 
-def knn_conv(x: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
+def knn_conv(
+    x: Tensor,
+    weight: Tensor,
+    kernel_map: KernelMap,
+    bias: Tensor | None = None,
+    relu: bool = False,
+) -> Tensor:
     """Convolve node features over a kernel map.
 
     Args:
         x: Features of the sources, ``[*, num_src, C]``.
         weight: One matrix per kernel cell, ``[num_cells, C, O]``.
         kernel_map: The triples (dst, src, cell).
+        bias: Added to every output, ``[O]``.
+        relu: Whether what is then negative becomes zero.
 
     Returns:
         Features of the destinations, ``[*, num_dst, O]``.
+
+    Raises:
+        ValueError, TypeError: If the arguments differ in device or dtype, or do not fit in size.
     """
-    x, weight = autocast(x, weight)
+    x, weight, bias = operands(x, weight, bias, kernel_map)
     flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
     rows = [tensor for part in _three_ways(kernel_map) for tensor in part]
-    out = _knn_conv(flat, weight, rows)
+    out = _knn_conv(flat, weight, rows, bias, relu)
     return out.view(*x.shape[:-2], *out.shape[-2:])
 
 
@@ -77,13 +89,25 @@ def _unpack(rows: Sequence[Tensor]) -> tuple[Triples, Triples, Triples]:
 
 
 @torch.library.custom_op("fovigraph::knn_conv", mutates_args=())
-def _knn_conv(x: Tensor, weight: Tensor, rows: Sequence[Tensor]) -> Tensor:
+def _knn_conv(
+    x: Tensor,
+    weight: Tensor,
+    rows: Sequence[Tensor],
+    bias: Tensor | None,
+    relu: bool,
+) -> Tensor:
     by_dst, _, by_cell = _unpack(rows)
-    return gather_gemm(x, weight, by_dst, by_cell)
+    return gather_gemm(x, weight, by_dst, by_cell, bias, relu)
 
 
 @_knn_conv.register_fake
-def _(x: Tensor, weight: Tensor, rows: Sequence[Tensor]) -> Tensor:
+def _(
+    x: Tensor,
+    weight: Tensor,
+    rows: Sequence[Tensor],
+    bias: Tensor | None,
+    relu: bool,
+) -> Tensor:
     return x.new_empty(x.shape[0], rows[3].shape[0] - 1, weight.shape[2])
 
 
@@ -112,28 +136,45 @@ def _(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, rows = inputs
-    ctx.save_for_backward(x, weight, *rows)
+    x, weight, rows, _, relu = inputs
+    ctx.save_for_backward(x, weight, output if relu else None, *rows)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    x, weight, *rows = ctx.saved_tensors
+    x, weight, positive, *rows = ctx.saved_tensors
+    if positive is not None:
+        grad = grad * (positive > 0)
     needs = list(ctx.needs_input_grad[:2])
     grad_x, grad_weight = _knn_conv_backward(grad.contiguous(), x, weight, rows, needs)
-    no_grad = [None] * len(rows)
-    return grad_x if needs[0] else None, grad_weight if needs[1] else None, no_grad
+    return (
+        grad_x if needs[0] else None,
+        grad_weight if needs[1] else None,
+        [None] * len(rows),
+        grad.sum((0, 1)) if ctx.needs_input_grad[3] else None,
+        None,
+    )
 
 
 _knn_conv.register_autograd(_backward, setup_context=_setup_context)
+differentiable_once(_knn_conv_backward, "fovigraph::knn_conv")
 
 
-def gather_gemm(x: Tensor, weight: Tensor, by_dst: Triples, by_cell: Triples) -> Tensor:
+def gather_gemm(
+    x: Tensor,
+    weight: Tensor,
+    by_dst: Triples,
+    by_cell: Triples,
+    bias: Tensor | None = None,
+    relu: bool = False,
+) -> Tensor:
     """Sum ``x[src] @ weight[cell]`` into every destination.
 
     Args:
         x: ``[B, num_src, C]``.
         weight: ``[num_cells, C, O]``.
         by_dst, by_cell: The triples, sorted both ways.
+        bias: ``[O]``.
+        relu: Whether what is then negative becomes zero.
 
     Returns:
         ``[B, num_dst, O]``.
@@ -141,40 +182,63 @@ def gather_gemm(x: Tensor, weight: Tensor, by_dst: Triples, by_cell: Triples) ->
     if gpu.serves(x, weight):
         from fovigraph.ops.gpu import conv
 
-        return conv.gather_gemm(x, weight, by_dst)
+        return conv.gather_gemm(x, weight, by_dst, bias, relu)
     batch, edges = len(x), len(by_dst.dst)
     channels, out_channels = weight.shape[1:]
     moved_by_cell = edges * batch * (channels + 3 * out_channels) + len(weight) * CALL
     moved_by_node = edges * channels * (batch + 2 * out_channels)
     moved_by_node += int(BATCHED * edges * batch * channels * out_channels)
     if moved_by_cell <= moved_by_node:
-        return _gather_gemm_by_cell(x, weight, by_cell, len(by_dst.ptr) - 1)
-    return _gather_gemm_by_node(x, weight, by_dst)
+        return _gather_gemm_by_cell(x, weight, by_cell, len(by_dst.ptr) - 1, bias, relu)
+    return _gather_gemm_by_node(x, weight, by_dst, bias, relu)
 
 
-def _gather_gemm_by_cell(x: Tensor, weight: Tensor, by_cell: Triples, num_dst: int) -> Tensor:
+def _gather_gemm_by_cell(
+    x: Tensor,
+    weight: Tensor,
+    by_cell: Triples,
+    num_dst: int,
+    bias: Tensor | None = None,
+    relu: bool = False,
+) -> Tensor:
     batch, (channels, out_channels) = len(x), weight.shape[1:]
     rows = node_rows(x)
-    out = x.new_zeros(num_dst, batch * out_channels, dtype=sum_dtype(x))
+    out = _start(bias, num_dst, batch, out_channels, sum_dtype(x), x.device)
     for cell, part in chunks(by_cell.ptr, batch * (channels + out_channels)):
         gathered = rows.index_select(0, by_cell.src[part]).view(-1, channels)
         product = gemm(gathered, weight[cell]).view(part.stop - part.start, batch * out_channels)
         out.index_add_(0, by_cell.dst[part], product.to(out.dtype))
-    return from_node_rows(out, batch, out_channels).to(x.dtype)
+    return from_node_rows(out, batch, out_channels, relu).to(x.dtype)
 
 
-def _gather_gemm_by_node(x: Tensor, weight: Tensor, by_dst: Triples) -> Tensor:
+def _gather_gemm_by_node(
+    x: Tensor, weight: Tensor, by_dst: Triples, bias: Tensor | None = None, relu: bool = False
+) -> Tensor:
     batch, (num_cells, channels, out_channels) = len(x), weight.shape
     columns = node_columns(x)
     weight_rows = weight.reshape(num_cells, channels * out_channels)
-    out = x.new_zeros(len(by_dst.ptr) - 1, batch, out_channels)
+    out = _start(bias, len(by_dst.ptr) - 1, batch, out_channels, x.dtype, x.device)
     for nodes, edges in equal_rows(by_dst.ptr, channels * (batch + out_channels)):
         shape = len(nodes), edges.shape[1] * channels
         neighbourhoods = columns.index_select(0, by_dst.src[edges.flatten()]).view(*shape, batch)
         weights = weight_rows.index_select(0, by_dst.cell[edges.flatten()])
         product = torch.bmm(neighbourhoods.mT, weights.view(*shape, out_channels))
-        out.index_copy_(0, nodes, product)
-    return out.transpose(0, 1).contiguous()
+        out.index_add_(0, nodes, product.view(len(nodes), -1))
+    return from_node_rows(out, batch, out_channels, relu)
+
+
+def _start(
+    bias: Tensor | None,
+    nodes: int,
+    batch: int,
+    channels: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """Return what sums begin with, the bias or zero, ``[nodes, batch · channels]``."""
+    if bias is None:
+        return torch.zeros(nodes, batch * channels, dtype=dtype, device=device)
+    return bias.to(dtype).repeat(nodes, batch)
 
 
 def gather_outer(x: Tensor, grad: Tensor, by_dst: Triples, by_cell: Triples) -> Tensor:

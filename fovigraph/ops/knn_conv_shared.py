@@ -21,7 +21,9 @@ from torch import Tensor
 from fovigraph.graph import KernelMap
 from fovigraph.graph.kernel_map import Triples
 from fovigraph.ops.gemm import gemm
-from fovigraph.ops.rows import autocast, chunks, from_node_rows, node_rows, sum_dtype
+from fovigraph.ops.once import differentiable_once
+from fovigraph.ops.operands import operands
+from fovigraph.ops.rows import chunks, from_node_rows, node_rows, sum_dtype
 
 
 def knn_conv_shared(x: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
@@ -36,12 +38,13 @@ def knn_conv_shared(x: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
         Features of the destinations, ``[*, num_dst, O]``.
 
     Raises:
-        ValueError: If the kernel map has no shares.
+        ValueError, TypeError: If the kernel map has no shares, or the arguments differ in device or
+            dtype, or do not fit in size.
     """
     share = kernel_map.share_by_cell
     if share is None:
         raise ValueError(f"kernel_map must have shares (KernelMap.bilinear), got {kernel_map}")
-    x, weight = autocast(x, weight)
+    x, weight, _ = operands(x, weight, None, kernel_map)
     flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
     by_cell = list(kernel_map.by_cell)
     out = _knn_conv_shared(flat, weight, by_cell, share.to(x.dtype), kernel_map.num_dst)
@@ -104,3 +107,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 
 _knn_conv_shared.register_autograd(_backward, setup_context=_setup_context)
+differentiable_once(_knn_conv_shared_backward, "fovigraph::knn_conv_shared")

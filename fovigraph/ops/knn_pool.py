@@ -14,6 +14,8 @@ from torch import Tensor
 
 from fovigraph.graph.kernel_map import Triples, row_ptr
 from fovigraph.ops import gpu
+from fovigraph.ops.once import differentiable_once
+from fovigraph.ops.operands import same_device
 from fovigraph.ops.rows import equal_rows, from_node_rows, node_rows
 
 
@@ -35,11 +37,16 @@ def knn_pool(
         reduce: ``"max"``, ``"mean"`` or ``"sum"``.
         edge_weight: Factor of every edge's features in a sum, ``[E]``; it gets no gradient.
         by_src: The edges by source. Saves the backward pass on a GPU from sorting them.
-        most: How many neighbours no destination exceeds. Up to 256, a GPU keeps winners in bytes.
+        most: How many neighbours no destination exceeds. Up to 256, a GPU keeps winners in bytes,
+            and the maximum of more than 256 is not a number.
 
     Returns:
         ``[*, num_dst, C]``; zero where a destination has no neighbours.
+
+    Raises:
+        ValueError: If the arguments are on different devices.
     """
+    same_device(x, src=src, ptr=ptr, edge_weight=edge_weight)
     flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
     edges = (None, None, None) if by_src is None else (by_src.dst, by_src.edge, by_src.ptr)
     out, _ = _knn_pool(flat, src, ptr, reduce, edge_weight, *edges, most)
@@ -179,3 +186,4 @@ def _backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Any, ...]:
 
 
 _knn_pool.register_autograd(_backward, setup_context=_setup_context)
+differentiable_once(_knn_pool_backward, "fovigraph::knn_pool")

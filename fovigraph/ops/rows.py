@@ -18,9 +18,10 @@ def node_rows(x: Tensor) -> Tensor:
     return x.transpose(0, 1).reshape(nodes, batch * channels)
 
 
-def from_node_rows(rows: Tensor, batch: int, channels: int) -> Tensor:
-    """Undo :func:`node_rows`."""
-    return rows.view(len(rows), batch, channels).transpose(0, 1).contiguous()
+def from_node_rows(rows: Tensor, batch: int, channels: int, relu: bool = False) -> Tensor:
+    """Undo :func:`node_rows`, and in the same pass set to zero what is negative, if asked to."""
+    x = rows.view(len(rows), batch, channels).transpose(0, 1)
+    return torch.clamp_min(x, 0, out=x.new_empty(x.shape)) if relu else x.contiguous()
 
 
 def node_columns(x: Tensor) -> Tensor:
@@ -66,10 +67,8 @@ def sum_dtype(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Cast features and weights as ``torch.autocast`` says, if it is on."""
-    kind = x.device.type
-    if not torch.is_autocast_enabled(kind):
-        return x, weight
-    dtype = torch.get_autocast_dtype(kind)
-    return x.to(dtype), weight.to(dtype)
+def finish(out: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+    """Add a bias to sums ``[*, O]`` and set to zero what is then negative, in place."""
+    if bias is not None:
+        out += bias
+    return out.relu_() if relu else out

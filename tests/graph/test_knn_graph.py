@@ -416,6 +416,14 @@ def assert_same_graph(one, two):
     assert one.kernel_map(6).cell.equal(two.kernel_map(6).cell)
 
 
+def test_a_node_has_at_most_k_edges(small):
+    geometry = {name: buffer for name, buffer in small.named_buffers() if name != "ptr"}
+    most = int(small.ptr.diff().max())
+    assert KNNGraph(small.src, small.dst, most, "cortical", **geometry).k == most
+    with pytest.raises(ValueError, match=f"k must be at least {most}, .* got {most - 1}"):
+        KNNGraph(small.src, small.dst, most - 1, "cortical", **geometry)
+
+
 def test_has_no_parameters_and_an_empty_state_dict(small):
     assert not list(small.parameters())
     assert small.state_dict() == {}

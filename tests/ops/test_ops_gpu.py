@@ -217,16 +217,32 @@ def test_work_cut_into_many_pieces_is_the_same(monkeypatch):
     )
 
 
+@DTYPES
 @pytest.mark.parametrize("relu", [False, True])
-@pytest.mark.parametrize("names", [(), ("shift",), ("scale",), ("scale", "shift")])
-def test_bias_norm_and_relu_are_fused_into_the_store(relu, names):
+@pytest.mark.parametrize(
+    ("op", "definition", "outputs"),
+    [
+        (ops.knn_conv, conv_definition, 6),
+        (ops.knn_depthwise_conv, depthwise_definition, 24),
+    ],
+)
+def test_bias_and_relu_are_fused_into_the_store(op, definition, outputs, relu, dtype):
+    kernel_map, end = ragged(), torch.relu if relu else torch.clone
+    check_with_gradients(
+        lambda x, weight, bias: op(x, weight, kernel_map, bias, relu),
+        lambda x, weight, bias: end(definition(x, weight, kernel_map) + bias),
+        randn(3, kernel_map.num_src, 4, dtype=dtype),
+        randn(kernel_map.num_cells, 4, 6, dtype=dtype),
+        randn(outputs, dtype=dtype),
+    )
+
+
+def test_relu_lets_nan_through():
     kernel_map = ragged()
-    x, weight = randn(3, kernel_map.num_src, 4), randn(kernel_map.num_cells, 4, 18)
-    given = {name: randn(18) for name in names}
-    found = conv.gather_gemm(x, weight, kernel_map.by_dst, relu=relu, **given)
-    exact = conv_definition(x.double(), weight.double(), kernel_map)
-    exact = exact * given.get("scale", 1) + given.get("shift", 0)
-    assert_close(found, exact.relu() if relu else exact)
+    x, weight = randn(1, kernel_map.num_src, 4), randn(kernel_map.num_cells, 4, 1)
+    x[:, kernel_map.by_dst.src[0]] = torch.nan
+    for op in (ops.knn_conv, ops.knn_depthwise_conv):
+        assert op(x, weight, kernel_map, None, True)[0, 0].isnan().all()
 
 
 @DTYPES
@@ -320,6 +336,17 @@ def test_winners_take_a_byte_where_that_is_enough():
         assert winner.dtype == dtype
 
 
+def test_more_neighbours_than_promised_are_not_passed_over_in_silence():
+    dst = torch.tensor([0] * 257 + [1] * 256)
+    src = torch.arange(len(dst)) % 300
+    kernel_map = kernel_map_of(dst, src, torch.zeros_like(dst), 2, 300, 1)
+    x = randn(2, 300, 3)
+    found, exact = pooled(x, kernel_map, "max", most=9), pool_definition(x, kernel_map, "max")
+    assert found[:, 0].isnan().all()
+    assert torch.equal(found[:, 1], exact[:, 1])
+    assert torch.equal(pooled(x, kernel_map, "max"), exact)
+
+
 @pytest.mark.parametrize("op", [ops.knn_conv, ops.knn_depthwise_conv])
 def test_two_runs_are_bitwise_equal(op):
     kernel_map = ragged()
@@ -365,9 +392,11 @@ def test_operators_pass_torchs_own_checks():
     depthwise = importlib.import_module("fovigraph.ops.knn_depthwise")
     weight = randn(kernel_map.num_cells, 3, 2).requires_grad_()
     ways = [*kernel_map.by_cell, *kernel_map.by_dst, *kernel_map.by_src]
-    torch.library.opcheck(depthwise._knn_depthwise_conv, (x, weight, ways, kernel_map.num_dst))
+    rest = kernel_map.num_dst, None, False
+    torch.library.opcheck(depthwise._knn_depthwise_conv, (x, weight, ways, *rest))
     full = importlib.import_module("fovigraph.ops.knn_conv")
-    torch.library.opcheck(full._knn_conv, (x, weight, [*ways[5:], *ways[:5]]))
+    rows, bias = [*ways[5:], *ways[:5]], randn(2).requires_grad_()
+    torch.library.opcheck(full._knn_conv, (x, weight, rows, bias, True))
 
 
 def test_nothing_to_compute_is_no_error():
@@ -393,6 +422,17 @@ def test_what_int32_cannot_count_is_refused_before_launch():
     many = Triples(*[torch.zeros(1, dtype=torch.int64).expand(2**28)] * 3, torch.zeros(2), None)
     with pytest.raises(ValueError, match="edges times channels"):
         conv.gather_gemm(torch.zeros(1, 1, 8), torch.zeros(1, 8, 1), many)
+    few = ragged(edges=1).by_dst
+    far_apart = torch.empty_strided((1, 8, 9), (1, 1, 2**28), device="meta")
+    with pytest.raises(ValueError, match="channels times their stride must be fewer than"):
+        conv.gather_gemm(far_apart, torch.empty(7, 9, 1, device="meta"), few)
+    many = torch.empty(2**31, 8, 1, device="meta")
+    with pytest.raises(ValueError, match="along one axis must be fewer than 2147479552"):
+        conv.gather_gemm(many, torch.empty(7, 1, 1, device="meta"), few)
+    with pytest.raises(ValueError, match="along one axis must be fewer than"):
+        reduction.gather_sum(many, few.src, few.ptr)
+    with pytest.raises(ValueError, match="programs must be fewer than"):
+        launch.launch(None, 2**31)
 
 
 def test_float32_is_multiplied_as_torch_says():

@@ -81,7 +81,9 @@ def test_matrix_units_and_asynchronous_copies_are_used(compiled, channels):
     edges = kernel_map(9, 9, 9, 200)
     x = torch.empty(2048, 9, channels, dtype=torch.bfloat16, requires_grad=channels > 3)
     weight = torch.empty(9, channels, 96, dtype=torch.bfloat16, requires_grad=True)
-    ops.knn_conv(x, weight, edges).backward(torch.empty(2048, 9, 96, dtype=torch.bfloat16))
+    bias = torch.empty(96, dtype=torch.bfloat16)
+    out = ops.knn_conv(x, weight, edges, bias, relu=True)
+    out.backward(torch.empty(2048, 9, 96, dtype=torch.bfloat16))
     outer = "node_outer_kernel" if channels == 3 else "cell_outer_kernel"
     for name in ("gather_gemm_kernel", outer):
         assert "wgmma.mma_async" in compiled[name]
@@ -95,8 +97,10 @@ def test_kernels_compile_where_every_size_is_one(compiled, dtype):
     edges = kernel_map(1, 1, 1, 1)
     x = torch.empty(1, 1, 1, dtype=dtype, requires_grad=True)
     weight = torch.empty(1, 1, 1, dtype=dtype, requires_grad=True)
-    ops.knn_conv(x, weight, edges).sum().backward()
-    ops.knn_depthwise_conv(x, weight, edges).sum().backward()
+    bias = torch.empty(1, dtype=dtype)
+    for relu in (False, True):
+        ops.knn_conv(x, weight, edges, bias, relu).sum().backward()
+        ops.knn_depthwise_conv(x, weight, edges, bias, relu).sum().backward()
     for reduce in ("max", "mean"):
         ops.knn_pool(x, edges.src, edges.by_dst.ptr, reduce).sum().backward()
     assert set(compiled) == {

@@ -77,6 +77,50 @@ def test_both_ways_of_summing_are_the_definition(kernel_map, batch, channels, ou
             torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
 
 
+def depthwise_definition(x, weight, kernel_map):
+    y = x.new_zeros(x.shape[0], kernel_map.num_dst, weight.shape[1] * weight.shape[2])
+    y = y + 0 * (x.sum() + weight.sum())
+    for dst, src, cell in zip(kernel_map.dst, kernel_map.src, kernel_map.cell, strict=True):
+        y[:, dst] += (x[:, src, :, None] * weight[cell]).flatten(1)
+    return y
+
+
+@given(kernel_maps(), st.integers(0, 3), st.integers(1, 4), st.integers(1, 10))
+@settings(deadline=None, max_examples=40)
+def test_depthwise_convolution_is_its_definition(kernel_map, batch, channels, multiplier):
+    x, weight = make(kernel_map, batch, channels, multiplier)
+    found = ops.knn_depthwise_conv(x, weight, kernel_map)
+    wanted = depthwise_definition(x, weight, kernel_map)
+    assert found.is_contiguous()
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
+    grad = torch.randn_like(wanted)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, (x, weight), grad),
+        torch.autograd.grad(wanted, (x, weight), grad),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("multiplier", [1, 2, depthwise.MANY])
+def test_depthwise_convolution_in_lower_precision(graph, dtype, multiplier):
+    kernel_map = graph.kernel_map(5)
+    leaves = [tensor.detach().to(dtype) for tensor in make(kernel_map, 3, 8, multiplier)]
+    grad = torch.randn(3, kernel_map.num_dst, 8 * multiplier).to(dtype)
+
+    def run(op, dtype):
+        x, weight = (leaf.to(dtype).requires_grad_() for leaf in leaves)
+        out = op(x, weight, kernel_map)
+        return out, *torch.autograd.grad(out, (x, weight), grad.to(dtype))
+
+    every = run(ops.knn_depthwise_conv, dtype), run(depthwise_definition, torch.float64)
+    for found, exact in zip(*every, strict=True):
+        assert found.dtype == dtype
+        error = (found.double() - exact).norm() / exact.norm()
+        assert error < (1e-6 if dtype == torch.float32 else 1e-2)
+
+
 @pytest.mark.parametrize("batch", [1, 2, 300])
 @pytest.mark.parametrize("channels", [1, 3, 17])
 def test_values_and_gradients_are_the_definitions(graph, batch, channels):
@@ -172,9 +216,13 @@ def test_operators_pass_torchs_own_checks(graph):
     x, weight = make(kernel_map, 2, 3, 4)
     ways = (kernel_map.by_dst, kernel_map.by_src, kernel_map.by_cell)
     rows = [tensor for way in ways for tensor in way]
-    torch.library.opcheck(fast._knn_conv, (x, weight, rows))
-    by_cell = list(kernel_map.by_cell)
-    torch.library.opcheck(depthwise._knn_depthwise_conv, (x, weight, by_cell, kernel_map.num_dst))
+    torch.library.opcheck(fast._knn_conv, (x, weight, rows, None, False))
+    bias = torch.randn(4, dtype=torch.float64, requires_grad=True)
+    torch.library.opcheck(fast._knn_conv, (x, weight, rows, bias, True))
+    rest = [*rows[10:], *rows[:10]], kernel_map.num_dst
+    torch.library.opcheck(depthwise._knn_depthwise_conv, (x, weight, *rest, None, False))
+    bias = torch.randn(12, dtype=torch.float64, requires_grad=True)
+    torch.library.opcheck(depthwise._knn_depthwise_conv, (x, weight, *rest, bias, True))
 
 
 def test_the_first_layer_sums_by_node_and_wide_layers_by_cell(monkeypatch):

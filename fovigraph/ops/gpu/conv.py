@@ -27,6 +27,7 @@ from fovigraph.ops.gpu.launch import (
     tiles,
     warps,
 )
+from fovigraph.ops.rows import finish
 
 FEW = 12
 """Fewer channels than this do not fill a step of the contraction, which is 16 long or more."""
@@ -36,9 +37,7 @@ def gather_gemm(
     x: Tensor,
     weight: Tensor,
     by_row: Triples,
-    *,
-    scale: Tensor | None = None,
-    shift: Tensor | None = None,
+    bias: Tensor | None = None,
     relu: bool = False,
 ) -> Tensor:
     """Sum ``x[src] @ weight[cell]`` into every destination, on a GPU.
@@ -47,8 +46,7 @@ def gather_gemm(
         x: ``[B, num_src, C]``, with any strides.
         weight: ``[num_cells, C, O]``, with any strides.
         by_row: The triples by destination.
-        scale, shift: ``[O]``; the sums are multiplied and added to before they are rounded and
-            stored: a bias, or a batch norm of known statistics.
+        bias: ``[O]``, added to the sums before they are rounded and stored.
         relu: Whether to store zero for what is then negative.
 
     Returns:
@@ -59,15 +57,18 @@ def gather_gemm(
     out = x.new_empty(batch, rows, out_channels)
     check_counts("edges times channels", edges * channels)
     if not channels:
-        return out.zero_()
+        return finish(out.zero_(), bias, relu)
     dot = Dot.of(x)
     plan = make_plan(chip(x.device), dot, batch, nodes, channels, rows, edges, out_channels)
     if plan.across and batch >= 16:  # so that reading along the batch is contiguous: few channels,
         x = x.permute(1, 2, 0).contiguous().permute(2, 0, 1)  # so this copy is small
+    stride = max(x.stride(2), weight.stride(1))
+    check_counts("channels times their stride", (channels - 1) * stride)
     launch(
         gather_gemm_kernel,
         tiles(batch, plan.block_b) * rows * tiles(out_channels, plan.block_o),
-        *(x, weight, out, by_row.src, by_row.cell, by_row.ptr, scale, shift),
+        *(x, weight, out, by_row.src, by_row.cell, by_row.ptr),
+        None if bias is None else bias.contiguous(),
         *(batch, rows, out_channels, plan.together),
         *(*x.stride(), *weight.stride()),
         CHANNELS=channels,
@@ -152,7 +153,7 @@ def _contraction_block(length: int, most: int) -> int:
 # fmt: off
 @triton.jit
 def gather_gemm_kernel(
-    x, weight, out, node, cell, ptr, scale, shift,
+    x, weight, out, node, cell, ptr, bias,
     batch, rows, out_channels, together,
     x_batch, x_node, x_channel, w_cell, w_in, w_out,  # strides
     CHANNELS: tl.constexpr, RELU: tl.constexpr, ACROSS: tl.constexpr, PRECISION: tl.constexpr,
@@ -202,11 +203,9 @@ def gather_gemm_kernel(
             w_k = tl.load(w_tile + w_at, mask=w_ok, other=0.0)
             acc = tl.dot(x_k, w_k, acc, input_precision=PRECISION)
 
-    if scale is not None:
-        acc *= tl.load(scale + o, mask=o_ok, other=0.0).to(tl.float32)[None, :]
-    if shift is not None:
-        acc += tl.load(shift + o, mask=o_ok, other=0.0).to(tl.float32)[None, :]
+    if bias is not None:
+        acc += tl.load(bias + o, mask=o_ok, other=0.0).to(tl.float32)[None, :]
     if RELU:
-        acc = tl.maximum(acc, 0.0)
+        acc = tl.maximum(acc, 0.0, propagate_nan=tl.PropagateNan.ALL)
     at = (b * rows + row)[:, None] * out_channels + o[None, :]
     tl.store(out + at, acc.to(out.dtype.element_ty), mask=b_ok[:, None] & o_ok[None, :])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from math import ceil
 from typing import Any, NamedTuple
 
 import torch
@@ -98,8 +97,9 @@ def power_of_two(size: int, least: int, most: int) -> int:
 
 
 def tiles(size: int, block: int) -> int:
-    """How many blocks cover ``size``."""
-    return ceil(size / block)
+    """How many blocks cover ``size``, which kernels count in int32."""
+    check_counts("numbers along one axis", size)
+    return -(-size // block)
 
 
 def warps(gpu: Chip, area: int) -> int:

@@ -28,7 +28,8 @@ def pool(
 
     Returns:
         ``[B, num_dst, C]``, and for a maximum, of the same shape, which neighbour won: its place
-        among the destination's edges.
+        among the destination's edges. Where these are more than ``most`` promised, and too many for
+        the places to be told apart, the maximum is not a number.
     """
     if reduce != "max":
         weight = None if edge_weight is None else edge_weight.contiguous()
@@ -44,6 +45,7 @@ def pool(
         *(x, out, winner, src, ptr),
         *(batch, rows, channels),
         *x.stride(),
+        PLACES=torch.iinfo(winner.dtype).max + 1,
         BLOCK_B=tile.block_b,
         BLOCK_C=tile.block_c,
     )
@@ -99,12 +101,14 @@ def gather_max_kernel(
     x, out, winner, node, ptr,
     batch, rows, channels,
     x_batch, x_node, x_channel,  # strides
-    BLOCK_B: tl.constexpr, BLOCK_C: tl.constexpr,
+    PLACES: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_C: tl.constexpr,
 ):
     # fmt: on
     row, b, c, ok = row_and_tile(rows, batch, channels, BLOCK_B, BLOCK_C)
     begin = tl.load(ptr + row)
-    edges = (tl.load(ptr + row + 1) - begin).to(tl.int32)
+    edges = tl.load(ptr + row + 1) - begin
+    countable = edges <= PLACES
+    edges = edges.to(tl.int32)
     x_tile = x + (b * x_batch)[:, None] + (c * x_channel)[None, :]
     best = tl.full((BLOCK_B, BLOCK_C), float("-inf"), dtype=tl.float32)
     place = tl.zeros((BLOCK_B, BLOCK_C), dtype=tl.int32)
@@ -115,6 +119,7 @@ def gather_max_kernel(
         best = tl.where(better, value, best)
         place = tl.where(better, i, place)
     best = tl.where(edges > 0, best, 0.0)
+    best = tl.where(countable, best, float("nan"))
     to = (b * rows + row)[:, None] * channels + c[None, :]
     tl.store(out + to, best.to(out.dtype.element_ty), mask=ok)
     tl.store(winner + to, place.to(winner.dtype.element_ty), mask=ok)

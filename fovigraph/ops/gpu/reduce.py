@@ -45,7 +45,9 @@ def gather_sum(
     ptr: Tensor,
     weight: Tensor | None = None,
     key: Tensor | None = None,
+    bias: Tensor | None = None,
     *,
+    relu: bool = False,
     mean: bool = False,
     spread: int = 1,
     fold: int = 1,
@@ -58,12 +60,14 @@ def gather_sum(
         ptr: Where each row begins, ``[rows + 1]``.
         weight: ``[keys]`` or ``[keys, channels]`` (contiguous): the factor of an edge.
         key: Which row of ``weight`` an edge takes, ``[E]``; by default its own.
+        bias: Added to every row, ``[channels]``.
+        relu: Whether to store zero for what is then negative.
         mean: Whether to divide by the number of edges.
         spread: Outputs that every channel of ``x`` leads to, each with a weight of its own.
         fold: Neighbouring channels of ``x`` that are summed, each with a weight of its own.
 
     Returns:
-        ``[B, rows, C · spread / fold]``; zero for an empty row.
+        ``[B, rows, C · spread / fold]``; the bias, or zero, for an empty row.
     """
     batch, channels, rows = len(x), x.shape[2] * spread // fold, len(ptr) - 1
     out = x.new_empty(batch, rows, channels)
@@ -71,11 +75,12 @@ def gather_sum(
     launch(
         gather_sum_kernel,
         tile.per_row * rows,
-        *(x, out, node, ptr, weight, key),
+        *(x, out, node, ptr, weight, key, None if bias is None else bias.contiguous()),
         *(batch, rows, channels),
         *x.stride(),
         PER_CHANNEL=weight is not None and weight.dim() == 2,
         MEAN=mean,
+        RELU=relu,
         SPREAD=spread,
         FOLD=fold,
         BLOCK_B=tile.block_b,
@@ -84,13 +89,23 @@ def gather_sum(
     return out
 
 
-def gather_channels(x: Tensor, weight: Tensor, by_row: Triples, *, back: bool = False) -> Tensor:
+def gather_channels(
+    x: Tensor,
+    weight: Tensor,
+    by_row: Triples,
+    bias: Tensor | None = None,
+    relu: bool = False,
+    *,
+    back: bool = False,
+) -> Tensor:
     """Convolve every channel by itself: sum ``x[src] · weight[cell]`` into every destination.
 
     Args:
         x: ``[B, num_src, C]``; for the gradient ``[B, num_src, C · M]``, with any strides.
         weight: ``[num_cells, C, M]``, with any strides.
         by_row: The triples by destination.
+        bias: Added to every output, ``[C · M]``.
+        relu: Whether what is then negative becomes zero.
         back: Whether this is the input gradient, the edges turned round.
 
     Returns:
@@ -98,8 +113,8 @@ def gather_channels(x: Tensor, weight: Tensor, by_row: Triples, *, back: bool = 
     """
     spread, fold = (1, weight.shape[2]) if back else (weight.shape[2], 1)
     factor = weight.flatten(1).contiguous()
-    nodes, cells = by_row.src, by_row.cell
-    return gather_sum(x, nodes, by_row.ptr, factor, cells, spread=spread, fold=fold)
+    rows, cells = (by_row.src, by_row.ptr), by_row.cell
+    return gather_sum(x, *rows, factor, cells, bias, relu=relu, spread=spread, fold=fold)
 
 
 def gather_product(x: Tensor, grad: Tensor, by_cell: Triples) -> Tensor:
@@ -138,11 +153,11 @@ def gather_product(x: Tensor, grad: Tensor, by_cell: Triples) -> Tensor:
 # fmt: off
 @triton.jit
 def gather_sum_kernel(
-    x, out, node, ptr, weight, key,
+    x, out, node, ptr, weight, key, bias,
     batch, rows, channels,
     x_batch, x_node, x_channel,  # strides
-    PER_CHANNEL: tl.constexpr, MEAN: tl.constexpr, SPREAD: tl.constexpr, FOLD: tl.constexpr,
-    BLOCK_B: tl.constexpr, BLOCK_C: tl.constexpr,
+    PER_CHANNEL: tl.constexpr, MEAN: tl.constexpr, RELU: tl.constexpr,
+    SPREAD: tl.constexpr, FOLD: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_C: tl.constexpr,
 ):
     # fmt: on
     row, b, c, ok = row_and_tile(rows, batch, channels, BLOCK_B, BLOCK_C)
@@ -168,6 +183,10 @@ def gather_sum_kernel(
             acc += value
     if MEAN:
         acc /= tl.maximum(edges, 1).to(tl.float32)
+    if bias is not None:
+        acc += tl.load(bias + c, mask=c < channels, other=0.0).to(tl.float32)[None, :]
+    if RELU:
+        acc = tl.maximum(acc, 0.0, propagate_nan=tl.PropagateNan.ALL)
     to = (b * rows + row)[:, None] * channels + c[None, :]
     tl.store(out + to, acc.to(out.dtype.element_ty), mask=ok)
 

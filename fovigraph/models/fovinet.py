@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from fovigraph.models.heads import LinearProbe, Projector
 from fovigraph.models.pretrained import find_pretrained, load_weights, save_pretrained
 from fovigraph.models.registry import build_backbone
 from fovigraph.sensing import Retina, as_images, fixation_policy
+from fovigraph.sensing.fixation import Fixations
 
 
 class FoviOutput(NamedTuple):
@@ -118,13 +119,38 @@ class FoviNet(nn.Module):
             ValueError, TypeError: If images or fixations are not of the kind said above.
         """
         images = as_images(images)
-        where = self.fixation_policy(images, generator, fixations)
-        size = where.size
-        if self.retina.fixation_size is not None:
-            size = size.new_tensor(self.retina.fixation_size).expand_as(size)
-        samples = self.retina(images, where.location, size)
-        views = samples.flatten(0, 1).to(self.head[-1].weight.dtype)
-        features = self.backbone(views).flatten(1).unflatten(0, samples.shape[:2])
+        return self.see(images, self.views(images, fixations, generator))
+
+    def views(
+        self,
+        images: Tensor,
+        fixations: Tensor | Sequence[Any] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Fixations:
+        """Choose where to look at images (only their shape matters), and how much is seen there.
+
+        All arguments as in :meth:`forward`.
+        """
+        views = self.fixation_policy(images, generator, fixations)
+        if self.retina.fixation_size is None:
+            return views
+        size = views.size.new_tensor(self.retina.fixation_size).expand_as(views.size)
+        return Fixations(views.location, size)
+
+    def see(
+        self, images: Tensor, views: Fixations, vary: Callable[[Tensor], Tensor] | None = None
+    ) -> FoviOutput:
+        """Classify what is seen at given views.
+
+        Args:
+            images: ``[B, 3, H, W]``, as for :class:`~fovigraph.Retina`.
+            views: Locations and sizes, ``[B, F, 2]`` each, as :meth:`views` gives them.
+            vary: Changes the samples ``[B, F, N, 3]`` before the backbone gets them.
+        """
+        samples = self.retina(images, *views)
+        samples = samples if vary is None else vary(samples)
+        glances = samples.flatten(0, 1).to(next(self.head.parameters()).dtype)
+        features = self.backbone(glances).flatten(1).unflatten(0, samples.shape[:2])
         embeddings = self.projector(features)
         fixation_logits = self.head(embeddings)
         if self.training:
@@ -132,7 +158,7 @@ class FoviNet(nn.Module):
         else:
             count = fixation_logits.shape[1]
             logits = fixation_logits.log_softmax(-1).logsumexp(1) - math.log(count)
-        return FoviOutput(logits, embeddings, where.location, fixation_logits, features, size)
+        return FoviOutput(logits, embeddings, views.location, fixation_logits, features, views.size)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write ``config.yaml`` and ``model.safetensors`` to a folder, made if need be.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional
 
 from fovigraph._checks import one_of, positive_int
@@ -15,11 +16,41 @@ class BatchNorm(nn.BatchNorm1d):
     """Batch normalisation of every channel, over all nodes of all graphs.
 
     Takes ``[*, N, C]`` and a disjoint PyG batch ``[ΣN, C]`` alike.
+
+    Attributes:
+        synchronized: Whether, while training in several processes (``torch.distributed``), the
+            statistics are those of all processes' features together, on any device.
     """
+
+    synchronized = False
+    num_batches_tracked: Tensor
+    running_mean: Tensor
+    running_var: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         _check_channels(x, self.num_features)
-        return super().forward(x.reshape(-1, x.shape[-1])).view_as(x)
+        rows = x.reshape(-1, x.shape[-1])
+        if self.training and self.synchronized and distributed.is_initialized():
+            return self._normalise_together(rows).view_as(x)
+        return super().forward(rows).view_as(x)
+
+    def _normalise_together(self, rows: Tensor) -> Tensor:
+        """Normalise ``[rows, C]`` with the statistics of the rows of all processes."""
+        wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
+        total = all_reduce(torch.cat((wide.sum(0), wide.new_tensor([len(rows)]))))
+        count, mean = total[-1], total[:-1] / total[-1]
+        centred = wide - mean
+        variance = all_reduce(centred.square().sum(0)) / count
+        if self.track_running_stats:
+            with torch.no_grad():
+                unbiased = variance * count / (count - 1).clamp(min=1)
+                self.num_batches_tracked += 1
+                # As in torch, no momentum means the mean of all batches.
+                share = self.momentum or 1 / int(self.num_batches_tracked)
+                self.running_mean.lerp_(mean.to(self.running_mean), share)
+                self.running_var.lerp_(unbiased.to(self.running_var), share)
+        normal = centred * torch.rsqrt(variance + self.eps)
+        return (normal * self.weight + self.bias if self.affine else normal).to(rows.dtype)
 
 
 class LayerNorm(nn.Module):

@@ -229,6 +229,9 @@ class FoviConfig:
 BACKBONES: dict[str, type[BackboneConfig]] = {"alexnet": AlexNetConfig}
 """The schema of each backbone, by ``backbone.name``."""
 
+TRAINING = ("data", "augment", "objective", "optimizer", "train")
+"""The sections that a training recipe (:mod:`fovigraph.train`) adds to a network's."""
+
 
 def _check_counts(name: str, values: Sequence[int]) -> None:
     for i, value in enumerate(values):
@@ -242,7 +245,12 @@ def _check_range(name: str, values: Sequence[float]) -> None:
         )
 
 
-def load_config(name_or_path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> DictConfig:
+def load_config(
+    name_or_path: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    *,
+    schema: type[FoviConfig] = FoviConfig,
+) -> DictConfig:
     """Read a configuration.
 
     A YAML file may begin with ``base: other`` (a name, or a path relative to the file) and then
@@ -254,9 +262,11 @@ def load_config(name_or_path: str | os.PathLike[str], overrides: Sequence[str] =
         name_or_path: One of :func:`config_names`, or the path of a YAML file (with its suffix).
         overrides: ``"dotted.key=value"`` strings with the value in YAML, applied in order (but
             ``backbone.name`` first).
+        schema: What it is read against. Of a training recipe, :class:`FoviConfig` reads the
+            network and leaves the :data:`TRAINING` sections alone.
 
     Returns:
-        A ``DictConfig`` of the schema :class:`FoviConfig`, complete and read-only;
+        A ``DictConfig`` of that schema, complete and read-only;
         ``OmegaConf.to_object`` makes the dataclasses of it.
 
     Raises:
@@ -277,7 +287,7 @@ def load_config(name_or_path: str | os.PathLike[str], overrides: Sequence[str] =
     # Which backbone it is must be known before its settings are.
     layers.sort(key=lambda layer: _backbone_name(layer.content) is None)
     where = ", ".join([str(path), *(layer.source for layer in layers)])
-    return _compose(_read_layers(path) + layers, where)
+    return _compose(_read_layers(path) + layers, where, schema)
 
 
 def as_config(config: DictConfig | Mapping[str, Any] | FoviConfig) -> DictConfig:
@@ -302,7 +312,7 @@ def as_config(config: DictConfig | Mapping[str, Any] | FoviConfig) -> DictConfig
         content = {key: _plain(section) for key, section in content.items()}
     except OmegaConfBaseException as error:
         raise ConfigError(f"config: {_said(error)}") from None
-    return _compose([_Layer("config", content)], "config")
+    return _compose([_Layer("config", content)], "config", FoviConfig)
 
 
 def save_config(config: DictConfig | Mapping[str, Any] | FoviConfig, path: str | Path) -> None:
@@ -426,10 +436,12 @@ def _said(error: OmegaConfBaseException) -> str:
     return key + str(error).partition("\n")[0]
 
 
-def _compose(layers: Sequence[_Layer], where: str) -> DictConfig:
-    """Lay ``layers`` over the defaults, each over the last, and check the whole."""
-    config: DictConfig = OmegaConf.structured(FoviConfig)
+def _compose(layers: Sequence[_Layer], where: str, schema: type[FoviConfig]) -> DictConfig:
+    """Lay ``layers`` over the schema's defaults, each over the last, and check the whole."""
+    config: DictConfig = OmegaConf.structured(schema)
+    beside = set(TRAINING) - set(config)
     for layer in layers:
+        layer.content = {key: layer.content[key] for key in layer.content if key not in beside}
         name = _backbone_name(layer.content)
         if name is not None and name != config.backbone.name:
             try:

@@ -73,6 +73,14 @@ def _run(args: argparse.Namespace) -> int:
         from fovigraph.cli.convert import convert_command
 
         return convert_command(args)
+    if args.command == "eval":
+        from fovigraph.cli.eval import eval_command
+
+        return eval_command(args)
+    if args.command == "train":
+        from fovigraph.cli.train import train_command
+
+        return train_command(args)
     if args.command in ("explore", "plot"):
         from fovigraph.cli.files import need_matplotlib
 
@@ -163,6 +171,21 @@ def _parser() -> _Parser:
     convert.add_argument("destination", metavar="DST", help="the folder to make")
     convert.add_argument("--to-upstream", action="store_true", help="from ours to fovi's")
     convert.add_argument("--revision", metavar="REV", help="branch, tag or commit on the Hub")
+    train = commands.add_parser(
+        "train",
+        help="train a network",
+        description="Train a network by a recipe: a configuration that may also say what to learn "
+        "from, and how. Ctrl-C stops it after the step that is under way, and saves it.",
+        allow_abbrev=False,
+    )
+    _add_train_options(train)
+    evaluation = commands.add_parser(
+        "eval",
+        help="how well a trained network tells classes, and what that costs",
+        description="Evaluate a network on labelled images; write a web page and its numbers.",
+        allow_abbrev=False,
+    )
+    _add_eval_options(evaluation)
     for command in (explore, plot):
         command.add_argument("--image", metavar="IMAGE", help="a photograph to look at")
     for command in (look, demo, plot):
@@ -171,15 +194,16 @@ def _parser() -> _Parser:
         )
     for command in (look, demo, explore):
         command.add_argument("--fixations", type=_count, metavar="N", help="how often to look")
-    for command in (look, demo, explore, plot):
+    for command in (look, demo, explore, plot, evaluation):
         command.add_argument(
             "--seed", type=_seed, default=0, metavar="S", help="of all random numbers (default: 0)"
         )
     _add_out(look, "look")
     _add_out(demo, "demo")
+    _add_out(evaluation, "evaluation")
     _add_out_file(explore, "explorer.html")
     _add_out_file(plot, None)
-    for command in (info, look, demo, explore, plot):
+    for command in (info, look, demo, explore, plot, train, evaluation):
         command.add_argument(
             "overrides", nargs="*", default=[], metavar="KEY=VALUE", help=OVERRIDE_HELP
         )
@@ -215,6 +239,62 @@ def _add_plot_options(plot: argparse.ArgumentParser) -> None:
     )
     plot.add_argument(
         "--binary", action="store_true", help="of a receptive field, not the number of paths"
+    )
+
+
+def _add_train_options(train: argparse.ArgumentParser) -> None:
+    train.add_argument("config", metavar="CONFIG", help="a recipe's name or its YAML file")
+    train.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="where the run and the model are kept (default: runs/CONFIG)",
+    )
+    train.add_argument("--resume", action="store_true", help="go on with the run in that folder")
+    train.add_argument(
+        "--strict", action="store_true", help="stop at a broken image, do not leave it out"
+    )
+
+
+def _add_eval_options(evaluation: argparse.ArgumentParser) -> None:
+    evaluation.add_argument(
+        "model", metavar="MODEL", help="the folder of a saved model, or an id on the Hub"
+    )
+    evaluation.add_argument(
+        "data",
+        metavar="DATA",
+        help="digits; a folder of images by class, or of parquet files; or an id on the Hub",
+    )
+    evaluation.add_argument(
+        "--fixations",
+        type=_count,
+        default=20,
+        metavar="N",
+        help="how often to look at an image (default: 20)",
+    )
+    evaluation.add_argument(
+        "--split", metavar="NAME", help="of the data (default: the one to test on)"
+    )
+    evaluation.add_argument(
+        "--size",
+        type=_count,
+        metavar="PIXELS",
+        help="side of the images (default: as in training, or 64)",
+    )
+    evaluation.add_argument(
+        "--limit", type=_count, metavar="N", help="take only N images, at random"
+    )
+    evaluation.add_argument(
+        "--batch-size", type=_count, default=64, metavar="N", help="images at once (default: 64)"
+    )
+    evaluation.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="what computes (default: a GPU if there is one)",
+    )
+    evaluation.add_argument(
+        "--json", action="store_true", help="print the numbers instead of a table"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -26,8 +26,17 @@ def saved_folder(name: str) -> Path | None:
 def read_config(name: str, overrides: Sequence[str]) -> DictConfig:
     """Read the configuration that ``name`` (a name, a file or a folder) is, and change it."""
     folder = saved_folder(name)
+    return read(load_config, name if folder is None else folder / "config.yaml", overrides)
+
+
+def read(
+    load: Callable[[str | Path, Sequence[str]], DictConfig],
+    name: str | Path,
+    overrides: Sequence[str],
+) -> DictConfig:
+    """Read a configuration, or a recipe, by a function that reads one."""
     try:
-        return load_config(name if folder is None else folder / "config.yaml", overrides)
+        return load(name, overrides)
     except ConfigError as error:
         raise UserError(str(error).replace("name_or_path", "CONFIG", 1)) from error
 

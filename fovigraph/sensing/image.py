@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -31,17 +33,40 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
         ValueError: If the file cannot be read, is not an image, is truncated or damaged, or holds
             numbers of no known range (floating point, or integers beyond 16 bits).
     """
+    return pixels_of(read_rgb(path, str(path)))
+
+
+def read_rgb(
+    file: str | os.PathLike[str] | BinaryIO, name: str, least: int | None = None
+) -> Image.Image:
+    """Read an image as :func:`read_image` does, to Pillow's RGB.
+
+    Args:
+        file: A path or an open binary file.
+        name: What errors call it.
+        least: A JPEG file may be decoded at reduced size, the shorter side no less than this.
+
+    Raises:
+        FileNotFoundError, ValueError: As :func:`read_image`.
+    """
     try:
-        with Image.open(path) as image:
-            pixels = np.array(_as_rgb(ImageOps.exif_transpose(image)))
+        with Image.open(file) as image:
+            if least is not None and least < min(image.size):
+                shrunk = least / min(image.size)
+                image.draft(None, tuple(math.ceil(side * shrunk) for side in image.size))
+            return _as_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"no such image file: {path}") from error
+        raise FileNotFoundError(f"no such image file: {name}") from error
     except UnidentifiedImageError as error:
-        raise ValueError(f"cannot read {path}: not an image, or of an unknown format") from error
+        raise ValueError(f"cannot read {name}: not an image, or of an unknown format") from error
     except Exception as error:  # decoders raise nearly everything: SyntaxError, struct.error, …
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ValueError(f"cannot read {path}: {reason}") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+        raise ValueError(f"cannot read {name}: {reason}") from error
+
+
+def pixels_of(image: Image.Image) -> Tensor:
+    """Return the pixels of an RGB image, uint8 ``[3, H, W]``."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

@@ -1,0 +1,77 @@
+"""``fovigraph train``: from images to a network, in a run that can be resumed."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fovigraph.cli.errors import UserError, users_mistake
+from fovigraph.cli.files import make_folder
+from fovigraph.cli.networks import read
+from fovigraph.graph.pyramid import format_table
+
+SHOWN_SKIPPED = 5
+"""Broken images that are named."""
+
+
+def train_command(args: argparse.Namespace) -> int:
+    """Train the network of the recipe ``args.config``, and write to ``args.out``."""
+    try:
+        from fovigraph.train.trainer import Trainer
+    except ImportError as error:
+        raise UserError(f"training needs {error.name}: pip install 'fovigraph[train]'") from error
+    from fovigraph.train.checkpoint import CheckpointError
+    from fovigraph.train.interrupt import Interrupted
+    from fovigraph.train.recipe import load_recipe
+    from fovigraph.train.trainer import TrainingError
+
+    folder = args.out or Path("runs") / Path(args.config).stem
+    strict = ["data.strict=true"] if args.strict else []
+    with users_mistake(ValueError, TypeError, ImportError, CheckpointError, TrainingError):
+        recipe = read(load_recipe, args.config, [*args.overrides, *strict])
+        make_folder(folder)
+        trainer = Trainer(recipe, folder, resume=args.resume)
+        try:
+            history = trainer.fit()
+        except Interrupted as stopped:
+            if trainer.main:
+                print(f"fovigraph: {stopped}; to go on: {_resume(args, folder)}", file=sys.stderr)
+            return 130
+    if trainer.main:
+        print(_table(history))
+        if trainer.skipped:
+            print(f"\n{_skipped([error.name for error in trainer.skipped])}")
+        evaluate = shlex.join(["fovigraph", "eval", str(folder), recipe.data.source])
+        print(f"\nThe model is in {folder}; to evaluate it: {evaluate}")
+    return 0
+
+
+def _table(history: Sequence[Mapping[str, float]]) -> str:
+    """Return what every epoch gave as text."""
+
+    def text(name: str, value: float | None) -> int | str | None:
+        if value is None or name == "epoch":
+            return value if value is None else int(value)
+        if name == "images_per_second":
+            return round(value)
+        return f"{value:.3f}" if name.endswith("loss") else f"{value:.1%}"
+
+    columns = dict.fromkeys(name for row in history for name in row)
+    rows = [{n.replace("_", " "): text(n, row.get(n)) for n in columns} for row in history]
+    return format_table(rows)
+
+
+def _skipped(names: Sequence[str]) -> str:
+    """Name the broken images that were left out."""
+    more = ", …" if len(names) > SHOWN_SKIPPED else ""
+    noun = "image was" if len(names) == 1 else "images were"
+    return f"{len(names)} broken {noun} left out: {', '.join(names[:SHOWN_SKIPPED])}{more}"
+
+
+def _resume(args: argparse.Namespace, folder: Path) -> str:
+    strict = ["--strict"] if args.strict else []
+    words = ["fovigraph", "train", args.config, *args.overrides, *strict]
+    return shlex.join([*words, "--out", str(folder), "--resume"])

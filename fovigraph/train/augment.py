@@ -1,0 +1,127 @@
+"""Variations of training images, on their device, by kornia.
+
+What is drawn is drawn for a whole batch on the CPU and only then picked by rows, so that neither
+the device nor the number of processes changes what an image looks like.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+BLUR_REACH = 3.0
+"""Standard deviations that a blur's kernel reaches to each side."""
+
+
+class Variation(NamedTuple):
+    """How each of B images, or glances, is varied; every entry ``[B]``.
+
+    Attributes:
+        flip, jitter, grey, blur: Whether it is.
+        brightness, contrast, saturation: Factors.
+        hue: Turn of the colour circle, in turns.
+        sigma: Standard deviation of the blur, pixels.
+    """
+
+    flip: Tensor
+    jitter: Tensor
+    grey: Tensor
+    blur: Tensor
+    brightness: Tensor
+    contrast: Tensor
+    saturation: Tensor
+    hue: Tensor
+    sigma: Tensor
+
+    def pick(self, rows: Tensor) -> Variation:
+        """Return those of some rows of the batch, ``[b]``."""
+        return Variation._make(entry[rows] for entry in self)
+
+
+class Augment:
+    """Draws variations, and varies images by them.
+
+    Args:
+        config: A recipe's section ``augment``.
+    """
+
+    def __init__(self, config: DictConfig):
+        self.config = config
+        self.idle = not (config.flip or config.jitter or config.grey or config.blur)
+
+    def draw(self, batch: int, generator: torch.Generator) -> Variation:
+        """Draw the variations of ``batch`` images, or glances, from random numbers on the CPU."""
+        config = self.config
+        drawn = torch.rand(9, batch, generator=generator)
+        chosen = [
+            drawn[i] < getattr(config, name)
+            for i, name in enumerate(("flip", "jitter", "grey", "blur"))
+        ]
+        factors = [
+            1 + getattr(config, name) * (2 * drawn[4 + i] - 1)
+            for i, name in enumerate(("brightness", "contrast", "saturation"))
+        ]
+        low, high = config.blur_sigma
+        hue, sigma = config.hue * (2 * drawn[7] - 1), low + (high - low) * drawn[8]
+        return Variation._make([*chosen, *factors, hue, sigma])
+
+    def images(self, images: Tensor, how: Variation) -> Tensor:
+        """Return varied images.
+
+        Args:
+            images: ``[B, 3, H, W]``, floating point in [0, 1].
+            how: Their variations.
+
+        Returns:
+            ``[B, 3, H, W]``, in [0, 1]; the images themselves if nothing ever varies.
+        """
+        if self.idle:
+            return images
+        # kornia takes a second to import; who does not train does not wait for it.
+        from kornia.color import rgb_to_grayscale
+        from kornia.filters import gaussian_blur2d
+
+        images = images.clone()
+        if len(rows := _chosen(how.flip)):
+            images[rows] = images[rows].flip(-1)
+        if len(rows := _chosen(how.jitter)):
+            images[rows] = _jitter(images[rows], how.pick(rows))
+        if len(rows := _chosen(how.grey)):
+            images[rows] = rgb_to_grayscale(images[rows]).expand(-1, 3, -1, -1)
+        if len(rows := _chosen(how.blur)):
+            sigma = how.sigma[rows].to(images)
+            reach = math.ceil(BLUR_REACH * self.config.blur_sigma[1])
+            reach = min(reach, *(side - 1 for side in images.shape[-2:]))  # what can be reflected
+            sigmas = torch.stack((sigma, sigma), dim=1)
+            images[rows] = gaussian_blur2d(images[rows], 2 * reach + 1, sigmas)
+        return images
+
+    def samples(self, samples: Tensor, how: Variation) -> Tensor:
+        """Return samples of varied colours: :meth:`images` for what a retina saw.
+
+        Args:
+            samples: ``[B, F, N, 3]``, floating point in [0, 1].
+            how: Variations of the ``B · F`` glances, without flips and blurs.
+        """
+        glances = samples.flatten(0, 1).transpose(1, 2).unsqueeze(-1)  # [B · F, 3, N, 1]
+        return self.images(glances, how).squeeze(-1).transpose(1, 2).reshape_as(samples)
+
+
+def _chosen(which: Tensor) -> Tensor:
+    """Return the rows that are chosen, on the CPU, where indexing waits for nothing."""
+    return which.nonzero()[:, 0]
+
+
+def _jitter(images: Tensor, how: Variation) -> Tensor:
+    from kornia import enhance
+
+    factors = (how.brightness, how.contrast, how.saturation, 2 * torch.pi * how.hue)
+    brightness, contrast, saturation, hue = (factor.to(images) for factor in factors)
+    images = enhance.adjust_brightness_accumulative(images, brightness)
+    images = enhance.adjust_contrast_with_mean_subtraction(images, contrast)
+    images = enhance.adjust_saturation_with_gray_subtraction(images, saturation)
+    return enhance.adjust_hue(images, hue).clamp(0, 1)

@@ -1,0 +1,104 @@
+"""Checkpoints: complete, written whole or not at all, and compared before a run goes on."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+UNCHANGING = (
+    "data.memory",
+    "data.workers",
+    "train.devices",
+    "train.log",
+    "train.log_every",
+    "train.nodes",
+    "train.save_every",
+)
+"""What may differ when a run goes on: the result is the same (of other numbers of devices, but for
+rounding)."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be written, read, or gone on from."""
+
+
+def write(content: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint; until it is complete on the disk, the one before stays.
+
+    Raises:
+        CheckpointError: If it cannot be written; the one before is still there.
+    """
+    partial = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            torch.save(dict(content), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
+        if partial:
+            Path(partial).unlink(missing_ok=True)
+        before = f"; {path} of before is complete" if path.exists() else ""
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise CheckpointError(f"cannot write the checkpoint {path}: {reason}{before}") from error
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a checkpoint.
+
+    Raises:
+        CheckpointError: If there is none, or it is damaged.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"there is no checkpoint {path} to resume from") from error
+    except Exception as error:  # damaged archives raise nearly anything
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"cannot read the checkpoint {path}: {reason}") from error
+    if not isinstance(content, dict) or "recipe" not in content:
+        raise CheckpointError(f"{path} is not a checkpoint of a training run")
+    return content
+
+
+def plain(recipe: DictConfig) -> dict[str, Any]:
+    """Return a recipe as nested dictionaries, lists, strings and numbers."""
+    content = OmegaConf.to_container(recipe, resolve=True)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Say what changed between a checkpoint's recipe and the one that it is resumed with.
+
+    Raises:
+        CheckpointError: If anything did that would change the result.
+    """
+    old, new = _flat(before), _flat(now)
+    changes = [
+        f"{key} was {old.get(key, 'not there')!r}, is {new.get(key, 'not there')!r}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and key not in UNCHANGING
+    ]
+    if changes:
+        raise CheckpointError(
+            "cannot resume with another recipe than the run began with: " + "; ".join(changes)
+        )
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

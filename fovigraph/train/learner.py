@@ -1,0 +1,177 @@
+"""What a training step computes: a network, an objective, and probes that watch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fovigraph.models import FoviNet, FoviOutput
+from fovigraph.sensing import as_images
+from fovigraph.sensing.fixation import Fixations
+from fovigraph.train import objectives
+from fovigraph.train.augment import Augment, Variation
+
+
+class Draws(NamedTuple):
+    """All that is random about a batch of B images but dropout, drawn on the CPU.
+
+    Attributes:
+        views: Where each image is looked at.
+        variation: How each image is varied; or, after foveation, each of the B · F glances.
+    """
+
+    views: Fixations
+    variation: Variation
+
+    def pick(self, rows: Tensor) -> Draws:
+        """Return those of some images of the batch, ``[b]``."""
+        batch, glances = len(self.views.location), len(self.variation.flip)
+        views = Fixations(*(entry[rows] for entry in self.views))
+        per_image = glances // batch
+        rows = (rows[:, None] * per_image + torch.arange(per_image)).flatten()
+        return Draws(views, self.variation.pick(rows))
+
+
+class Figures(NamedTuple):
+    """What came out for b images.
+
+    Attributes:
+        loss: What is made smaller, a scalar: the objective and what head and probes learn by.
+        objective: The objective alone, a scalar; in evaluation the cross-entropy of the head.
+        correct: How many images' class was told, ``[1 + probes]``: by the head, by each probe.
+        features: The backbone's output at each fixation, ``[b, F, D]``.
+    """
+
+    loss: Tensor
+    objective: Tensor
+    correct: Tensor
+    features: Tensor
+
+
+class Learner(nn.Module):
+    """A network with what it learns by.
+
+    Without labels (a self-supervised objective), the head still learns them from embeddings that it
+    does not act on; so do probes, one for each layer, with any objective.
+
+    Args:
+        recipe: The whole recipe.
+        net: The network: a :class:`~fovigraph.FoviNet`, or what has its ``views``, ``see``,
+            ``head`` and ``retina``, and for probes its ``backbone.layers``.
+    """
+
+    def __init__(self, recipe: DictConfig, net: FoviNet):
+        super().__init__()
+        self.config = recipe.objective
+        self.augment = Augment(recipe.augment)
+        self.after = recipe.augment.when == "after"
+        self.net = net
+        self.probes = LayerProbes(net, recipe.head.num_classes) if self.config.probes else None
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Draws:
+        """Draw all that is random about a batch of images of ``shape`` [B, 3, H, W]."""
+        views = self.net.views(torch.empty(()).expand(shape), generator=generator)
+        batch, count = views.location.shape[:2]
+        return Draws(views, self.augment.draw(batch * (count if self.after else 1), generator))
+
+    def forward(self, images: Tensor, labels: Tensor, draws: Draws) -> Figures:
+        """Return the figures of a batch; in evaluation, of its images as they are.
+
+        Args:
+            images: ``[b, 3, H, W]``, uint8.
+            labels: ``[b]``.
+            draws: Of these images.
+        """
+        images = as_images(images)
+        views = Fixations(*(entry.to(images.device) for entry in draws.views))
+        vary = None
+        if self.training and self.after:
+            vary = lambda samples: self._vary(samples, draws.variation)  # noqa: E731
+        elif self.training:
+            images = self.augment.images(images, draws.variation)
+        if self.probes is not None:
+            self.probes.forget()
+        out = self.net.see(images, views, vary)
+        return self._figures(out, labels)
+
+    def _vary(self, samples: Tensor, variation: Variation) -> Tensor:
+        mean, std = self.net.retina.mean, self.net.retina.std
+        if mean is None or std is None:
+            return self.augment.samples(samples, variation)
+        return (self.augment.samples(samples * std + mean, variation) - mean) / std
+
+    def _figures(self, out: FoviOutput, labels: Tensor) -> Figures:
+        logits = [out.logits]
+        if not self.training:
+            objective = loss = functional.cross_entropy(out.logits, labels)
+        elif self.config.name == "classify":
+            objective = loss = self._classify(out, labels)
+        else:
+            objective = self._compare(out.embeddings)
+            logits = [self.net.head(out.embeddings.detach()).mean(dim=1)]
+            loss = objective + functional.cross_entropy(logits[0], labels)
+        if self.probes is not None:
+            told = self.probes(len(labels))
+            loss = loss + sum(functional.cross_entropy(probe, labels) for probe in told)
+            logits += told
+        correct = torch.stack([(each.argmax(dim=-1) == labels).sum() for each in logits])
+        return Figures(loss, objective, correct, out.features)
+
+    def _classify(self, out: FoviOutput, labels: Tensor) -> Tensor:
+        logits = out.logits
+        if self.config.per_fixation:
+            logits = out.fixation_logits.flatten(0, 1)
+            labels = labels.repeat_interleave(out.fixation_logits.shape[1])
+        smoothing = self.config.label_smoothing
+        return functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+
+    def _compare(self, embeddings: Tensor) -> Tensor:
+        config = self.config
+        if config.name == "simclr":
+            return objectives.simclr(embeddings, config.temperature)
+        if config.name == "vicreg":
+            weights = (config.invariance, config.variance, config.covariance)
+            return objectives.vicreg(embeddings, *weights)
+        return objectives.barlow_twins(embeddings, config.redundancy)
+
+
+class LayerProbes(nn.Module):
+    """A linear classifier on every layer of a backbone, which it does not act on.
+
+    Each sees the mean of its layer's features over nodes; its logits are averaged over fixations.
+
+    Args:
+        net: The network, whose backbone has ``layers``.
+        num_classes: Number of classes.
+    """
+
+    def __init__(self, net: FoviNet, num_classes: int):
+        super().__init__()
+        self._seen: list[Tensor] = []
+        backbone = net.backbone
+        layers = getattr(backbone, "layers", None)
+        if not isinstance(backbone, nn.Module) or not isinstance(layers, nn.ModuleList):
+            raise ValueError(f"probes need a backbone with layers, got {type(backbone).__name__}")
+        for layer in layers:
+            layer.register_forward_hook(lambda _layer, _input, out: self._see(out))
+        training = backbone.training
+        with torch.no_grad():
+            backbone.eval()(torch.zeros(1, len(net.retina.array), 3))
+        backbone.train(training)
+        self.maps = nn.ModuleList(nn.Linear(seen.shape[-1], num_classes) for seen in self._seen)
+
+    def _see(self, features: Tensor) -> None:
+        self._seen.append(features.detach().mean(dim=-2))
+
+    def forget(self) -> None:
+        """Forget what layers put out before."""
+        self._seen.clear()
+
+    def forward(self, batch: int) -> list[Tensor]:
+        """Return every probe's logits, ``[B, classes]``, for what its layer put out last."""
+        pairs = zip(self.maps, self._seen, strict=True)
+        return [probe(seen).unflatten(0, (batch, -1)).mean(dim=1) for probe, seen in pairs]

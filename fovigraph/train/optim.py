@@ -1,0 +1,47 @@
+"""Optimisers, and the course of the learning rate."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+
+def make_optimizer(module: nn.Module, config: DictConfig) -> torch.optim.Optimizer:
+    """Make the optimiser of a recipe.
+
+    Args:
+        module: What learns. Biases and norms, which are vectors, are not decayed.
+        config: A recipe's section ``optimizer``.
+    """
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if config.name == "adamw":
+        betas = (config.momentum, 0.999)
+        return torch.optim.AdamW(groups, config.learning_rate, betas=betas, fused=True)
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, config.learning_rate, config.momentum)
+    from pytorch_optimizer import LARS
+
+    return LARS(groups, config.learning_rate, momentum=config.momentum)
+
+
+def learning_rate(config: DictConfig, step: int, steps: int, warmup: int) -> float:
+    """Return the learning rate of a step: linear warm-up, then half a cosine.
+
+    Args:
+        config: A recipe's section ``optimizer``.
+        step: The step, from 0.
+        steps: Their number.
+        warmup: Of them, those of the warm-up.
+    """
+    if step < warmup:
+        return float(config.learning_rate * (step + 1) / warmup)
+    done = (step - warmup) / max(steps - warmup, 1)
+    cosine = 0.5 * (1 + math.cos(math.pi * done))
+    return float(config.learning_rate * (config.final + (1 - config.final) * cosine))

@@ -1,0 +1,79 @@
+"""The processes of a run: started by Lightning Fabric, each with its device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.plugins.precision.amp import MixedPrecision
+from lightning.fabric.strategies.ddp import DDPStrategy
+from omegaconf import DictConfig
+from torch import Tensor
+
+from fovigraph.train.checkpoint import plain
+from fovigraph.train.metrics import make_loggers
+
+
+class Processes:
+    """Starts the processes of a run, and lets them agree.
+
+    Args:
+        recipe: The whole recipe.
+        folder: Where loggers write to.
+
+    Attributes:
+        fabric: What moves, wraps and steps.
+
+    Raises:
+        ValueError: If there is no such accelerator here, or not for this precision.
+    """
+
+    def __init__(self, recipe: DictConfig, folder: Path):
+        train = recipe.train
+        half = train.precision == "16-mixed"
+        if train.accelerator != "cpu" and torch.cuda.is_available():
+            if train.devices > torch.cuda.device_count():
+                raise ValueError(
+                    f"train.devices must be at most {torch.cuda.device_count()}, the GPUs there "
+                    f"are here, got {train.devices}"
+                )
+        elif half or train.accelerator == "cuda":
+            name = "precision" if half else "accelerator"
+            raise ValueError(f"train.{name}={train[name]} needs a CUDA device, and none is here")
+        # A scaler's state belongs to checkpoints, and only the plugin gives it away.
+        self._scaled = MixedPrecision("16-mixed", "cuda") if half else None
+        # Geometry does not change and norms are synchronised: no buffers to hand round.
+        together = DDPStrategy(broadcast_buffers=False)
+        self.fabric = Fabric(
+            accelerator=train.accelerator,
+            devices=train.devices,
+            num_nodes=train.nodes,
+            strategy=together if train.devices * train.nodes > 1 else "auto",
+            precision=None if half else train.precision,
+            plugins=[self._scaled] if self._scaled else None,
+            loggers=make_loggers(train.log, folder, plain(recipe)),
+        )
+        self.fabric.launch()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return the sum over processes of ``values``, which each has."""
+        if self.fabric.world_size == 1:
+            return values
+        total = self.fabric.all_reduce(self.fabric.to_device(values), reduce_op="sum")
+        assert isinstance(total, Tensor)
+        return total.cpu()
+
+    def any(self, flag: bool) -> bool:
+        """Return whether a flag is set in any process, so that all do the same."""
+        return bool(self.sum(torch.tensor(float(flag))))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what belongs to a checkpoint: the state of a gradient scaler."""
+        return {} if self._scaled is None else self._scaled.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the state of a checkpoint."""
+        if self._scaled is not None:
+            self._scaled.load_state_dict(state)

@@ -1,0 +1,292 @@
+"""The schema of a training recipe: a network's configuration, and how it is trained."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from omegaconf import DictConfig
+
+from fovigraph._checks import fraction, one_of, positive_float, positive_int
+from fovigraph.config import TRAINING, FoviConfig, as_config, load_config
+
+OBJECTIVES = ("classify", "simclr", "vicreg", "barlow_twins")
+OPTIMIZERS = ("adamw", "sgd", "lars")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+LOGGERS = ("tensorboard", "wandb")
+
+
+@dataclass
+class DataConfig:
+    """What to learn from.
+
+    Attributes:
+        source: ``"digits"`` (handwritten digits in cluttered scenes, which come with
+            scikit-learn); a folder with a subfolder of images for every class (or with ``train/``
+            and ``test/`` or ``val/`` that have them); a parquet file, or a folder of them
+            (``train*.parquet``, ``test*.parquet``); or the id of a dataset on the Hugging Face
+            Hub. Of the latter two, ``datasets`` keeps a copy in its own cache.
+        subset: Which configuration of a dataset on the Hub, if it has several.
+        size: Images are brought to ``size``² pixels: the shorter side resized, the middle kept.
+        train_split: Name of the training split; ``None``: ``"train"``.
+        test_split: Name of the split to evaluate on; ``None``: the first there is of ``"test"``,
+            ``"validation"`` and ``"val"``.
+        image_column: Column of the images; ``None``: the only one that holds images.
+        label_column: Column of the labels; ``None``: the only one that holds class labels, or else
+            ``"label"``.
+        holdout: Fraction of the training images to evaluate on if there is no test split.
+        streaming: Read the images of parquet files or of the Hub as they come, without an index or
+            a copy; order is shuffled in a buffer.
+        shuffle_buffer: Images in that buffer.
+        workers: Processes that read and decode; 0 reads in the main process. (A stream is read by
+            one process with so many threads.)
+        memory: A split whose decoded images take up to so many gigabytes is kept in memory.
+        strict: Whether a broken image is an error; otherwise it is skipped and counted.
+    """
+
+    source: str = "digits"
+    subset: str | None = None
+    size: int = 64
+    train_split: str | None = None
+    test_split: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    holdout: float = 0.1
+    streaming: bool = False
+    shuffle_buffer: int = 10_000
+    workers: int = 2
+    memory: float = 1.0
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            raise ValueError("data.source must name a folder, a file or a dataset, got ''")
+        positive_int("data.size", self.size)
+        positive_int("data.shuffle_buffer", self.shuffle_buffer)
+        if not 0 < self.holdout < 1:
+            raise ValueError(f"data.holdout must be above 0 and below 1, got {self.holdout}")
+        if self.workers < 0:
+            raise ValueError(f"data.workers must be at least 0, got {self.workers}")
+        if self.memory < 0:
+            raise ValueError(f"data.memory must be at least 0, got {self.memory}")
+
+
+@dataclass
+class AugmentConfig:
+    """How training images are varied, on the device.
+
+    Attributes:
+        when: ``"before"`` foveation (an image is varied once, whichever way it is looked at) or
+            ``"after"`` (every glance is varied by itself; colours only).
+        flip: Probability of a mirror image.
+        jitter: Probability that colours are changed.
+        brightness, contrast, saturation: Factors are drawn from 1 ± this.
+        hue: Turns of the colour circle are drawn from ± this.
+        grey: Probability that colour is taken away.
+        blur: Probability of a Gaussian blur.
+        blur_sigma: Its smallest and largest standard deviation, pixels.
+    """
+
+    when: str = "before"
+    flip: float = 0.0
+    jitter: float = 0.0
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    grey: float = 0.0
+    blur: float = 0.0
+    blur_sigma: list[float] = field(default_factory=lambda: [0.1, 2.0])
+
+    def __post_init__(self) -> None:
+        one_of("augment.when", self.when, ("before", "after"))
+        for name in ("flip", "jitter", "brightness", "contrast", "saturation", "grey", "blur"):
+            fraction(f"augment.{name}", getattr(self, name))
+        if not 0 <= self.hue <= 0.5:
+            raise ValueError(f"augment.hue must be from 0 to 0.5, got {self.hue}")
+        if len(self.blur_sigma) != 2 or not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
+            raise ValueError(
+                "augment.blur_sigma must be two numbers above 0, the smaller first, "
+                f"got {list(self.blur_sigma)}"
+            )
+        if self.when == "after" and (self.flip or self.blur):
+            raise ValueError(
+                "augment.when must be 'before' for flip and blur, which need an image; "
+                "after foveation only colours change"
+            )
+
+
+@dataclass
+class ObjectiveConfig:
+    """What is learnt.
+
+    Attributes:
+        name: ``"classify"``; or, without labels and with an image's fixations as its views,
+            ``"simclr"``, ``"vicreg"`` or ``"barlow_twins"``. Then the head and the probes, which
+            do not act on the network, still learn the labels.
+        per_fixation: Whether ``classify`` asks every fixation for the class, not their mean.
+        label_smoothing: Of ``classify``.
+        temperature: Of ``simclr``.
+        invariance, variance, covariance: Weights of the terms of ``vicreg``.
+        redundancy: Weight of the off-diagonal term of ``barlow_twins``.
+        probes: Whether every layer gets a linear probe, which learns the labels beside the network.
+    """
+
+    name: str = "classify"
+    per_fixation: bool = False
+    label_smoothing: float = 0.0
+    temperature: float = 0.1
+    invariance: float = 25.0
+    variance: float = 25.0
+    covariance: float = 1.0
+    redundancy: float = 0.005
+    probes: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("objective.name", self.name, OBJECTIVES)
+        fraction("objective.label_smoothing", self.label_smoothing)
+        positive_float("objective.temperature", self.temperature)
+        for name in ("invariance", "variance", "covariance", "redundancy"):
+            positive_float(f"objective.{name}", getattr(self, name))
+
+
+@dataclass
+class OptimizerConfig:
+    """How weights are changed.
+
+    Attributes:
+        name: ``"adamw"``, ``"sgd"`` or ``"lars"``.
+        learning_rate: The highest, for a whole batch.
+        weight_decay: Of weights; biases and norms have none.
+        momentum: Of ``sgd`` and ``lars``; the first beta of ``adamw``.
+        warmup: Epochs over which the learning rate rises linearly from 0.
+        final: What it falls to, along a cosine, as a fraction of the highest.
+        clip: Largest norm of the gradients; ``None``: any.
+    """
+
+    name: str = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    momentum: float = 0.9
+    warmup: float = 1.0
+    final: float = 0.0
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        one_of("optimizer.name", self.name, OPTIMIZERS)
+        positive_float("optimizer.learning_rate", self.learning_rate)
+        fraction("optimizer.final", self.final)
+        for name in ("weight_decay", "warmup"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"optimizer.{name} must be at least 0, got {value}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"optimizer.momentum must be at least 0, below 1, got {self.momentum}")
+        if self.clip is not None:
+            positive_float("optimizer.clip", self.clip)
+
+
+@dataclass
+class TrainConfig:
+    """How long, on what, and what is written.
+
+    Attributes:
+        epochs: Passes over the training images.
+        batch_size: Images of one optimiser step, over all processes.
+        accumulate: Parts that a process computes its share of a batch in, one after the other.
+        precision: ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"``.
+        accelerator: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        devices: Processes on this machine, each with a GPU of its own where there are GPUs.
+        nodes: Machines.
+        seed: Of weights, order, fixations and everything else that is random.
+        eval_every: Epochs between evaluations; the last one is always followed by one.
+        save_every: Steps between checkpoints, which are also written after every epoch; ``None``:
+            only then.
+        log: Where else figures go than to a CSV file: ``"tensorboard"`` and ``"wandb"``.
+        log_every: Steps that one row of training figures is the mean of.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    accumulate: int = 1
+    precision: str = "32-true"
+    accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    seed: int = 0
+    eval_every: int = 1
+    save_every: int | None = None
+    log: list[str] = field(default_factory=list)
+    log_every: int = 20
+
+    def __post_init__(self) -> None:
+        counts = (
+            "epochs",
+            "batch_size",
+            "accumulate",
+            "devices",
+            "nodes",
+            "eval_every",
+            "log_every",
+        )
+        for name in counts:
+            positive_int(f"train.{name}", getattr(self, name))
+        one_of("train.precision", self.precision, PRECISIONS)
+        one_of("train.accelerator", self.accelerator, ("auto", "cpu", "cuda"))
+        if self.save_every is not None:
+            positive_int("train.save_every", self.save_every)
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"train.seed must be from 0 to 2**63 - 1, got {self.seed}")
+        for name in self.log:
+            one_of("train.log", name, LOGGERS)
+        parts = self.devices * self.nodes * self.accumulate
+        if self.batch_size % parts:
+            raise ValueError(
+                "train.batch_size must be a multiple of devices · nodes · accumulate = "
+                f"{parts}, got {self.batch_size}"
+            )
+
+
+@dataclass
+class Recipe(FoviConfig):
+    """A network and how it is trained: the schema of a training recipe."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        if self.objective.name != "classify" and self.fixation.count < 2:
+            raise ValueError(
+                f"fixation.count must be at least 2 for objective.name={self.objective.name!r}, "
+                f"whose views they are, got {self.fixation.count}"
+            )
+        if self.objective.name != "classify" and self.train.accumulate > 1:
+            raise ValueError(
+                f"train.accumulate must be 1 for objective.name={self.objective.name!r}, which "
+                f"compares all images of a batch, got {self.train.accumulate}"
+            )
+
+
+def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> DictConfig:
+    """Read a training recipe, as :func:`fovigraph.load_config` reads a network's configuration.
+
+    Args:
+        name_or_path: A configuration's name or file; what it does not state has its default.
+        overrides: ``"dotted.key=value"`` strings.
+
+    Returns:
+        A ``DictConfig`` of the schema :class:`Recipe`, complete and read-only.
+
+    Raises:
+        ConfigError: If something cannot be found or read, or does not fit the schema.
+    """
+    return load_config(name_or_path, overrides, schema=Recipe)
+
+
+def network_of(recipe: DictConfig) -> DictConfig:
+    """Return the network's part of a recipe."""
+    return as_config({str(key): recipe[key] for key in recipe if key not in TRAINING})

@@ -1,0 +1,380 @@
+"""The training loop, on Lightning Fabric.
+
+Whatever is random at a step follows from the recipe's seed and the step's number alone, and the
+order of the images from the seed and the epoch's. So a run that is killed and resumed ends with the
+weights of one that was not, bit by bit on a CPU; and several processes that share a batch draw what
+one process draws for all of it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+from tqdm import tqdm
+
+from fovigraph.models import FoviNet
+from fovigraph.models.card import model_card
+from fovigraph.nn.norm import BatchNorm
+from fovigraph.train import checkpoint
+from fovigraph.train.batches import Batch, Batches
+from fovigraph.train.data import open_data
+from fovigraph.train.images import BrokenImage, DataError
+from fovigraph.train.interrupt import Interrupted, StopSignal
+from fovigraph.train.knn import knn_accuracy
+from fovigraph.train.learner import Draws, Figures, Learner
+from fovigraph.train.metrics import CSVFile
+from fovigraph.train.optim import learning_rate, make_optimizer
+from fovigraph.train.processes import Processes
+from fovigraph.train.random_numbers import RandomNumbers
+from fovigraph.train.recipe import network_of
+from fovigraph.train.tally import Tally, names
+
+KNN_IMAGES = 10_000
+"""Training images, at most, whose features the kNN evaluation compares with."""
+
+SPEED = ("images_per_second", "waiting")
+"""Figures of how fast training was: the second is the fraction of time spent waiting for data."""
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot go on."""
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        epoch: Epochs that are complete, evaluation included.
+        batch: Steps done of the epoch that is not.
+        step: Steps done in all.
+        sums: The training figures summed over these batches, as :class:`Tally` has them.
+        best: The highest accuracy on the test split so far.
+        history: What every epoch gave.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    sums: list[float] = field(default_factory=list)
+    best: float = -1.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains the network of a recipe.
+
+    Args:
+        recipe: The recipe (:func:`fovigraph.train.load_recipe`).
+        folder: Where the run is kept: ``recipe.yaml``, ``metrics.csv``, ``checkpoints/`` and, at
+            the end, the model, as :meth:`fovigraph.FoviNet.from_pretrained` reads it.
+        resume: Go on from the last checkpoint there.
+        make_net: Makes the network; ``None``: the recipe's.
+        quiet: No progress bar.
+
+    Attributes:
+        net: The network.
+        progress: How far the run has come.
+
+    Raises:
+        DataError: If the data cannot be read, or are not what the recipe is for.
+        CheckpointError: If the folder holds a run that is not to be resumed, or none that can be.
+        ValueError, TypeError: If the recipe does not describe a network.
+    """
+
+    def __init__(
+        self,
+        recipe: DictConfig,
+        folder: Path,
+        *,
+        resume: bool = False,
+        make_net: Callable[[DictConfig], FoviNet] | None = None,
+        quiet: bool = False,
+    ):
+        self.recipe, self.folder, self.quiet = recipe, folder, quiet
+        self.last, self.best = (folder / "checkpoints" / name for name in ("last.pt", "best.pt"))
+        saved = self._read_last(resume)
+        self.processes = Processes(recipe, folder)
+        self.fabric, self.main = self.processes.fabric, self.processes.fabric.is_global_zero
+
+        data = open_data(recipe.data, progress=self.main and not quiet)
+        if len(data.classes) != recipe.head.num_classes:
+            raise DataError(
+                f"head.num_classes must be {len(data.classes)}, the number of classes in "
+                f"{recipe.data.source!r}, got {recipe.head.num_classes}"
+            )
+        size, device = recipe.train.batch_size, self.fabric.device.type
+        reading = partial(
+            Batches,
+            batch_size=size,
+            workers=recipe.data.workers,
+            strict=recipe.data.strict,
+            pin_memory=device == "cuda",
+        )
+        share = partial(reading, rank=self.fabric.global_rank, world_size=self.fabric.world_size)
+        seed = recipe.train.seed
+        self.training = share(data.train, shuffle=True, seed=seed, drop_last=True)
+        self.testing = share(data.test, shuffle=False, drop_last=False)
+        # Every process looks at all of these.
+        splits = (data.train, data.test)
+        self.neighbours = [reading(split, shuffle=False, drop_last=False) for split in splits]
+        if self.training.length is None:
+            raise DataError(
+                f"how many images {recipe.data.source!r} streams is not known, and the learning "
+                "rate's schedule needs it; data.streaming=false reads them all first"
+            )
+        self.steps_an_epoch = self.training.length
+
+        self.random = RandomNumbers(recipe.train.seed)
+        torch.manual_seed(recipe.train.seed)
+        self.net = (make_net or FoviNet)(network_of(recipe))
+        for module in self.net.modules():
+            if isinstance(module, BatchNorm):
+                module.synchronized = self.fabric.world_size > 1
+        self.learner = Learner(recipe, self.net)
+        if saved is not None:
+            self.learner.load_state_dict(saved["weights"])
+        optimizer = make_optimizer(self.learner, recipe.optimizer)
+        self.wrapped, self.optimizer = self.fabric.setup(self.learner, optimizer)
+        self.progress = Progress()
+        if saved is not None:
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.processes.load_state_dict(saved["scaler"])
+            self.progress = Progress(**saved["progress"])
+        self.judges = 1 + (0 if self.learner.probes is None else len(self.learner.probes.maps))
+        if self.main:
+            OmegaConf.save(recipe, folder / "recipe.yaml")
+            self.csv = CSVFile(folder / "metrics.csv", self._columns(), self.progress.step)
+
+    def fit(self) -> list[dict[str, float]]:
+        """Train to the end, and write the model.
+
+        Returns:
+            What every epoch gave: means of the training figures, those of the test split with
+            ``test_`` before their names, ``images_per_second``, and ``waiting``, the fraction of
+            the training time spent waiting for data.
+
+        Raises:
+            Interrupted: If Ctrl-C or SIGTERM came; a checkpoint was written.
+            TrainingError: If the loss is no longer finite; the batch was saved.
+            CheckpointError: If a checkpoint cannot be written.
+            DataError: If an image is broken and ``data.strict`` is set.
+        """
+        train, progress = self.recipe.train, self.progress
+        with StopSignal() as self.stop, self._bar() as self.bar:
+            while progress.epoch < train.epochs:
+                figures = self._epoch()
+                if (
+                    progress.epoch + 1
+                ) % train.eval_every == 0 or progress.epoch + 1 == train.epochs:
+                    figures |= self._evaluate()
+                self._close_epoch(figures)
+        if self.main:
+            self.net.save_pretrained(self.folder)
+            (self.folder / "README.md").write_text(self._card(), encoding="utf-8")
+        self.fabric.barrier()
+        return progress.history
+
+    @property
+    def skipped(self) -> list[BrokenImage]:
+        """Broken images that were left out."""
+        return [*self.training.skipped, *self.testing.skipped]
+
+    def _epoch(self) -> dict[str, float]:
+        """Train for one epoch, or what is left of it, and return its figures."""
+        progress, train = self.progress, self.recipe.train
+        epoch, window = Tally(self.judges, progress.sums), Tally(self.judges)
+        began, waited, first = time.perf_counter(), self.training.waited, progress.step
+
+        def speed() -> dict[str, float]:
+            seconds = time.perf_counter() - began
+            images = (progress.step - first) * train.batch_size
+            waiting = (self.training.waited - waited) / seconds
+            return dict(zip(SPEED, (images / seconds, waiting), strict=True))
+
+        self.wrapped.train()
+        for batch in self.training.epoch(progress.epoch, progress.batch):
+            before = epoch.sums.clone()
+            self._step(batch, epoch)
+            window.sums += epoch.sums - before
+            progress.batch, progress.step = progress.batch + 1, progress.step + 1
+            progress.sums = epoch.sums.tolist()
+            self.bar.update(train.batch_size)
+            means = {name: f"{mean:.3f}" for name, mean in epoch.means().items()}
+            self.bar.set_postfix(means, refresh=False)
+            if progress.step % train.log_every == 0:
+                self._log(window.over(self.processes).means() | speed())
+                window = Tally(self.judges)
+            if self.processes.any(self.stop.came):
+                self._interrupt()
+            if train.save_every and progress.step % train.save_every == 0:
+                self._save(self.last)
+        return epoch.over(self.processes).means() | speed()
+
+    def _step(self, batch: Batch, tally: Tally) -> None:
+        """Change the weights once, by the gradients of a batch."""
+        config, step = self.recipe.optimizer, self.progress.step
+        steps, warmup = (
+            round(epochs * self.steps_an_epoch)
+            for epochs in (self.recipe.train.epochs, config.warmup)
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config, step, steps, warmup)
+        torch.manual_seed(self.random.seed(RandomNumbers.DROPOUT, step, self.fabric.global_rank))
+        shape = (self.recipe.train.batch_size, *batch.images.shape[1:])
+        draws = self.learner.draw(shape, self.random.generator(RandomNumbers.DRAWS, step))
+
+        self.optimizer.zero_grad()
+        parts = range(min(self.recipe.train.accumulate, len(batch.rows)))
+        ways = [torch.arange(part, len(batch.rows), len(parts)) for part in parts]
+        finite = True
+        for part, chosen in zip(parts, ways, strict=True):
+            images, labels = (
+                self.fabric.to_device(x[chosen]) for x in (batch.images, batch.labels)
+            )
+            with self.fabric.no_backward_sync(self.wrapped, enabled=part + 1 < len(parts)):
+                figures = self.wrapped(images, labels, draws.pick(batch.rows[chosen]))
+                self.fabric.backward(figures.loss * (len(chosen) / len(batch.rows)))
+            finite &= bool(figures.loss.isfinite())
+            tally.add(figures, len(chosen))
+        if self.processes.any(not finite):
+            self._stop_at(batch, draws)
+        if config.clip is not None:
+            self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=config.clip)
+        self.optimizer.step()
+
+    @torch.no_grad()
+    def _evaluate(self) -> dict[str, float]:
+        """Return the figures of the test split, looked at in the same places every time."""
+        tally = Tally(self.judges)
+        self.wrapped.eval()
+        for figures, batch in self._look(self.testing):
+            tally.add(figures, len(batch.labels))
+        told = tally.over(self.processes).means("test_")
+        if self.recipe.objective.name != "classify":
+            told["knn_accuracy"] = self._knn_accuracy()
+        return told
+
+    def _look(self, batches: Batches) -> Iterator[tuple[Figures, Batch]]:
+        """Evaluate batch after batch."""
+        for index, batch in enumerate(batches.epoch(0)):
+            shape = (self.recipe.train.batch_size, *batch.images.shape[1:])
+            draws = self.learner.draw(
+                shape, self.random.generator(RandomNumbers.EVALUATION, index)
+            ).pick(batch.rows)
+            images, labels = (self.fabric.to_device(x) for x in (batch.images, batch.labels))
+            with self.fabric.autocast():
+                figures = self.learner(images, labels, draws)
+            yield figures, batch
+            if self.stop.came and self.fabric.world_size == 1:  # others may have fewer batches
+                self._interrupt()
+
+    def _knn_accuracy(self) -> float:
+        """Return how well neighbours among training images' features tell a test image's class."""
+        known: list[list[Tensor]] = []
+        for batches in self.neighbours:
+            features, labels, count = [], [], 0
+            for figures, batch in self._look(batches):
+                features.append(figures.features.float().mean(dim=1))
+                labels.append(batch.labels.to(figures.features.device))
+                count += len(batch.labels)
+                if count >= KNN_IMAGES:
+                    break
+            known += [[torch.cat(features), torch.cat(labels)]]
+        return knn_accuracy(*known[0], *known[1])
+
+    def _close_epoch(self, figures: dict[str, float]) -> None:
+        """Note what an epoch gave, and write checkpoints."""
+        progress = self.progress
+        progress.epoch, progress.batch, progress.sums = progress.epoch + 1, 0, []
+        progress.history.append({"epoch": progress.epoch, **figures})
+        accuracy = figures.get("knn_accuracy", figures.get("test_accuracy", -1.0))
+        improved, progress.best = accuracy > progress.best, max(progress.best, accuracy)
+        self._log(figures)
+        self._save(self.last)
+        if improved:
+            self._save(self.best)
+
+    def _save(self, path: Path) -> None:
+        if not self.main:
+            return
+        content = {
+            "recipe": checkpoint.plain(self.recipe),
+            "weights": self.learner.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.processes.state_dict(),
+            "progress": asdict(self.progress),
+        }
+        checkpoint.write(content, path)
+
+    def _read_last(self, resume: bool) -> dict[str, Any] | None:
+        """Read the checkpoint to go on from, and check the folder, before anything else is done."""
+        if resume:
+            saved = checkpoint.read(self.last)
+            checkpoint.check_unchanged(saved["recipe"], checkpoint.plain(self.recipe))
+            return saved
+        if self.last.exists():
+            raise checkpoint.CheckpointError(
+                f"{self.folder} holds a run already: resume it, or choose another folder"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return None
+
+    def _interrupt(self) -> None:
+        self._save(self.last)
+        raise Interrupted(f"stopped after step {self.progress.step}, which {self.last} holds")
+
+    def _stop_at(self, batch: Batch, draws: Draws) -> None:
+        """Save a batch whose loss is not finite, and stop."""
+        path = self.folder / f"not-finite-{self.fabric.global_rank}.pt"
+        content = {"batch": batch._asdict(), "weights": self.learner.state_dict()}
+        content |= {name: drawn._asdict() for name, drawn in draws._asdict().items()}
+        checkpoint.write(content, path)
+        raise TrainingError(
+            f"the loss of step {self.progress.step} is not finite; {path} holds its batch, what "
+            "was drawn for it and the weights; try a lower optimizer.learning_rate, "
+            "optimizer.clip or another train.precision"
+        )
+
+    def _log(self, figures: dict[str, float]) -> None:
+        rate = self.optimizer.param_groups[0]["lr"]
+        row = {"epoch": self.progress.epoch, "learning_rate": rate, **figures}
+        if self.main:
+            self.csv.write(self.progress.step, row)
+        self.fabric.log_dict(row, step=self.progress.step)
+
+    def _columns(self) -> list[str]:
+        knn = [] if self.recipe.objective.name == "classify" else ["knn_accuracy"]
+        figures = [*names(self.judges), *SPEED, *names(self.judges, "test_"), *knn]
+        return ["epoch", "learning_rate", *figures]
+
+    def _bar(self) -> tqdm[Any]:
+        """Return a progress bar over all images of all epochs."""
+        train = self.recipe.train
+        return tqdm(
+            total=train.epochs * self.steps_an_epoch * train.batch_size,
+            initial=self.progress.step * train.batch_size,
+            unit=" images",
+            disable=self.quiet or not self.main,
+            mininterval=0.5 if sys.stderr.isatty() else 30,
+            dynamic_ncols=True,
+        )
+
+    def _card(self) -> str:
+        recipe, last = self.recipe, self.progress.history[-1]
+        told = {
+            name.replace("_", " "): f"{last[name]:.1%}"
+            for name in ("test_accuracy", "knn_accuracy")
+            if name in last
+        }
+        about = {"objective": recipe.objective.name, "epochs": str(recipe.train.epochs), **told}
+        return model_card(self.net, self.folder.name, f"trained on `{recipe.data.source}`", about)

@@ -1,0 +1,215 @@
+"""Evaluation: accuracy, calibration, speed and cost."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from typing import NamedTuple
+
+import pytest
+import torch
+
+import fovigraph as fg
+from fovigraph.models.cost import describe
+from fovigraph.sensing import fixation_policy
+from fovigraph.train import evaluate as module
+from fovigraph.train.evaluate import _Counts, evaluate
+
+CLASSES = 7
+
+
+class Batch(NamedTuple):
+    images: torch.Tensor
+    labels: torch.Tensor
+
+
+def network(*overrides, classes=CLASSES):
+    """An untrained network that tells classes by chance, but is sure of them."""
+    settings = ["retina.side=16", f"head.num_classes={classes}", "fixation.count=2", *overrides]
+    net = fg.FoviNet(fg.load_config("fovi_tiny", settings)).eval()
+    with torch.no_grad():
+        typical = net(torch.rand(8, 3, 24, 24)).embeddings.mean((0, 1))
+        net.head[-1].weight *= 100
+        net.head[-1].bias.copy_(-net.head[-1].weight @ typical)
+    return net
+
+
+@pytest.fixture
+def net():
+    return network()
+
+
+@pytest.fixture(scope="module")
+def images():
+    generator = torch.Generator().manual_seed(3)
+    coarse = torch.rand(30, 3, 6, 6, generator=generator)
+    return (torch.nn.functional.interpolate(coarse, size=24) * 255).to(torch.uint8)
+
+
+@pytest.fixture(scope="module")
+def labels():
+    return torch.randint(CLASSES, (30,), generator=torch.Generator().manual_seed(4))
+
+
+def batches(images, labels, size=8):
+    return [Batch(*pair) for pair in zip(images.split(size), labels.split(size), strict=True)]
+
+
+def seeded(seed=5):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_is_what_the_network_computes(net, images, labels):
+    result = evaluate(net, batches(images, labels), fixations=5, generator=seeded())
+    where = fixation_policy("near_center", 5).eval()(images, seeded()).location
+    with torch.no_grad():
+        by_count = [net(images, where[:, : n + 1]).logits for n in range(5)]
+    right = [(logits.argmax(1) == labels).float().mean().item() for logits in by_count]
+    assert result.top1_by_fixations == pytest.approx(right)
+    assert len(set(right)) > 1
+    assert result.top1 == pytest.approx(right[-1])
+    top5 = by_count[-1].topk(5).indices == labels[:, None]
+    assert result.top5 == pytest.approx(top5.any(1).float().mean().item())
+    loss = torch.nn.functional.nll_loss(by_count[-1], labels)
+    assert result.loss == pytest.approx(loss.item(), rel=1e-5)
+    assert (result.images, result.fixations, result.note) == (30, 5, None)
+    confusion = torch.zeros(CLASSES, CLASSES, dtype=torch.int64)
+    for label, told in zip(labels, by_count[-1].argmax(1), strict=True):
+        confusion[label, told] += 1
+    assert result.confusion == confusion.tolist()
+    for i, score in enumerate(result.classes):
+        assert (score.name, score.images) == (str(i), int((labels == i).sum()))
+        assert score.accuracy == pytest.approx(confusion[i, i].item() / score.images)
+
+
+def test_size_of_batches_makes_no_difference(net, images, labels):
+    some, all_at_once = (
+        asdict(evaluate(net, batches(images, labels, size), fixations=3, generator=seeded()))
+        for size in (7, 30)
+    )
+    for key in ("top1_by_fixations", "confusion", "classes"):
+        assert some[key] == all_at_once[key]
+    assert some["loss"] == pytest.approx(all_at_once["loss"], rel=1e-5)
+
+
+def test_memory_is_that_of_the_configurations_fixations(net, images, labels, monkeypatch):
+    seen = []
+    forward = net.forward
+    monkeypatch.setattr(net, "forward", lambda x, where: seen.append(where) or forward(x, where))
+    evaluate(net, batches(images[:4], labels[:4]), fixations=5)
+    assert [where.shape[1] for where in seen] == [2, 2, 1] + [2] * (1 + module.RUNS)
+
+
+def test_is_plain_data(net, images, labels):
+    result = evaluate(net, batches(images, labels), fixations=2)
+    assert json.loads(json.dumps(asdict(result), allow_nan=False)) == asdict(result)
+
+
+def test_speed_and_cost(net, images, labels):
+    result = evaluate(net, batches(images, labels), fixations=3)
+    assert result.images_per_second > 0
+    assert (result.speed_images, result.speed_fixations, result.device) == (8, 2, "cpu")
+    assert describe(net)["total"] == {"parameters": result.parameters, "flops": result.flops}
+
+
+def test_network_in_training_is_evaluated(net, images, labels):
+    expected = evaluate(net, batches(images, labels), fixations=2, generator=seeded())
+    result = evaluate(net.train(), batches(images, labels), fixations=2, generator=seeded())
+    assert result.top1_by_fixations == expected.top1_by_fixations
+    assert result.loss == expected.loss
+    assert not net.training
+
+
+def test_random_state_stays_as_it_is(net, images, labels):
+    before = torch.get_rng_state()
+    evaluate(net, batches(images, labels), fixations=2, generator=seeded())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    "overrides", [["fixation.policy=center"], ["fixation.random_in_eval=false"]]
+)
+def test_one_place_is_looked_at_once(images, labels, overrides):
+    result = evaluate(network(*overrides), batches(images, labels))
+    assert result.fixations == len(result.top1_by_fixations) == 1
+    assert "centre alone" in result.note
+
+
+def test_given_places_are_all_there_are(images, labels):
+    places = [[0.2, 0.2], [0.5, 0.5], [0.8, 0.3]]
+    net = network("fixation.policy=explicit", "fixation.count=3", f"fixation.fixations={places}")
+    result = evaluate(net, batches(images, labels))
+    assert result.fixations == 3
+    assert "gives 3 places" in result.note
+    right = (net(images).logits.argmax(1) == labels).float().mean().item()
+    assert result.top1 == pytest.approx(right)
+    fewer = evaluate(net, batches(images, labels), fixations=2)
+    assert fewer.top1_by_fixations == result.top1_by_fixations[:2]
+    assert fewer.note is None
+
+
+def test_top5_of_five_classes_is_not_told(images):
+    few = batches(images, torch.arange(30) % 5)
+    assert evaluate(network(classes=5), few, fixations=1).top5 is None
+
+
+def test_a_class_without_images_has_no_accuracy(net, images):
+    result = evaluate(net, batches(images, torch.zeros(30).long()), fixations=1)
+    assert [score.accuracy for score in result.classes[1:]] == [None] * (CLASSES - 1)
+
+
+def test_names_of_classes(images):
+    net = network(classes=2)
+    result = evaluate(net, batches(images, torch.arange(30) % 2), classes=["cat", "dog"])
+    assert [(score.name, score.images) for score in result.classes] == [("cat", 15), ("dog", 15)]
+
+
+def test_calibration_error_is_that_of_torchmetrics():
+    metrics = pytest.importorskip("torchmetrics.functional.classification")
+    logits, labels = 2 * torch.randn(500, 1, 4), torch.randint(4, (500,))
+    counts = _Counts(4, 1)
+    counts.add(logits[:300], labels[:300])
+    counts.add(logits[300:], labels[300:])
+    found = counts.figures("abcd")
+    expected = metrics.multiclass_calibration_error(logits[:, 0], labels, 4, n_bins=15)
+    assert found["calibration_error"] == pytest.approx(expected.item(), rel=1e-5)
+    assert sum(part.images for part in found["reliability"]) == 500
+    for part in found["reliability"]:
+        assert part.images == 0 or part.low < part.confidence <= part.high
+
+
+def test_sure_and_right_is_calibrated():
+    counts = _Counts(3, 1)
+    counts.add(torch.tensor([[[99.0, 0.0, 0.0]], [[0.0, 0.0, 99.0]]]), torch.tensor([0, 2]))
+    found = counts.figures("abc")
+    assert found["calibration_error"] == 0
+    assert found["reliability"][-1].images == 2
+    assert found["reliability"][0].confidence is None
+
+
+def test_many_classes_have_no_matrix():
+    counts = _Counts(101, 1)
+    counts.add(torch.randn(3, 1, 101), torch.tensor([0, 50, 100]))
+    assert counts.figures([""] * 101)["confusion"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fixations": 0}, "fixations must be at least 1, got 0"),
+        ({"classes": ["cat"]}, "classes must be the names of the network's 7 classes, got 1"),
+        ({"batches": []}, "batches must hold at least 1 image"),
+        ({"labels": 7}, "labels must be from 0 to 6, .* got 7"),
+        ({"labels": -1}, "labels must be from 0 to 6, .* got -1"),
+        ({"weight": math.nan}, "net must compute finite logits"),
+    ],
+)
+def test_bad_input(net, images, labels, options, message):
+    if "labels" in options:
+        labels = labels.clone()
+        labels[20] = options.pop("labels")
+    net.head[-1].weight.data[0, 0] *= options.pop("weight", 1)
+    given = {"batches": batches(images, labels), **options}
+    with pytest.raises(ValueError, match=message):
+        evaluate(net, **given)

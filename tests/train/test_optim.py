@@ -1,0 +1,56 @@
+"""Optimisers, and the course of the learning rate."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from fovigraph.train import load_recipe
+from fovigraph.train.optim import learning_rate, make_optimizer
+
+
+def config(*overrides):
+    return load_recipe("fovi_tiny", [f"optimizer.{each}" for each in overrides]).optimizer
+
+
+def test_warm_up_then_half_a_cosine():
+    setting = config("learning_rate=0.5", "final=0.1")
+    rates = [learning_rate(setting, step, 30, 10) for step in range(30)]
+    assert rates[:10] == pytest.approx([0.05 * step for step in range(1, 11)])
+    assert rates[10] == 0.5
+    assert rates[20] == pytest.approx(0.5 * (0.1 + 0.9 * 0.5))
+    assert rates[29] == pytest.approx(0.5 * (0.1 + 0.45 * (1 + math.cos(math.pi * 19 / 20))))
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lars"])
+def test_biases_and_norms_do_not_decay(name):
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    optimizer = make_optimizer(layer, config(f"name={name}", "weight_decay=0.5", "momentum=0"))
+    before = [p.detach().clone() for p in layer.parameters()]
+    for parameter in layer.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    changed = [not torch.equal(p, q) for p, q in zip(layer.parameters(), before, strict=True)]
+    assert changed == [True, False, False, False]
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lars"])
+def test_every_optimiser_finds_the_least_squares(name):
+    torch.manual_seed(0)
+    layer, wanted = nn.Linear(4, 2, bias=False), nn.Linear(4, 2, bias=False)
+    rate = {"adamw": 0.05, "sgd": 0.1, "lars": 20.0}[name]
+    setting = config(f"name={name}", f"learning_rate={rate}", "weight_decay=0", "momentum=0.5")
+    optimizer = make_optimizer(layer, setting)
+    x = torch.randn(64, 4)
+    losses = []
+    for step in range(300):
+        optimizer.zero_grad()
+        loss = (layer(x) - wanted(x)).square().mean()
+        loss.backward()
+        losses.append(loss.item())
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(setting, step, 300, 0)
+        optimizer.step()
+    assert losses[-1] < 1e-2 * losses[0]

@@ -1,0 +1,73 @@
+"""Training recipes: the schema, and what is refused before anything is done."""
+
+import pytest
+
+import fovigraph as fg
+from fovigraph.config import ConfigError, FoviConfig, config_names
+from fovigraph.train import Recipe, load_recipe, network_of
+
+
+@pytest.mark.parametrize("name", config_names())
+def test_every_configuration_is_a_recipe_and_has_a_network(name):
+    recipe = load_recipe(name)
+    assert network_of(recipe) == fg.load_config(name)
+    assert set(fg.load_config(name)) == {"retina", "fixation", "backbone", "projector", "head"}
+    assert set(recipe) - set(FoviConfig.__dataclass_fields__) == {
+        "data",
+        "augment",
+        "objective",
+        "optimizer",
+        "train",
+    }
+
+
+def test_a_network_can_be_made_of_a_recipe():
+    assert isinstance(fg.FoviNet(load_recipe("fovi_tiny")), fg.FoviNet)
+
+
+def test_defaults_are_allowed():
+    Recipe()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epoch=1", "did you mean train.epochs"),
+        ("train.epochs=0", "train.epochs must be at least 1, got 0"),
+        ("train.batch_size=many", "train.batch_size must be a whole number, got 'many'"),
+        ("train.accumulate=7", "multiple of devices · nodes · accumulate = 7, got 64"),
+        ("train.precision=16", "train.precision must be"),
+        ("train.log=[paper]", "train.log must be one of 'tensorboard', 'wandb', got 'paper'"),
+        ("train.seed=-1", "train.seed must be from 0"),
+        ("optimizer.name=adam", "did you mean 'adamw'"),
+        ("optimizer.learning_rate=0", "optimizer.learning_rate must be finite and above 0"),
+        ("optimizer.clip=-1", "optimizer.clip must be finite and above 0"),
+        ("optimizer.warmup=-1", "optimizer.warmup must be at least 0, got -1"),
+        ("optimizer.momentum=1", "optimizer.momentum must be at least 0, below 1"),
+        ("objective.name=byol", "objective.name must be one of"),
+        ("objective.temperature=0", "objective.temperature must be"),
+        ("augment.flip=1.5", "augment.flip must be from 0 to 1"),
+        ("augment.hue=0.7", "augment.hue must be from 0 to 0.5"),
+        ("augment.blur_sigma=[2, 1]", "augment.blur_sigma must be two numbers"),
+        ("data.size=0", "data.size must be at least 1"),
+        ("data.holdout=1", "data.holdout must be above 0 and below 1"),
+        ("data.workers=-1", "data.workers must be at least 0"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_allowed(override, message):
+    with pytest.raises(ConfigError) as caught:
+        load_recipe("fovi_tiny", [override])
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["augment.when=after", "augment.flip=0.5"], "augment.when must be 'before'"),
+        (["objective.name=vicreg", "fixation.count=1"], "fixation.count must be at least 2"),
+        (["objective.name=simclr", "train.accumulate=2"], "train.accumulate must be 1"),
+    ],
+)
+def test_settings_that_do_not_go_together(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load_recipe("fovi_tiny", overrides)

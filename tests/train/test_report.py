@@ -1,0 +1,125 @@
+"""The web page of an evaluation."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+import pytest
+import torch
+
+from fovigraph.train.evaluate import Evaluation, _Counts
+from fovigraph.train.report import _interval, _ticks, evaluation_html, headline
+
+VOID = {"meta", "link"}
+
+
+def evaluation(classes=6, fixations=4, images=200, names=None, note=None):
+    counts = _Counts(classes, fixations)
+    counts.add(2 * torch.randn(images, fixations, classes), torch.randint(classes, (images,)))
+    return Evaluation(
+        fixations=fixations,
+        policy="near_center",
+        note=note,
+        images_per_second=412.3,
+        speed_images=64,
+        speed_fixations=4,
+        device="cpu",
+        parameters=1234567,
+        flops=45678901,
+        **counts.figures(names or [f"class {i}" for i in range(classes)]),
+    )
+
+
+class Page(HTMLParser):
+    """Checks that elements are nested, and collects names and text."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.names, self.ids, self.text = [], [], [], ""
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.names.append(tag)
+        attributes = dict(attributes)
+        self.ids.append(attributes.get("id"))
+        assert "src" not in attributes
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if self.open[-1:] == [tag]:
+            self.open.pop()
+        else:
+            assert self.get_starttag_text().endswith("/>")
+
+    def handle_startendtag(self, tag, attributes):
+        self.names.append(tag)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_shows_everything():
+    result = evaluation()
+    page = Page(evaluation_html(result, "A network", {"data": "digits"}))
+    for name in ("fixations", "reliability", "classes", "confusion", "facts"):
+        assert name in page.ids
+    for text in ("A network", "digits", "class 5", "1,234,567", *headline(result).values()):
+        assert text in page.text
+    assert page.names.count("circle") == result.fixations
+    used = sum(part.images > 0 for part in result.reliability)
+    assert page.names.count("rect") == 2 * used
+
+
+def test_needs_no_network():
+    html = evaluation_html(evaluation(), "A network")
+    assert "default-src 'none'" in html
+    assert "http://" not in html and "https://" not in html
+    assert "{{" not in html
+
+
+def test_one_fixation_makes_no_curve_and_the_note_is_shown():
+    page = Page(evaluation_html(evaluation(fixations=1, note="It looks once."), "A network"))
+    assert "fixations" not in page.ids
+    assert "It looks once." in page.text
+
+
+def test_many_classes_have_no_matrix():
+    page = Page(evaluation_html(evaluation(classes=51), "A network"))
+    assert "confusion" not in page.ids
+    assert "class 50" in page.text
+
+
+def test_names_are_text():
+    names = ["<b>cat</b>", '"dog" & co', "c", "d", "e", "f"]
+    page = Page(evaluation_html(evaluation(names=names), "<i>A</i>", {"data": "<u>x</u>"}))
+    for text in (*names, "<i>A</i>", "<u>x</u>"):
+        assert text in page.text
+    assert not {"b", "u"} & set(page.names)
+
+
+def test_all_right_and_none():
+    for answers in (torch.zeros(5).long(), torch.ones(5).long()):
+        counts = _Counts(2, 3)
+        counts.add(torch.tensor([9.0, 0.0]).expand(5, 3, 2), answers)
+        result = evaluation()
+        for name, value in counts.figures(["cat", "dog"]).items():
+            setattr(result, name, value)
+        result.fixations = 3
+        Page(evaluation_html(result, "A network"))
+
+
+def test_interval_is_wilsons():
+    assert _interval(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    assert _interval(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+    assert _interval(0.0, 10)[0] == 0
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.61, 0.68), (0.99, 1.0), (0.081, 0.0832)])
+def test_ticks_hold_the_range_between_them(low, high):
+    ticks = _ticks(low, high)
+    assert min(ticks) <= low + 1e-9
+    assert max(ticks) >= high - 1e-9
+    assert 2 <= len(ticks) <= 7
+    assert len(set(ticks.values())) == len(ticks)

@@ -9,12 +9,15 @@ from omegaconf import DictConfig
 from torch import nn
 
 
-def make_optimizer(module: nn.Module, config: DictConfig) -> torch.optim.Optimizer:
+def make_optimizer(
+    module: nn.Module, config: DictConfig, *, scaled: bool = False
+) -> torch.optim.Optimizer:
     """Make the optimiser of a recipe.
 
     Args:
         module: What learns. Biases and norms, which are vectors, are not decayed.
         config: A recipe's section ``optimizer``.
+        scaled: Whether gradients come from a scaled loss, as in ``"16-mixed"`` precision.
     """
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [
@@ -23,7 +26,8 @@ def make_optimizer(module: nn.Module, config: DictConfig) -> torch.optim.Optimiz
     ]
     if config.name == "adamw":
         betas = (config.momentum, 0.999)
-        return torch.optim.AdamW(groups, config.learning_rate, betas=betas, fused=True)
+        # Fused, it takes the scale out itself, after gradients would have been clipped.
+        return torch.optim.AdamW(groups, config.learning_rate, betas=betas, fused=not scaled)
     if config.name == "sgd":
         return torch.optim.SGD(groups, config.learning_rate, config.momentum)
     from pytorch_optimizer import LARS

@@ -42,7 +42,8 @@ class DataConfig:
         workers: Processes that read and decode; 0 reads in the main process. (A stream is read by
             one process with so many threads.)
         memory: A split whose decoded images take up to so many gigabytes is kept in memory.
-        strict: Whether a broken image is an error; otherwise it is skipped and counted.
+        strict: Whether a broken image is an error; otherwise it is skipped and counted. (Always an
+            error in self-supervised training in several processes.)
     """
 
     source: str = "digits"

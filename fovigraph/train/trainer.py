@@ -112,13 +112,15 @@ class Trainer:
                 f"head.num_classes must be {len(data.classes)}, the number of classes in "
                 f"{recipe.data.source!r}, got {recipe.head.num_classes}"
             )
-        size, device = recipe.train.batch_size, self.fabric.device.type
+        several = self.fabric.world_size > 1
+        labelled = recipe.objective.name == "classify"
         reading = partial(
             Batches,
-            batch_size=size,
+            batch_size=recipe.train.batch_size,
             workers=recipe.data.workers,
-            strict=recipe.data.strict,
-            pin_memory=device == "cuda",
+            # Who compares all processes' images needs as many of each.
+            strict=recipe.data.strict or (several and not labelled),
+            pin_memory=self.fabric.device.type == "cuda",
         )
         share = partial(reading, rank=self.fabric.global_rank, world_size=self.fabric.world_size)
         seed = recipe.train.seed
@@ -139,17 +141,20 @@ class Trainer:
         self.net = (make_net or FoviNet)(network_of(recipe))
         for module in self.net.modules():
             if isinstance(module, BatchNorm):
-                module.synchronized = self.fabric.world_size > 1
+                module.synchronized = several
         self.learner = Learner(recipe, self.net)
         if saved is not None:
             self.learner.load_state_dict(saved["weights"])
-        optimizer = make_optimizer(self.learner, recipe.optimizer)
+        scaled = recipe.train.precision == "16-mixed"
+        optimizer = make_optimizer(self.learner, recipe.optimizer, scaled=scaled)
         self.wrapped, self.optimizer = self.fabric.setup(self.learner, optimizer)
         self.progress = Progress()
         if saved is not None:
             self.optimizer.load_state_dict(saved["optimizer"])
             self.processes.load_state_dict(saved["scaler"])
             self.progress = Progress(**saved["progress"])
+            if not self.main:  # they are those of the process that saved them
+                self.progress.sums = []
         self.judges = 1 + (0 if self.learner.probes is None else len(self.learner.probes.maps))
         if self.main:
             OmegaConf.save(recipe, folder / "recipe.yaml")
@@ -172,10 +177,8 @@ class Trainer:
         train, progress = self.recipe.train, self.progress
         with StopSignal() as self.stop, self._bar() as self.bar:
             while progress.epoch < train.epochs:
-                figures = self._epoch()
-                if (
-                    progress.epoch + 1
-                ) % train.eval_every == 0 or progress.epoch + 1 == train.epochs:
+                figures, done = self._epoch(), progress.epoch + 1
+                if done % train.eval_every == 0 or done == train.epochs:
                     figures |= self._evaluate()
                 self._close_epoch(figures)
         if self.main:
@@ -223,10 +226,8 @@ class Trainer:
     def _step(self, batch: Batch, tally: Tally) -> None:
         """Change the weights once, by the gradients of a batch."""
         config, step = self.recipe.optimizer, self.progress.step
-        steps, warmup = (
-            round(epochs * self.steps_an_epoch)
-            for epochs in (self.recipe.train.epochs, config.warmup)
-        )
+        steps = self.recipe.train.epochs * self.steps_an_epoch
+        warmup = round(config.warmup * self.steps_an_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, step, steps, warmup)
         torch.manual_seed(self.random.seed(RandomNumbers.DROPOUT, step, self.fabric.global_rank))
@@ -268,9 +269,8 @@ class Trainer:
         """Evaluate batch after batch."""
         for index, batch in enumerate(batches.epoch(0)):
             shape = (self.recipe.train.batch_size, *batch.images.shape[1:])
-            draws = self.learner.draw(
-                shape, self.random.generator(RandomNumbers.EVALUATION, index)
-            ).pick(batch.rows)
+            generator = self.random.generator(RandomNumbers.EVALUATION, index)
+            draws = self.learner.draw(shape, generator).pick(batch.rows)
             images, labels = (self.fabric.to_device(x) for x in (batch.images, batch.labels))
             with self.fabric.autocast():
                 figures = self.learner(images, labels, draws)
@@ -300,9 +300,9 @@ class Trainer:
         accuracy = figures.get("knn_accuracy", figures.get("test_accuracy", -1.0))
         improved, progress.best = accuracy > progress.best, max(progress.best, accuracy)
         self._log(figures)
-        self._save(self.last)
         if improved:
             self._save(self.best)
+        self._save(self.last)
 
     def _save(self, path: Path) -> None:
         if not self.main:

@@ -30,7 +30,8 @@ def train_command(args: argparse.Namespace) -> int:
 
     folder = args.out or Path("runs") / Path(args.config).stem
     strict = ["data.strict=true"] if args.strict else []
-    with users_mistake(ValueError, TypeError, ImportError, CheckpointError, TrainingError):
+    mistakes = (ValueError, TypeError, ImportError, OSError, CheckpointError, TrainingError)
+    with users_mistake(*mistakes):
         recipe = read(load_recipe, args.config, [*args.overrides, *strict])
         make_folder(folder)
         trainer = Trainer(recipe, folder, resume=args.resume)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Mapping
@@ -34,21 +35,23 @@ def write(content: Mapping[str, Any], path: Path) -> None:
     Raises:
         CheckpointError: If it cannot be written; the one before is still there.
     """
-    partial = ""
+    partial, whole = "", io.BytesIO()
+    torch.save(dict(content), whole)  # in memory: torch's own errors do not say that a disk is full
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
-            torch.save(dict(content), file)
+            file.write(whole.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
+    except OSError as error:
         if partial:
             Path(partial).unlink(missing_ok=True)
         before = f"; {path} of before is complete" if path.exists() else ""
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        raise CheckpointError(f"cannot write the checkpoint {path}: {reason}{before}") from error
+        raise CheckpointError(
+            f"cannot write the checkpoint {path}: {error.strerror}{before}"
+        ) from error
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -219,17 +219,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_the_batch(recipe, tmp
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(recipe, tmp_path, monkeypatch):
-    save, saved = torch.save, []
+    written = iter(range(3))
 
-    def full(content, file):
-        if len(saved) == 3:
-            file.write(b"a beginning")
+    def full(file):
+        if next(written, None) is None:
             raise OSError(28, "No space left on device")
-        saved.append(content)
-        save(content, file)
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(CheckpointError, match=r"No space left on device; .* is complete"):
             fit(recipe("train.save_every=1"), tmp_path)
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["last.pt"]

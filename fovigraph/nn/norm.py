@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_reduce
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
 from fovigraph._checks import one_of, positive_int
@@ -37,20 +37,35 @@ class BatchNorm(nn.BatchNorm1d):
     def _normalise_together(self, rows: Tensor) -> Tensor:
         """Normalise ``[rows, C]`` with the statistics of the rows of all processes."""
         wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        total = all_reduce(torch.cat((wide.sum(0), wide.new_tensor([len(rows)]))))
+        total = _SumOverProcesses.apply(torch.cat((wide.sum(0), wide.new_tensor([len(rows)]))))
         count, mean = total[-1], total[:-1] / total[-1]
         centred = wide - mean
-        variance = all_reduce(centred.square().sum(0)) / count
+        variance = _SumOverProcesses.apply(centred.square().sum(0)) / count
         if self.track_running_stats:
             with torch.no_grad():
                 unbiased = variance * count / (count - 1).clamp(min=1)
                 self.num_batches_tracked += 1
                 # As in torch, no momentum means the mean of all batches.
-                share = self.momentum or 1 / int(self.num_batches_tracked)
+                share = self.momentum
+                share = 1 / int(self.num_batches_tracked) if share is None else share
                 self.running_mean.lerp_(mean.to(self.running_mean), share)
                 self.running_var.lerp_(unbiased.to(self.running_var), share)
         normal = centred * torch.rsqrt(variance + self.eps)
         return (normal * self.weight + self.bias if self.affine else normal).to(rows.dtype)
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes; so is its gradient."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, own: Tensor) -> Tensor:
+        total = own.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
+        return _SumOverProcesses.forward(ctx, gradient)
 
 
 class LayerNorm(nn.Module):

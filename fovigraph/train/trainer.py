@@ -206,9 +206,9 @@ class Trainer:
 
         self.wrapped.train()
         for batch in self.training.epoch(progress.epoch, progress.batch):
-            before = epoch.sums.clone()
-            self._step(batch, epoch)
-            window.sums += epoch.sums - before
+            step = self._step(batch)
+            epoch.sums += step.sums
+            window.sums += step.sums
             progress.batch, progress.step = progress.batch + 1, progress.step + 1
             progress.sums = epoch.sums.tolist()
             self.bar.update(train.batch_size)
@@ -223,8 +223,8 @@ class Trainer:
                 self._save(self.last)
         return epoch.over(self.processes).means() | speed()
 
-    def _step(self, batch: Batch, tally: Tally) -> None:
-        """Change the weights once, by the gradients of a batch."""
+    def _step(self, batch: Batch) -> Tally:
+        """Change the weights once, by the gradients of a batch, and return its figures."""
         config, step = self.recipe.optimizer, self.progress.step
         steps = self.recipe.train.epochs * self.steps_an_epoch
         warmup = round(config.warmup * self.steps_an_epoch)
@@ -237,7 +237,7 @@ class Trainer:
         self.optimizer.zero_grad()
         parts = range(min(self.recipe.train.accumulate, len(batch.rows)))
         ways = [torch.arange(part, len(batch.rows), len(parts)) for part in parts]
-        finite = True
+        tally, finite = Tally(self.judges), True
         for part, chosen in zip(parts, ways, strict=True):
             images, labels = (
                 self.fabric.to_device(x[chosen]) for x in (batch.images, batch.labels)
@@ -252,6 +252,7 @@ class Trainer:
         if config.clip is not None:
             self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=config.clip)
         self.optimizer.step()
+        return tally
 
     @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:

@@ -141,9 +141,10 @@ def test_what_a_signal_stops_is_saved(recipe, tmp_path, monkeypatch):
     original, before = Trainer._step, signal.getsignal(signal.SIGINT)
 
     def step(self, *args):
-        original(self, *args)
+        figures = original(self, *args)
         if self.progress.step == 4:
             os.kill(os.getpid(), signal.SIGINT)
+        return figures
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", step)

@@ -15,22 +15,11 @@ import fovigraph as fg
 from fovigraph.cli import main
 
 pytest.importorskip("matplotlib")
-from fovigraph.viz import style
 
 NAMES = ["fixations.png", "fixation-1.png", "fixation-2.png", "receptive-field.png"]
 
 
-@pytest.fixture(autouse=True)
-def _small_pictures(monkeypatch):
-    monkeypatch.setattr(style, "DPI", 20)
-
-
-@pytest.fixture(scope="module")
-def photograph(tmp_path_factory):
-    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    path = tmp_path_factory.mktemp("photograph") / "noise.png"
-    Image.fromarray(pixels).save(path)
-    return str(path)
+pytestmark = pytest.mark.usefixtures("small_pictures")
 
 
 @pytest.fixture(scope="module")

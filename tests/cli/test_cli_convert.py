@@ -7,7 +7,7 @@ import torch
 
 from fovigraph.cli import main
 
-UPSTREAM = Path(__file__).parent / "data" / "upstream_tiny"
+UPSTREAM = Path(__file__).parent.parent / "data" / "upstream_tiny"
 
 
 def test_there_and_back_keeps_every_tensor(tmp_path, capsys):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import xml.etree.ElementTree as ElementTree
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -20,17 +19,7 @@ from fovigraph.viz import style
 WITH_IMAGE = ("samples", "rebuilt", "fixations", "activations")
 
 
-@pytest.fixture(autouse=True)
-def _small_pictures(monkeypatch):
-    monkeypatch.setattr(style, "DPI", 20)
-
-
-@pytest.fixture(scope="module")
-def photograph(tmp_path_factory):
-    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    path = tmp_path_factory.mktemp("photograph") / "noise.png"
-    Image.fromarray(pixels).save(path)
-    return str(path)
+pytestmark = pytest.mark.usefixtures("small_pictures")
 
 
 @pytest.fixture

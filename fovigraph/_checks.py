@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping, Set
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -115,3 +117,27 @@ def _as_float(value: Real) -> float:
         return float(value)
     except OverflowError:  # an integer that no float holds
         return math.inf if value > 0 else -math.inf  # type: ignore[operator]
+
+
+def positive_ints(name: str, values: Any) -> list[int]:
+    """Return ``values`` as a list, or say that ``name`` must be whole numbers of at least 1."""
+    try:
+        if isinstance(values, (str, bytes, Mapping, Set)):  # no whole numbers, or in no order
+            raise TypeError
+        entries = list(values)
+    except TypeError:
+        raise TypeError(f"{name} must be a list of whole numbers, got {shown(values)}") from None
+    return [positive_int(f"{name}[{i}]", entry) for i, entry in enumerate(entries)]
+
+
+def path_of(name: str, value: Any) -> Path:
+    """Return ``value`` as a path, ``~`` being the home folder, or say that ``name`` must be one."""
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a path (a string or os.PathLike), got {shown(value)}")
+    if not text or "\0" in text:
+        raise ValueError(f"{name} must be a path, got {text!r}")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # there is no such user
+        return Path(text)

@@ -1,11 +1,12 @@
 """Whole networks on graph pyramids."""
 
 from fovigraph.models.alexnet import KNNAlexNet, KNNAlexNetBlock
+from fovigraph.models.backbone import Backbone
 from fovigraph.models.fovinet import FoviNet, FoviOutput
 from fovigraph.models.glance import OneGlance
 from fovigraph.models.heads import LinearProbe, Projector
 from fovigraph.models.inference import Optimized, optimize
-from fovigraph.models.registry import Backbone, build_backbone
+from fovigraph.models.registry import build_backbone
 
 __all__ = [
     "Backbone",

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from numbers import Integral
+from typing import Any
 
 from torch import Tensor, nn
 
-from fovigraph._checks import one_of, positive_int
+from fovigraph._checks import (
+    instance,
+    one_of,
+    positive_float,
+    positive_int,
+    positive_ints,
+    shown,
+)
 from fovigraph.graph import GraphPyramid, KNNGraph, Stage
+from fovigraph.models.backbone import Backbone
 from fovigraph.nn import KNNConv, KNNPool, KNNSeparableConv, make_norm
 from fovigraph.nn.knn_conv import KNNDepthwiseConv
 
@@ -56,6 +66,7 @@ class KNNAlexNetBlock(nn.Module):
         conv: str = "full",
     ):
         super().__init__()
+        positive_int("num_nodes", num_nodes)
         self.conv = CONVS[one_of("conv", conv, CONVS)](in_channels, out_channels, kernel_size)
         self.norm = make_norm(norm, out_channels, num_nodes)
         self.activation = nn.ReLU()
@@ -74,7 +85,7 @@ class KNNAlexNetBlock(nn.Module):
         return x if self.pool is None else self.pool(x, pool_graph)
 
 
-class KNNAlexNet(nn.Module):
+class KNNAlexNet(Backbone):
     """A chain of :class:`KNNAlexNetBlock` over a pyramid, and optionally a linear classifier.
 
     Every convolution of the pyramid starts a block and takes a pool that follows it; any further
@@ -108,14 +119,17 @@ class KNNAlexNet(nn.Module):
         num_classes: int | None = None,
     ):
         super().__init__()
-        kinds = [stage.kind for stage in pyramid.stages]
+        kinds = [stage.kind for stage in instance("pyramid", pyramid, GraphPyramid).stages]
+        channels = positive_ints("channels", channels)
         if kinds[:1] != ["conv"]:
             raise ValueError(f"pyramid must start with a convolution, got {kinds}")
         if len(channels) != kinds.count("conv"):
             raise ValueError(
                 f"channels must have one entry for each of the pyramid's {kinds.count('conv')} "
-                f"convolutions, got {list(channels)}"
+                f"convolutions, got {channels}"
             )
+        if num_classes is not None:
+            positive_int("num_classes", num_classes)
         self.pyramid = pyramid
         self.in_channels = positive_int("in_channels", in_channels)
         self.out_channels = channels[-1]
@@ -170,7 +184,20 @@ class KNNAlexNet(nn.Module):
             kernel_multiplier: Side of the reference kernels, ``ceil(kernel_multiplier · sqrt(k))``.
             pool, pool_k, pool_stride: Mode, neighbours and stride of these pools.
             out_side: Side that a last mean pool leads to; ``None`` for no such pool.
+
+        Raises:
+            ValueError, TypeError: If an argument is not of the kind said above, ``k`` has another
+                length than ``strides``, or ``pool_after`` names a convolution that is not there.
         """
+        strides, k = positive_ints("strides", strides), positive_ints("k", k)
+        if len(k) != len(strides):
+            raise ValueError(f"k must have as many entries as strides, {len(strides)}, got {k}")
+        _check_layers("pool_after", pool_after, len(strides))
+        positive_float("kernel_multiplier", kernel_multiplier)
+        positive_int("pool_k", pool_k)
+        positive_int("pool_stride", pool_stride)
+        if out_side is not None:
+            positive_int("out_side", out_side)
         steps = []
         for index, (stride, neighbours) in enumerate(zip(strides, k, strict=True)):
             size = math.ceil(kernel_multiplier * math.sqrt(neighbours))
@@ -190,3 +217,16 @@ class KNNAlexNet(nn.Module):
         for layer, steps in zip(self.layers, self._steps, strict=True):
             x = layer(x, *(self.pyramid.graphs[step] for step in steps))
         return x if self.classifier is None else self.classifier(x.flatten(-2))
+
+
+def _check_layers(name: str, values: Any, count: int) -> None:
+    """Check that values are numbers of layers, counted from 0."""
+    if not isinstance(values, Collection) or isinstance(values, str):
+        raise TypeError(f"{name} must be a list of whole numbers, got {shown(values)}")
+    for value in values:
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            raise TypeError(f"{name} must be whole numbers, got {shown(value)} among them")
+        if not 0 <= int(value) < count:
+            raise ValueError(
+                f"{name} must name convolutions from 0 to {count - 1}, got {shown(values)}"
+            )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fovigraph.models.fovinet import FoviNet
+from fovigraph.models.fovinet import FoviNet, check_fovinet
 from fovigraph.nn import KNNConv, KNNDepthwiseConv, KNNPool
 
 
@@ -55,7 +55,11 @@ def costs(net: FoviNet) -> tuple[list[Cost], Cost, Cost]:
 
     Found by looking at nothing, once, and noting which layer runs on which of the graphs. What
     runs between two steps counts towards the first.
+
+    Raises:
+        TypeError: If ``net`` is not a network.
     """
+    check_fovinet("net", net)
     graphs = list(net.pyramid.graphs)
     steps, projector, head = [Cost() for _ in graphs], Cost(), Cost()
     seen: set[nn.Module] = set()

@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from fovigraph._checks import path_of, shown
 from fovigraph.config import as_config, load_config
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
 from fovigraph.models.heads import LinearProbe, Projector
 from fovigraph.models.pretrained import find_pretrained, load_weights, save_pretrained
 from fovigraph.models.registry import build_backbone
+from fovigraph.models.wrapped import unwrapped
 from fovigraph.sensing import Retina, as_images, fixation_policy
 from fovigraph.sensing.fixation import Fixations
 
@@ -99,7 +100,9 @@ class FoviNet(nn.Module):
     @property
     def pyramid(self) -> GraphPyramid:
         """The levels and graphs of the backbone."""
-        return self.backbone.pyramid
+        pyramid = unwrapped(self.backbone).pyramid
+        assert isinstance(pyramid, GraphPyramid)
+        return pyramid
 
     def forward(
         self,
@@ -163,10 +166,20 @@ class FoviNet(nn.Module):
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write ``config.yaml`` and ``model.safetensors`` to a folder, made if need be.
 
+        Wrappers that leave a network as it is (``torch.compile``, ``DataParallel`` and
+        ``DistributedDataParallel``, around it or around parts of it) are left out; tensors that
+        several modules share are shared again after loading.
+
+        Args:
+            folder: The folder; ``~`` is the home folder.
+
         Raises:
-            OSError: If the folder cannot be written; nothing half-written is left.
+            ValueError: If :meth:`from_pretrained` could not load what would be written: the weights
+                are not those of ``config`` (a head for other classes), or NaN or infinite.
+            TypeError: If ``folder`` is not a path.
+            OSError: If the folder cannot be written. In either case nothing half-written is left.
         """
-        save_pretrained(self, self.config, Path(folder))
+        save_pretrained(self, path_of("folder", folder))
 
     @classmethod
     def from_pretrained(
@@ -175,16 +188,19 @@ class FoviNet(nn.Module):
         """Load a network from a folder that :meth:`save_pretrained` wrote, or from the Hub.
 
         Args:
-            folder_or_hub_id: A folder; or ``"owner/name"`` on the Hugging Face Hub, which needs the
-                extra ``hub``.
+            folder_or_hub_id: A folder, ``~`` being the home folder; or ``"owner/name"`` on the
+                Hugging Face Hub, which needs the extra ``hub``.
             revision: Branch, tag or commit on the Hub.
 
         Returns:
-            The network, in evaluation mode.
+            The network, in evaluation mode and in single precision: weights that were saved in half
+            precision are converted exactly, those in double precision are rounded.
 
         Raises:
             FileNotFoundError: If there is no such folder, or it lacks one of the two files.
-            ValueError: If the weights cannot be read or are of another architecture.
+            ValueError: If the weights cannot be read, are of another architecture or not of
+                floating point, or NaN or infinite.
+            TypeError: If an argument is of another type.
         """
         folder = find_pretrained(folder_or_hub_id, revision)
         net = cls(load_config(folder / "config.yaml"))
@@ -241,3 +257,15 @@ class FoviNet(nn.Module):
             cache_dir=cache_dir,
             cls=cls,
         )
+
+
+def check_fovinet(name: str, value: Any) -> None:
+    """Check that ``value`` is a :class:`FoviNet`, or one that was compiled or optimised.
+
+    Raises:
+        TypeError: If it is not, with ``name``.
+    """
+    if not (
+        isinstance(value, nn.Module) and isinstance(getattr(value, "config", None), DictConfig)
+    ):
+        raise TypeError(f"{name} must be a FoviNet, got {shown(value)}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fovigraph.models.fovinet import FoviNet
+from fovigraph._tensors import real_tensor
+from fovigraph.models.fovinet import FoviNet, check_fovinet
 
 
 class OneGlance(nn.Module):
@@ -16,6 +17,9 @@ class OneGlance(nn.Module):
     Args:
         net: The network.
 
+    Raises:
+        TypeError: If ``net`` is something else.
+
     Example:
         >>> import torch, fovigraph as fg
         >>> net = fg.FoviNet(fg.load_config("fovi_tiny")).eval()
@@ -26,6 +30,7 @@ class OneGlance(nn.Module):
 
     def __init__(self, net: FoviNet):
         super().__init__()
+        check_fovinet("net", net)
         self.net = net
 
     def forward(self, x: Tensor, edge_index: Tensor | None = None) -> Tensor:
@@ -40,8 +45,10 @@ class OneGlance(nn.Module):
 
         Raises:
             ValueError: If ``x`` has another number of nodes or channels than the retina's samples.
+            TypeError: If it is not a tensor.
         """
         nodes = len(self.net.pyramid.levels[0])
+        real_tensor("x", x)
         if x.dim() < 2 or x.shape[-2] != nodes:
             raise ValueError(f"x must be [..., {nodes} nodes, channels], got shape {list(x.shape)}")
         views = x[None] if x.dim() == 2 else x

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from fovigraph._checks import fraction, positive_int, positive_ints
 from fovigraph.nn import make_norm
 
 
@@ -20,6 +21,9 @@ class Projector(nn.Sequential):
         channels: Length of every layer's output.
         norm: Name of the norm (:func:`fovigraph.nn.make_norm`), each vector being one node.
         dropout: Probability of dropping an input of a layer.
+
+    Raises:
+        ValueError, TypeError: If an argument is not of the kind said above.
     """
 
     def __init__(
@@ -30,6 +34,9 @@ class Projector(nn.Sequential):
         norm: str = "batch",
         dropout: float = 0.0,
     ):
+        in_features = positive_int("in_features", in_features)
+        channels = positive_ints("channels", channels)
+        fraction("dropout", dropout)
         layers: list[nn.Module] = []
         for index, out_features in enumerate(channels):
             last = index == len(channels) - 1
@@ -52,7 +59,13 @@ class LinearProbe(nn.Sequential):
         in_features: Length of the embeddings.
         num_classes: Number of classes.
         dropout: Probability of dropping an input.
+
+    Raises:
+        ValueError, TypeError: If an argument is not of the kind said above.
     """
 
     def __init__(self, in_features: int, num_classes: int, dropout: float = 0.0):
+        in_features = positive_int("in_features", in_features)
+        num_classes = positive_int("num_classes", num_classes)
+        fraction("dropout", dropout)
         super().__init__(nn.Dropout(dropout), nn.Linear(in_features, num_classes))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
 from fovigraph.models.alexnet import KNNAlexNetBlock
-from fovigraph.models.registry import Backbone
+from fovigraph.models.backbone import Backbone
 from fovigraph.nn import BatchNorm, KNNConv, KNNDepthwiseConv, KNNSeparableConv
 from fovigraph.nn.bipartite import wants_messages
 from fovigraph.ops import gpu
@@ -72,9 +72,14 @@ def optimize(net: nn.Module) -> Optimized:
         _merge_children(parent, names, places)
     for parent in parents:
         for name, child in parent.named_children():
-            if isinstance(child, Backbone) and Optimized not in (type(parent), type(child)):
+            if _is_backbone(child) and not _is_backbone(parent) and type(parent) is not Optimized:
                 setattr(parent, name, Optimized(child))
     return Optimized(net)
+
+
+def _is_backbone(module: nn.Module) -> bool:
+    """Return whether a module is a backbone, compiled or not."""
+    return isinstance(module._modules.get("_orig_mod", module), Backbone)
 
 
 def _merge_children(parent: nn.Module, names: Sequence[str], places: Counter[int]) -> None:
@@ -144,7 +149,7 @@ class Optimized(nn.Module):
     def __init__(self, module: nn.Module):
         super().__init__()
         self.module = module
-        self._is_backbone = isinstance(module, Backbone)
+        self._is_backbone = _is_backbone(module)
         self._recordings: dict[tuple[Any, ...], Callable[[Tensor], Tensor]] = {}
         self.eval()
 

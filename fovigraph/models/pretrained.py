@@ -2,44 +2,161 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
+from fovigraph._checks import instance, path_of
 from fovigraph.config import save_config
+from fovigraph.graph import KNNGraph
+from fovigraph.models.wrapped import names_without_wrappers
+
+if TYPE_CHECKING:
+    from fovigraph.models.fovinet import FoviNet
+
+log = logging.getLogger(__name__)
 
 FILES = ("config.yaml", "model.safetensors")
 
+FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+"""Types that weights may be stored in: they are converted to the network's own."""
 
-def save_pretrained(net: nn.Module, config: DictConfig, folder: Path) -> None:
-    """Write a network's configuration and weights, each complete or not at all."""
+TIED = "tied"
+"""The key, in the metadata of ``model.safetensors``, of the names that stand for one tensor."""
+
+HUB_ID = r"[\w-][\w.-]*/[\w-][\w.-]*"
+"""What may be the name of a repository on the Hugging Face Hub."""
+
+_SHOWN = 10
+
+
+def save_pretrained(net: FoviNet, folder: Path) -> None:
+    """Write a network's configuration and weights, each complete or not at all.
+
+    Raises:
+        ValueError: If they would not load again; nothing was written then.
+        OSError: If they cannot be written.
+    """
+    weights, tied = checked_weights(net), tied_names(net)
+    metadata = {"format": "pt"} | ({TIED: json.dumps(tied)} if tied else {})
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / ".model.safetensors.partial"
+    partial = {name: folder / f".{name}.partial" for name in FILES}
     try:
-        weights = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
-        save_file(weights, partial, metadata={"format": "pt"})
-        save_config(config, folder / "config.yaml")
-        partial.replace(folder / "model.safetensors")
+        save_file(weights, partial["model.safetensors"], metadata=metadata)
+        save_config(net.config, partial["config.yaml"])
+        for name, path in partial.items():
+            path.replace(folder / name)
+    except SafetensorError as error:  # a full disk, said in another way
+        raise OSError(f"cannot write to {folder}: {error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        for path in partial.values():
+            path.unlink(missing_ok=True)
+
+
+def checked_weights(net: FoviNet) -> dict[str, Tensor]:
+    """Return a network's weights as they are saved: without wrappers, each by itself.
+
+    Raises:
+        ValueError: If they are not those of a network of its class and configuration, or not
+            finite numbers.
+    """
+    rename = names_without_wrappers(net)
+    weights = {rename(name): tensor for name, tensor in net.state_dict().items()}
+    kind = type(net)
+    try:
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+            fresh = kind(net.config)
+    except Exception as error:  # a subclass may do anything
+        raise ValueError(
+            f"net cannot be saved, as {kind.__name__}.from_pretrained could not make it again: "
+            f"{kind.__name__}(config) raises {type(error).__name__}: {error}"
+        ) from error
+    problems = misfits(weights, fresh.state_dict())
+    if problems:
+        head = any(problem.startswith("head.") and "shape" in problem for problem in problems)
+        hint = " (for other classes, make the network with another head.num_classes)" * head
+        raise ValueError(
+            f"net cannot be saved: {kind.__name__}.from_pretrained makes the network of its "
+            f"configuration, which cannot take its weights{hint}:{_listed(problems)}"
+        )
+    if not _same_graphs(net, fresh, rename):
+        log.warning(
+            "the graphs of this network are not those of its configuration, and are not saved: "
+            "loaded again, it has those of its configuration"
+        )
+    # Each in memory of its own, as safetensors has them, and not in that of a GPU.
+    own = {"device": "cpu", "copy": True, "memory_format": torch.contiguous_format}
+    return {name: tensor.to(**own) for name, tensor in weights.items()}
+
+
+def _same_graphs(net: nn.Module, fresh: nn.Module, rename: Callable[[str], str]) -> bool:
+    """Return whether a network has the graphs of a fresh one, besides any others."""
+    ours, theirs = (
+        {rename(path): module for path, module in some.named_modules() if type(module) is KNNGraph}
+        for some in (net, fresh)
+    )
+    return all(
+        path in ours
+        and torch.equal(ours[path].edge_index.to(graph.edge_index), graph.edge_index)
+        and torch.equal(ours[path].offset.to(graph.offset), graph.offset)
+        for path, graph in theirs.items()
+    )
+
+
+def tied_names(net: nn.Module) -> list[list[str]]:
+    """Return the names, in its ``state_dict``, of every tensor that has several."""
+    rename, named, saved = names_without_wrappers(net), defaultdict(list), net.state_dict().keys()
+    for all_of in (net.named_parameters, net.named_buffers):
+        for name, tensor in all_of(remove_duplicate=False):
+            if name in saved:
+                named[id(tensor)].append(rename(name))
+    return [names for names in named.values() if len(names) > 1]
 
 
 def find_pretrained(folder_or_hub_id: str | os.PathLike[str], revision: str | None) -> Path:
-    """Return the folder that holds a network, fetched from the Hub if it is not a folder here."""
-    folder = Path(folder_or_hub_id)
-    if not folder.exists() and str(folder_or_hub_id).count("/") == 1:
-        folder = _from_hub(str(folder_or_hub_id), revision)
+    """Return the folder that holds a network, fetched from the Hub if it is not a folder here.
+
+    Raises:
+        TypeError: If an argument is of another type.
+        FileNotFoundError: If there is no such folder, or it lacks one of the two files.
+    """
+    try:
+        folder, text = path_of("folder_or_hub_id", folder_or_hub_id), os.fspath(folder_or_hub_id)
+    except ValueError as error:
+        raise FileNotFoundError(str(error)) from None
+    if revision is not None:
+        instance("revision", revision, str, allowed="a string or None")
+    if not os.path.exists(folder) and re.fullmatch(HUB_ID, text):
+        folder = _from_hub(text, revision)
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
-        raise FileNotFoundError(
-            f"folder_or_hub_id must hold {' and '.join(FILES)}, but {folder} "
-            + (f"lacks {' and '.join(missing)}" if folder.is_dir() else "is not a folder")
-        )
+        found = _found_instead(folder, missing)
+        raise FileNotFoundError(f"folder_or_hub_id must hold {' and '.join(FILES)}, but {found}")
     return folder
+
+
+def _found_instead(folder: Path, missing: Sequence[str]) -> str:
+    if not folder.is_dir():
+        return f"{folder} is not a folder"
+    recipe, checkpoint = folder / "recipe.yaml", folder / "checkpoints" / "last.pt"
+    if not recipe.is_file():
+        return f"{folder} lacks {' and '.join(missing)}"
+    go_on = ["fovigraph", "train", str(recipe), "--out", str(folder)]
+    return (
+        f"{folder} is a training run that has not written its network yet; unless it is still "
+        f"running, go on with: {shlex.join(go_on + ['--resume'] * checkpoint.is_file())}"
+    )
 
 
 def _from_hub(hub_id: str, revision: str | None) -> Path:
@@ -59,24 +176,89 @@ def _from_hub(hub_id: str, revision: str | None) -> Path:
 
 
 def load_weights(net: nn.Module, path: Path) -> None:
-    """Load safetensors into a network that they must fit exactly."""
+    """Load safetensors into a network that they must fit exactly.
+
+    Weights in another floating-point type are converted to the network's: from half precision
+    exactly, from double precision with rounding. Tensors that were one when they were saved are one
+    again. A network on the meta device moves to the CPU.
+
+    Raises:
+        ValueError: If they cannot be read, do not fit, or are not finite numbers.
+    """
     try:
-        weights = load_file(path)
+        weights = load_file(path, device="cpu")
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"cannot read weights from {path}: {error}") from error
     own = net.state_dict()
+    weights = {_found_as(name, own): tensor for name, tensor in weights.items()}
+    problems = misfits(weights, own)
+    if problems:
+        raise ValueError(
+            f"the weights in {path} are not those of its configuration:{_listed(problems)}"
+        )
+    if any(tensor.is_meta for tensor in own.values()):
+        net.to_empty(device="cpu")
+    net.load_state_dict(weights)
+    try:
+        _tie(net, json.loads(metadata.get(TIED, "[]")))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"cannot read weights from {path}: damaged metadata {TIED!r}") from error
+
+
+def _found_as(name: str, own: Collection[str]) -> str:
+    """Return a name without what wrappers had added to it when earlier versions saved them."""
+    plain = re.sub(r"(?<![^.])(_orig_mod|module)\.", "", name)
+    return plain if name not in own and plain in own else name
+
+
+def _tie(net: nn.Module, groups: list[list[str]]) -> None:
+    """Make one tensor again of those that were one when they were saved."""
+    tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    for first, *others in groups:
+        for name in others:
+            if tensors[name].shape != tensors[first].shape:
+                raise ValueError(f"{name} cannot be {first}")
+            path, _, own_name = name.rpartition(".")
+            setattr(net.get_submodule(path), own_name, tensors[first])
+
+
+def misfits(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Return why weights cannot be loaded into a network, by name; nothing if they can.
+
+    Args:
+        weights: The tensors.
+        own: The network's ``state_dict``.
+    """
     problems = [f"missing: {name}" for name in own if name not in weights]
     problems += [f"unexpected: {name}" for name in weights if name not in own]
-    problems += [
-        f"{name}: shape {list(weights[name].shape)}, needed {list(own[name].shape)}"
-        for name in own
-        if name in weights and weights[name].shape != own[name].shape
-    ]
-    if problems:
-        more = f"\n  … and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise ValueError(
-            f"the weights in {path} are of another architecture than its configuration:\n  "
-            + "\n  ".join(problems[:10])
-            + more
-        )
-    net.load_state_dict(weights)
+    for name in (name for name in own if name in weights):
+        given, needed = list(weights[name].shape), list(own[name].shape)
+        if given != needed:
+            problems.append(f"{name}: shape {given}, needed {needed}")
+        elif (reason := unusable(weights[name], own[name].dtype)) is not None:
+            problems.append(f"{name}: {reason}")
+    return problems
+
+
+def unusable(tensor: Tensor, needed: torch.dtype) -> str | None:
+    """Return why a tensor cannot be converted to a type of weights; ``None`` if it can be."""
+    if tensor.is_meta:
+        return "on the meta device, without values"
+    if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided:
+        return f"a {type(tensor).__name__} of layout {tensor.layout}, needed a plain dense tensor"
+    if needed.is_floating_point:
+        if tensor.dtype not in FLOATS:
+            return f"dtype {tensor.dtype}, needed {needed} or another of floating point"
+        broken = int((~tensor.to(needed).isfinite()).sum())
+        if broken:
+            return f"{broken} of {tensor.numel()} values are NaN, infinite or too large"
+    elif tensor.dtype != needed:
+        return f"dtype {tensor.dtype}, needed {needed}"
+    return None
+
+
+def _listed(problems: Sequence[str]) -> str:
+    more = [f"… and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+    return "".join(f"\n  {line}" for line in [*problems[:_SHOWN], *more])

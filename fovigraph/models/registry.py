@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
 
 from omegaconf import DictConfig
-from torch import Tensor
 
-from fovigraph._checks import one_of
+from fovigraph._checks import instance, one_of
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
 from fovigraph.models.alexnet import KNNAlexNet
-
-
-@runtime_checkable
-class Backbone(Protocol):
-    """What a network needs of its backbone."""
-
-    pyramid: GraphPyramid
-    num_features: int
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Map samples ``[B, N, C]`` to features ``[B, M, D]`` with ``M · D = num_features``."""
+from fovigraph.models.backbone import Backbone
 
 
 def _alexnet(config: DictConfig, retina: SensorArray) -> KNNAlexNet:
@@ -49,5 +37,11 @@ def build_backbone(config: DictConfig, retina: SensorArray) -> Backbone:
     Args:
         config: The section, of the schema :data:`fovigraph.config.BACKBONES` has for its name.
         retina: The lowest level.
+
+    Raises:
+        ValueError, TypeError: If the section does not describe a backbone, or an argument is of
+            another type.
     """
+    instance("config", config, DictConfig, allowed="the section of a configuration")
+    instance("retina", retina, SensorArray)
     return BUILDERS[one_of("backbone.name", config.name, BUILDERS)](config, retina)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fovigraph._checks import one_of, positive_int
 from fovigraph.geometry import SensorArray
-from fovigraph.models.registry import Backbone
+from fovigraph.models import Backbone
 from fovigraph.nn import KNNConv, KNNDepthwiseConv, KNNPool
 from fovigraph.viz import style
 from fovigraph.viz.cells import SPACES, draw_cells

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from fovigraph._checks import positive_int
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
-from fovigraph.models.registry import Backbone
+from fovigraph.models import Backbone
 from fovigraph.viz import style
 from fovigraph.viz.activations import level_features
 from fovigraph.viz.cells import circle, drawn_eccentricity

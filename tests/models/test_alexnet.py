@@ -70,6 +70,53 @@ def test_what_does_not_fit_is_refused(tutorial):
         KNNAlexNet(pool_first, [])
 
 
+STAGES = KNNAlexNet.stages
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda p: STAGES([1, 2], [9]), ValueError, r"k must have as many entries as strides, 2"),
+        (lambda p: STAGES(1, [9]), TypeError, "strides must be a list of whole numbers, got 1"),
+        (lambda p: STAGES([1], None), TypeError, "k must be a list of whole numbers, got None"),
+        (lambda p: STAGES([1], [9.0]), TypeError, r"k\[0\] must be a whole number"),
+        (lambda p: STAGES([0], [9]), ValueError, r"strides\[0\] must be at least 1"),
+        (lambda p: STAGES([1], [9], [7]), ValueError, "pool_after must name convolutions from 0"),
+        (lambda p: STAGES([1], [9], [-1]), ValueError, "pool_after must name convolutions from 0"),
+        (lambda p: STAGES([1], [9], 0), TypeError, "pool_after must be a list of whole numbers"),
+        (lambda p: STAGES([1], [9], ["0"]), TypeError, "pool_after must be whole numbers, got '0'"),
+        (lambda p: STAGES([1], [9], pool_k=0), ValueError, "pool_k must be at least 1"),
+        (lambda p: STAGES([1], [9], pool_stride=None), TypeError, "pool_stride must be a whole"),
+        (lambda p: STAGES([1], [9], out_side=0), ValueError, "out_side must be at least 1"),
+        (
+            lambda p: STAGES([1], [9], kernel_multiplier=float("inf")),
+            ValueError,
+            "kernel_multiplier must be finite",
+        ),
+        (lambda p: KNNAlexNet(3, [4]), TypeError, "pyramid must be a GraphPyramid, got 3"),
+        (lambda p: KNNAlexNet(p, 4), TypeError, "channels must be a list of whole numbers, got 4"),
+        (lambda p: KNNAlexNet(p, [4.5] * 5), TypeError, r"channels\[0\] must be a whole number"),
+        (
+            lambda p: KNNAlexNet(p, [4] * 5, num_classes=0),
+            ValueError,
+            "num_classes must be at least 1, got 0",
+        ),
+        (lambda p: KNNAlexNet(p, [4] * 5, in_channels=0), ValueError, "in_channels must be at"),
+        (lambda p: KNNAlexNetBlock(3, 4, 3, 0), ValueError, "num_nodes must be at least 1"),
+        (lambda p: KNNAlexNetBlock(3, 4, 3, None), TypeError, "num_nodes must be a whole number"),
+    ],
+)
+def test_what_cannot_be_is_named(tutorial, make, error, message):
+    with pytest.raises(error, match=message):
+        make(tutorial)
+
+
+def test_layers_that_a_pool_follows_may_come_in_any_collection():
+    wanted = STAGES([1, 1], [9, 9], [1])
+    for pool_after in ((1,), {1}, range(1, 2), [1, 1]):
+        assert STAGES([1, 1], [9, 9], pool_after) == wanted
+
+
 @pytest.fixture
 def small_net():
     stages = KNNAlexNet.stages([2, 1], [9, 9], pool_after=[0], out_side=1)

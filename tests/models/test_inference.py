@@ -312,6 +312,37 @@ def test_a_networks_backbone_is_recorded(recordings):
     assert len(recordings) == 1
 
 
+class Mine(fg.models.Backbone):
+    """A backbone of somebody's own, around one of ours."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.pyramid, self.num_features = inner, inner.pyramid, inner.num_features
+
+    def forward(self, x):
+        return 2 * self.inner(x)
+
+
+def test_a_backbone_of_ones_own_is_recorded_as_one(retina, recordings):
+    net = nn.Sequential(Mine(alexnet(retina)), nn.Flatten())
+    optimised, x = fg.optimize(net), torch.randn(2, len(retina), 3)
+    torch.testing.assert_close(optimised(x), net(x), rtol=1e-5, atol=1e-5)
+    assert sum(isinstance(module, Optimized) for module in optimised.modules()) == 2
+    assert recordings == [None]
+    assert Graph.replayed == 1
+
+
+def test_a_compiled_backbone_is_recorded_as_one(recordings):
+    net = fovinet()
+    images = torch.rand(2, 3, 48, 64)
+    wanted = net(images, LOOK).logits
+    net.backbone = torch.compile(net.backbone, backend="eager")
+    optimised = fg.optimize(net)
+    torch.testing.assert_close(optimised(images, LOOK).logits, wanted, rtol=1e-5, atol=1e-5)
+    assert not norms_of(optimised)
+    assert Graph.replayed == 1
+
+
 def test_moved_or_copied_it_is_recorded_anew(retina, recordings):
     optimised, x = fg.optimize(alexnet(retina)), torch.randn(2, len(retina), 3)
     optimised(x)

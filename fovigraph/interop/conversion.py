@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 
+from fovigraph._checks import path_of
 from fovigraph.config import ConfigError
 from fovigraph.interop import checkpoint, config
 from fovigraph.interop.load import from_upstream, links
@@ -60,7 +61,7 @@ def convert(
         FileNotFoundError, ConfigError, ValueError: If ``source`` cannot be loaded, or has what the
             other package cannot express.
     """
-    target = Path(destination).expanduser().resolve()
+    target = path_of("destination", destination).resolve()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"destination must not exist or be an empty folder, got {target}")
     write = _write_upstream if to_upstream else _write_ours
@@ -97,7 +98,7 @@ def _write_ours(source: str | os.PathLike[str], folder: Path, revision: str | No
         (folder / ORIGIN).write_text(OmegaConf.to_yaml(content), encoding="utf-8")
         card = model_card(
             net,
-            Path(source).expanduser().resolve().name,
+            path_of("source", source).resolve().name,
             "converted from the format of the `fovi` package",
         )
         (folder / "README.md").write_text(card, encoding="utf-8")

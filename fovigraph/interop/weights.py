@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fovigraph.models.pretrained import unusable
+
 log = logging.getLogger(__name__)
 
 NOT_NEEDED = ("network.projector_ssl.",)
@@ -109,18 +111,20 @@ def to_ours(
             and logged.
 
     Raises:
-        ValueError: If strict and tensors are missing, unexpected or of another shape; all are
-            listed.
+        ValueError: If strict and tensors are missing, unexpected, of another shape, of another kind
+            of number or not finite; all are listed.
     """
     links = list(links)
-    missing, misshapen, found = [], [], {}
+    missing, misfits, found = [], [], {}
     for link in links:
         needed = list(link.to_theirs(own[link.ours]).shape)
         given = weights.get(link.theirs)
         if given is None:
             missing.append(f"missing: {link.theirs} {needed}")
         elif list(given.shape) != needed:
-            misshapen.append(f"of another shape: {link.theirs} {list(given.shape)}, not {needed}")
+            misfits.append(f"of another shape: {link.theirs} {list(given.shape)}, not {needed}")
+        elif (reason := unusable(given, own[link.ours].dtype)) is not None:
+            misfits.append(f"{link.theirs}: {reason}")
         else:
             found[link.ours] = link.to_ours(given).to(own[link.ours].dtype).contiguous()
     rest = {name: weights[name] for name in weights.keys() - {link.theirs for link in links}}
@@ -130,8 +134,8 @@ def to_ours(
     unexpected = [
         f"unexpected: {name} {list(rest[name].shape)}" for name in sorted(rest.keys() - unused)
     ]
-    if missing or misshapen or unexpected:
-        report = _report(source, len(links), missing, unexpected, misshapen)
+    if missing or misfits or unexpected:
+        report = _report(source, len(links), missing, unexpected, misfits)
         if strict:
             raise ValueError(report)
         log.warning("%s", report)
@@ -139,13 +143,13 @@ def to_ours(
 
 
 def _report(
-    source: object, needed: int, missing: list[str], unexpected: list[str], misshapen: list[str]
+    source: object, needed: int, missing: list[str], unexpected: list[str], misfits: list[str]
 ) -> str:
-    lines = [*misshapen, *missing, *unexpected]
+    lines = [*misfits, *missing, *unexpected]
     more = [f"… and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
     return (
         f"{source}: these are not the weights of its configuration: of {needed} tensors "
-        f"{len(missing)} are missing and {len(misshapen)} of another shape, and there are "
+        f"{len(missing)} are missing and {len(misfits)} do not fit, and there are "
         f"{len(unexpected)} others:\n  " + ";\n  ".join(lines[:_SHOWN] + more)
     )
 

@@ -10,6 +10,8 @@ from fovigraph.interop import alexnet, read_config, write_config
 from fovigraph.interop.load import links
 from fovigraph.interop.upstream_config import UpstreamConfig
 
+PROBE = "head.fix_projector.probe.bias"
+
 ACCURACY = 1e-5
 """Largest difference, relative to the largest value of a layer."""
 
@@ -162,7 +164,7 @@ class TestWeightsThatDoNotFit:
         with pytest.raises(ValueError, match="not the weights of its configuration") as error:
             fg.FoviNet.from_upstream(copy)
         for line in (
-            "of 40 tensors 1 are missing and 1 of another shape, and there are 1 others",
+            "of 40 tensors 1 are missing and 1 do not fit, and there are 1 others",
             "missing: network.backbone.layers.1.norm.bias [12]",
             "unexpected: network.backbone.layers.2.extra [3]",
             "of another shape: head.fix_projector.probe.bias [7], not [10]",
@@ -176,6 +178,32 @@ class TestWeightsThatDoNotFit:
         net = fg.FoviNet.from_upstream(copy, strict=False)
         assert "head.fix_projector.probe.bias [7], not [10]" in caplog.text
         assert torch.equal(net.head[1].weight, tiny.weights["head.fix_projector.probe.weight"])
+
+    @pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
+    def test_of_another_kind_of_number(self, copy, tiny, dtype):
+        weights = dict(tiny.weights)
+        weights[PROBE] = weights[PROBE].to(dtype)
+        torch.save({"state_dict": weights}, copy / "final_weights.pth")
+        with pytest.raises(ValueError, match=rf"{PROBE}: dtype {dtype}, needed torch.float32"):
+            fg.FoviNet.from_upstream(copy)
+
+    @pytest.mark.parametrize("value", [torch.nan, torch.inf])
+    def test_that_are_not_finite(self, copy, tiny, value, caplog):
+        weights = dict(tiny.weights)
+        weights[PROBE] = torch.full_like(weights[PROBE], value)
+        torch.save({"state_dict": weights}, copy / "final_weights.pth")
+        message = rf"{PROBE}: 10 of 10 values are NaN, infinite or too large"
+        with pytest.raises(ValueError, match=message):
+            fg.FoviNet.from_upstream(copy)
+        assert fg.FoviNet.from_upstream(copy, strict=False).head[1].bias.isfinite().all()
+        assert f"{PROBE}: 10 of 10 values are NaN" in caplog.text
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+    def test_other_floating_point_types_are_converted(self, copy, tiny, dtype):
+        weights = {**tiny.weights, PROBE: tiny.weights[PROBE].to(dtype)}
+        torch.save({"state_dict": weights}, copy / "final_weights.pth")
+        found = fg.FoviNet.from_upstream(copy).head[1].bias
+        assert torch.equal(found, weights[PROBE].float())
 
     def test_of_another_architecture(self, configured):
         with pytest.raises(ValueError, match=r"conv\.weight \[4, 588\], not \[9, 588\]"):

@@ -67,7 +67,7 @@ def read(path: Path) -> dict[str, Any]:
     except Exception as error:  # damaged archives raise nearly anything
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"cannot read the checkpoint {path}: {reason}") from error
-    if not isinstance(content, dict) or "recipe" not in content:
+    if not isinstance(content, dict) or not isinstance(content.get("recipe"), dict):
         raise CheckpointError(f"{path} is not a checkpoint of a training run")
     return content
 

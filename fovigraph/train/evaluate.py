@@ -12,9 +12,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from fovigraph._checks import positive_int
+from fovigraph._checks import instance, positive_int, shown
 from fovigraph.models import FoviNet
 from fovigraph.models.cost import describe
+from fovigraph.models.fovinet import check_fovinet
 from fovigraph.sensing import FIXATION_POLICIES, FixationPolicy, fixation_policy
 
 TOP = 5
@@ -153,9 +154,14 @@ def evaluate(
         >>> len(evaluate(net, [batch], fixations=3).top1_by_fixations)
         3
     """
+    check_fovinet("net", net)
     positive_int("fixations", fixations)
+    if isinstance(batches, Tensor) or not isinstance(batches, Iterable):
+        raise TypeError(f"batches must be an iterable of batches, got {shown(batches)}")
+    if generator is not None:
+        instance("generator", generator, torch.Generator, allowed="a torch.Generator or None")
     count: int = net.config.head.num_classes
-    names = [str(i) for i in range(count)] if classes is None else list(classes)
+    names = [str(i) for i in range(count)] if classes is None else _names(classes)
     if len(names) != count:
         raise ValueError(
             f"classes must be the names of the network's {count} classes, got {len(names)}"
@@ -167,14 +173,19 @@ def evaluate(
     first: Tensor | None = None
     net.eval()
     for batch in batches:
+        _check_batch(batch, count)
         images = batch.images.to(device)
         if len(images) == 0:
             continue
-        _check_labels(batch.labels, count)
         where = policy(images, generator).location
         logits = torch.cat(
             [net(images, some).fixation_logits for some in where.split(at_a_time, dim=1)], dim=1
         )
+        if logits.shape[-1] != count:
+            raise ValueError(
+                f"net must give logits of the {count} classes of its configuration, "
+                f"got {logits.shape[-1]}"
+            )
         if not logits.isfinite().all():
             raise ValueError("net must compute finite logits, got some that are not")
         counts.add(logits.cpu(), batch.labels.cpu().long())
@@ -223,7 +234,27 @@ def _images_per_second(net: FoviNet, images: Tensor, where: Tensor) -> float:
     return len(images) / statistics.median(seconds[1:])
 
 
-def _check_labels(labels: Tensor, count: int) -> None:
+def _names(classes: Any) -> list[str]:
+    if isinstance(classes, str) or not isinstance(classes, Iterable):
+        raise TypeError(f"classes must be a list of names, got {shown(classes)}")
+    return [str(name) for name in classes]
+
+
+def _check_batch(batch: Any, count: int) -> None:
+    images, labels = getattr(batch, "images", None), getattr(batch, "labels", None)
+    if not isinstance(images, Tensor) or not isinstance(labels, Tensor):
+        raise TypeError(
+            f"batches must have tensors .images [b, 3, H, W] and .labels [b], got {shown(batch)}"
+        )
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise TypeError(f"labels must be whole numbers, got {labels.dtype}")
+    if images.ndim == 0 or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"labels must be one for each of the images {list(images.shape)}, "
+            f"got shape {list(labels.shape)}"
+        )
+    if not len(labels):
+        return
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= count:
         raise ValueError(

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fovigraph._checks import positive_float, positive_int
+from fovigraph._tensors import real_tensor
 
 SIMILARITIES = 2**24
 """Similarities that are held at a time."""
@@ -70,8 +71,12 @@ def knn_accuracy(
 
 
 def _check(name: str, features: Tensor, labels: Tensor) -> None:
+    real_tensor(f"{name}_features", features)
+    real_tensor(f"{name}_labels", labels)
     if features.ndim != 2 or not len(features):
         raise ValueError(f"{name}_features must be [N, D], N ≥ 1, got {list(features.shape)}")
+    if not features.isfinite().all():
+        raise ValueError(f"{name}_features must be finite, got some that are NaN or infinite")
     if labels.shape != features.shape[:1]:
         raise ValueError(
             f"{name}_labels must be one for each of {len(features)} features, "

@@ -18,25 +18,32 @@ class CSVFile:
     Args:
         path: The file.
         columns: Its columns, after the first, ``step``.
-        step: Rows of later steps are dropped.
+        step, epoch: Steps and whole epochs that the run has behind it: rows of later ones, which it
+            will write again, are dropped.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str], step: int):
+    def __init__(self, path: Path, columns: Sequence[str], step: int, epoch: int):
         self.path, self.columns = path, ["step", *columns]
         kept: list[dict[str, str]] = []
         if step and path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                # A row that was being written when the run was killed has no last column.
-                rows = [
-                    row for row in csv.DictReader(file) if row.get(self.columns[-1]) is not None
-                ]
-            kept = [row for row in rows if int(row["step"]) <= step]
+            with path.open(newline="", encoding="utf-8", errors="replace") as file:
+                rows = list(csv.DictReader(line.replace("\0", "") for line in file))
+            kept = [row for row in rows if self._is_of(row, step, epoch)]
         partial = path.with_name(f".{path.name}.partial")
         with partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(kept)
         partial.replace(path)
+
+    def _is_of(self, row: Mapping[str, str | None], step: int, epoch: int) -> bool:
+        """Return whether a row is complete, and of a run that came no further."""
+        try:
+            # A row that was being written when the run was killed has no last column.
+            complete = row[self.columns[-1]] is not None
+            return complete and int(row["step"] or "") <= step and int(row["epoch"] or "") <= epoch
+        except (KeyError, ValueError):
+            return False
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Add a row."""

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, distributed
 from torch.autograd.function import FunctionCtx
 
-from fovigraph._checks import positive_float
+from fovigraph._checks import positive_float, shown
 
 VARIANCE_EPS = 1e-4
 """Added to the variance in :func:`vicreg`, as its paper does."""
@@ -44,6 +44,9 @@ def _of_all_images(
 
     @functools.wraps(formula)
     def loss(embeddings: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+        if not isinstance(embeddings, Tensor) or not embeddings.is_floating_point():
+            given = embeddings.dtype if isinstance(embeddings, Tensor) else shown(embeddings)
+            raise TypeError(f"embeddings must be a floating-point tensor [B, F, D], got {given}")
         if embeddings.ndim != 3 or embeddings.shape[1] < 2 or 0 in embeddings.shape:
             raise ValueError(
                 "embeddings must have shape [B, F, D] with at least 2 fixations F, "

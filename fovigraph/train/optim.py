@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
 from torch import nn
+
+from fovigraph._checks import flag, instance, positive_int, shown
 
 
 def make_optimizer(
@@ -18,8 +22,17 @@ def make_optimizer(
         module: What learns. Biases and norms, which are vectors, are not decayed.
         config: A recipe's section ``optimizer``.
         scaled: Whether gradients come from a scaled loss, as in ``"16-mixed"`` precision.
+
+    Raises:
+        TypeError: If an argument is of another type.
+        ValueError: If ``module`` has nothing to learn.
     """
+    instance("module", module, nn.Module)
+    _check_section(config)
+    flag("scaled", scaled)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise ValueError("module must have parameters that require gradients, got none")
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
@@ -43,9 +56,24 @@ def learning_rate(config: DictConfig, step: int, steps: int, warmup: int) -> flo
         step: The step, from 0.
         steps: Their number.
         warmup: Of them, those of the warm-up.
+
+    Raises:
+        ValueError, TypeError: If an argument is not of the kind said above.
     """
+    _check_section(config)
+    positive_int("steps", steps)
+    for name, value, most in (("step", step, steps), ("warmup", warmup, math.inf)):
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise TypeError(f"{name} must be a whole number, got {shown(value)}")
+        if not 0 <= value <= most:
+            raise ValueError(f"{name} must be from 0 to {most}, got {value}")
     if step < warmup:
         return float(config.learning_rate * (step + 1) / warmup)
     done = (step - warmup) / max(steps - warmup, 1)
     cosine = 0.5 * (1 + math.cos(math.pi * done))
     return float(config.learning_rate * (config.final + (1 - config.final) * cosine))
+
+
+def _check_section(config: Any) -> None:
+    if not isinstance(config, DictConfig) or "learning_rate" not in config:
+        raise TypeError(f"config must be a recipe's section 'optimizer', got {shown(config)}")

@@ -12,7 +12,8 @@ from lightning.fabric.strategies.ddp import DDPStrategy
 from omegaconf import DictConfig
 from torch import Tensor
 
-from fovigraph.train.checkpoint import plain
+from fovigraph.train.checkpoint import CheckpointError, plain
+from fovigraph.train.lock import FolderLock
 from fovigraph.train.metrics import make_loggers
 
 
@@ -64,6 +65,40 @@ class Processes:
         total = self.fabric.all_reduce(self.fabric.to_device(values), reduce_op="sum")
         assert isinstance(total, Tensor)
         return total.cpu()
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Return the ``values`` of every process, ``[processes, *]``."""
+        if self.fabric.world_size == 1:
+            return values[None]
+        every = self.fabric.all_gather(self.fabric.to_device(values))
+        assert isinstance(every, Tensor)
+        return every.cpu()
+
+    def share(self, every: Tensor) -> Tensor:
+        """Return a process's own part of what :meth:`gather` gave, in this run or an earlier one.
+
+        If there were more or fewer processes then, the first has the sum and the others zeros.
+        """
+        if len(every) == self.fabric.world_size:
+            return every[self.fabric.global_rank]
+        return every.sum(0) * self.fabric.is_global_zero
+
+    def lock(self, folder: Path) -> FolderLock:
+        """Lock the folder of the run, in the process that writes to it.
+
+        Raises:
+            CheckpointError: In every process, if another run holds it.
+            OSError: If the folder cannot be written to.
+        """
+        lock, refusal = FolderLock(folder), None
+        if self.fabric.is_global_zero:
+            try:
+                lock.acquire()
+            except (CheckpointError, OSError) as error:
+                refusal = error
+        if self.any(refusal is not None):
+            raise refusal or CheckpointError(f"{folder} cannot be locked")
+        return lock
 
     def any(self, flag: bool) -> bool:
         """Return whether a flag is set in any process, so that all do the same."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import DictConfig
 
-from fovigraph._checks import fraction, one_of, positive_float, positive_int
+from fovigraph._checks import fraction, one_of, positive_float, positive_int, shown
 from fovigraph.config import TRAINING, FoviConfig, as_config, load_config
 
 OBJECTIVES = ("classify", "simclr", "vicreg", "barlow_twins")
@@ -270,6 +271,11 @@ class Recipe(FoviConfig):
                 f"train.accumulate must be 1 for objective.name={self.objective.name!r}, which "
                 f"compares all images of a batch, got {self.train.accumulate}"
             )
+        if self.objective.name != "classify" and self.train.batch_size < 2:
+            raise ValueError(
+                f"train.batch_size must be at least 2 for objective.name={self.objective.name!r}, "
+                f"which compares the images of a batch, got {self.train.batch_size}"
+            )
 
 
 def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> DictConfig:
@@ -288,6 +294,23 @@ def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] =
     return load_config(name_or_path, overrides, schema=Recipe)
 
 
+def check_recipe(name: str, value: Any) -> None:
+    """Check that a value is a training recipe.
+
+    Raises:
+        TypeError: If it is not, with ``name``.
+    """
+    if not isinstance(value, DictConfig) or not all(section in value for section in TRAINING):
+        raise TypeError(
+            f"{name} must be a training recipe, as load_recipe reads it, got {shown(value)}"
+        )
+
+
 def network_of(recipe: DictConfig) -> DictConfig:
-    """Return the network's part of a recipe."""
+    """Return the network's part of a recipe.
+
+    Raises:
+        TypeError: If it is not a recipe.
+    """
+    check_recipe("recipe", recipe)
     return as_config({str(key): recipe[key] for key in recipe if key not in TRAINING})

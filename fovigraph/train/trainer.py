@@ -8,11 +8,14 @@ one process draws for all of it.
 
 from __future__ import annotations
 
+import logging
+import math
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +24,17 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from tqdm import tqdm
 
+from fovigraph._checks import flag, path_of, shown
 from fovigraph.models import FoviNet
 from fovigraph.models.card import model_card
+from fovigraph.models.fovinet import check_fovinet
+from fovigraph.models.pretrained import checked_weights, misfits
 from fovigraph.nn.norm import BatchNorm
 from fovigraph.train import checkpoint
+from fovigraph.train.batch_norms import fewest_images
 from fovigraph.train.batches import Batch, Batches
-from fovigraph.train.data import open_data
 from fovigraph.train.images import BrokenImage, DataError
+from fovigraph.train.inputs import open_inputs
 from fovigraph.train.interrupt import Interrupted, StopSignal
 from fovigraph.train.knn import knn_accuracy
 from fovigraph.train.learner import Draws, Figures, Learner
@@ -35,11 +42,15 @@ from fovigraph.train.metrics import CSVFile
 from fovigraph.train.optim import learning_rate, make_optimizer
 from fovigraph.train.processes import Processes
 from fovigraph.train.random_numbers import RandomNumbers
-from fovigraph.train.recipe import network_of
+from fovigraph.train.recipe import check_recipe, network_of
 from fovigraph.train.tally import Tally, names
+
+log = logging.getLogger(__name__)
 
 KNN_IMAGES = 10_000
 """Training images, at most, whose features the kNN evaluation compares with."""
+
+REMEDY = "try a lower optimizer.learning_rate, optimizer.clip or another train.precision"
 
 SPEED = ("images_per_second", "waiting")
 """Figures of how fast training was: the second is the fraction of time spent waiting for data."""
@@ -57,7 +68,9 @@ class Progress:
         epoch: Epochs that are complete, evaluation included.
         batch: Steps done of the epoch that is not.
         step: Steps done in all.
-        sums: The training figures summed over these batches, as :class:`Tally` has them.
+        sums: The training figures summed over these batches, as :class:`Tally` has them; in a
+            checkpoint, those of every process.
+        window: Likewise, over the steps since the last row of ``metrics.csv``.
         best: The highest accuracy on the test split so far.
         history: What every epoch gave.
     """
@@ -65,7 +78,8 @@ class Progress:
     epoch: int = 0
     batch: int = 0
     step: int = 0
-    sums: list[float] = field(default_factory=list)
+    sums: list[Any] = field(default_factory=list)
+    window: list[Any] = field(default_factory=list)
     best: float = -1.0
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -75,8 +89,10 @@ class Trainer:
 
     Args:
         recipe: The recipe (:func:`fovigraph.train.load_recipe`).
-        folder: Where the run is kept: ``recipe.yaml``, ``metrics.csv``, ``checkpoints/`` and, at
-            the end, the model, as :meth:`fovigraph.FoviNet.from_pretrained` reads it.
+        folder: Where the run is kept: ``recipe.yaml``, ``metrics.csv``, ``checkpoints/`` and,
+            written with every checkpoint, the network, as
+            :meth:`fovigraph.FoviNet.from_pretrained` reads it. Locked until :meth:`fit` ends, or
+            the trainer is gone.
         resume: Go on from the last checkpoint there.
         make_net: Makes the network; ``None``: the recipe's.
         quiet: No progress bar.
@@ -87,78 +103,83 @@ class Trainer:
 
     Raises:
         DataError: If the data cannot be read, or are not what the recipe is for.
-        CheckpointError: If the folder holds a run that is not to be resumed, or none that can be.
-        ValueError, TypeError: If the recipe does not describe a network.
+        CheckpointError: If another run is writing to the folder, or it holds a run that is not to
+            be resumed, or none that can be.
+        ValueError, TypeError: If the recipe does not describe a network that can be trained by it
+            and saved, or an argument is of another type.
     """
 
     def __init__(
         self,
         recipe: DictConfig,
-        folder: Path,
+        folder: str | os.PathLike[str],
         *,
         resume: bool = False,
         make_net: Callable[[DictConfig], FoviNet] | None = None,
         quiet: bool = False,
     ):
-        self.recipe, self.folder, self.quiet = recipe, folder, quiet
-        self.last, self.best = (folder / "checkpoints" / name for name in ("last.pt", "best.pt"))
-        saved = self._read_last(resume)
-        self.processes = Processes(recipe, folder)
-        self.fabric, self.main = self.processes.fabric, self.processes.fabric.is_global_zero
-
-        data = open_data(recipe.data, progress=self.main and not quiet)
-        if len(data.classes) != recipe.head.num_classes:
-            raise DataError(
-                f"head.num_classes must be {len(data.classes)}, the number of classes in "
-                f"{recipe.data.source!r}, got {recipe.head.num_classes}"
-            )
-        several = self.fabric.world_size > 1
-        labelled = recipe.objective.name == "classify"
-        reading = partial(
-            Batches,
-            batch_size=recipe.train.batch_size,
-            workers=recipe.data.workers,
-            # Who compares all processes' images needs as many of each.
-            strict=recipe.data.strict or (several and not labelled),
-            pin_memory=self.fabric.device.type == "cuda",
+        check_recipe("recipe", recipe)
+        self.recipe, self.folder = recipe, path_of("folder", folder)
+        self.quiet, resume = flag("quiet", quiet), flag("resume", resume)
+        if make_net is not None and not callable(make_net):
+            raise TypeError(f"make_net must be a function or None, got {shown(make_net)}")
+        self.last, self.best = (
+            self.folder / "checkpoints" / name for name in ("last.pt", "best.pt")
         )
-        share = partial(reading, rank=self.fabric.global_rank, world_size=self.fabric.world_size)
-        seed = recipe.train.seed
-        self.training = share(data.train, shuffle=True, seed=seed, drop_last=True)
-        self.testing = share(data.test, shuffle=False, drop_last=False)
-        # Every process looks at all of these.
-        splits = (data.train, data.test)
-        self.neighbours = [reading(split, shuffle=False, drop_last=False) for split in splits]
-        if self.training.length is None:
-            raise DataError(
-                f"how many images {recipe.data.source!r} streams is not known, and the learning "
-                "rate's schedule needs it; data.streaming=false reads them all first"
-            )
-        self.steps_an_epoch = self.training.length
+        self._read_last(resume)  # what is wrong with it is said before processes are started
+        self.processes = Processes(recipe, self.folder)
+        self.fabric, self.main = self.processes.fabric, self.processes.fabric.is_global_zero
+        self.lock = self.processes.lock(self.folder)
+        try:
+            self._prepare(resume, make_net or FoviNet)
+        except BaseException:
+            self.lock.release()
+            raise
 
+    def _prepare(self, resume: bool, make_net: Callable[[DictConfig], FoviNet]) -> None:
+        """Make network, data and optimiser, and take up the run to go on with."""
+        recipe = self.recipe
+        saved = self._read_last(resume)  # again: until now, another run may have been writing
+        several = self.fabric.world_size > 1
         self.random = RandomNumbers(recipe.train.seed)
         torch.manual_seed(recipe.train.seed)
-        self.net = (make_net or FoviNet)(network_of(recipe))
+        self.net = make_net(network_of(recipe))
+        check_fovinet("what make_net returns", self.net)
         for module in self.net.modules():
             if isinstance(module, BatchNorm):
                 module.synchronized = several
         self.learner = Learner(recipe, self.net)
+        self.judges = 1 + (0 if self.learner.probes is None else len(self.learner.probes.maps))
+        self.tally, self.window = Tally(self.judges), Tally(self.judges)
+        if getattr(type(self.net), "save_pretrained", None) is FoviNet.save_pretrained:
+            checked_weights(self.net)  # what cannot be saved is said now, not after training
+        self.fewest = fewest_images(recipe, self.net, self.fabric.world_size)
+        inputs = open_inputs(recipe, self.fabric, progress=self.main and not self.quiet)
+        self.training, self.testing, self.neighbours = inputs
+        self.steps_an_epoch = len(self.training)
+
         if saved is not None:
-            self.learner.load_state_dict(saved["weights"])
+            with self._taking_up("weights"):
+                if problems := misfits(saved["weights"], self.learner.state_dict()):
+                    raise ValueError("; ".join(problems[:3]))
+                self.learner.load_state_dict(saved["weights"])
         scaled = recipe.train.precision == "16-mixed"
         optimizer = make_optimizer(self.learner, recipe.optimizer, scaled=scaled)
         self.wrapped, self.optimizer = self.fabric.setup(self.learner, optimizer)
         self.progress = Progress()
         if saved is not None:
-            self.optimizer.load_state_dict(saved["optimizer"])
-            self.processes.load_state_dict(saved["scaler"])
-            self.progress = Progress(**saved["progress"])
-            if not self.main:  # they are those of the process that saved them
-                self.progress.sums = []
-        self.judges = 1 + (0 if self.learner.probes is None else len(self.learner.probes.maps))
+            with self._taking_up("optimizer"):
+                self.optimizer.load_state_dict(saved["optimizer"])
+            with self._taking_up("scaler"):
+                self.processes.load_state_dict(saved["scaler"])
+            with self._taking_up("progress"):
+                self.progress = Progress(**saved["progress"])
+                self.tally.sums += self._own_share(self.progress.sums)
+                self.window.sums += self._own_share(self.progress.window)
         if self.main:
-            OmegaConf.save(recipe, folder / "recipe.yaml")
-            self.csv = CSVFile(folder / "metrics.csv", self._columns(), self.progress.step)
+            OmegaConf.save(recipe, self.folder / "recipe.yaml")
+            step, epoch = self.progress.step, self.progress.epoch
+            self.csv = CSVFile(self.folder / "metrics.csv", self._columns(), step, epoch)
 
     def fit(self) -> list[dict[str, float]]:
         """Train to the end, and write the model.
@@ -170,10 +191,28 @@ class Trainer:
 
         Raises:
             Interrupted: If Ctrl-C or SIGTERM came; a checkpoint was written.
-            TrainingError: If the loss is no longer finite; the batch was saved.
-            CheckpointError: If a checkpoint cannot be written.
-            DataError: If an image is broken and ``data.strict`` is set.
+            TrainingError: If the loss is no longer finite (the batch was saved), or a weight is not
+                (what was saved before is still there).
+            CheckpointError, OSError: If a checkpoint or the network cannot be written.
+            DataError: If an image is broken and ``data.strict`` is set, or too few of a batch can
+                be read.
         """
+        try:
+            self._train()
+            if self.main:
+                self.net.save_pretrained(self.folder)
+                (self.folder / "README.md").write_text(self._card(), encoding="utf-8")
+            self.fabric.barrier()
+        finally:
+            self.lock.release()
+        return self.progress.history
+
+    @property
+    def skipped(self) -> list[BrokenImage]:
+        """Broken images that were left out."""
+        return [*self.training.skipped, *self.testing.skipped]
+
+    def _train(self) -> None:
         train, progress = self.recipe.train, self.progress
         with StopSignal() as self.stop, self._bar() as self.bar:
             while progress.epoch < train.epochs:
@@ -181,21 +220,10 @@ class Trainer:
                 if done % train.eval_every == 0 or done == train.epochs:
                     figures |= self._evaluate()
                 self._close_epoch(figures)
-        if self.main:
-            self.net.save_pretrained(self.folder)
-            (self.folder / "README.md").write_text(self._card(), encoding="utf-8")
-        self.fabric.barrier()
-        return progress.history
-
-    @property
-    def skipped(self) -> list[BrokenImage]:
-        """Broken images that were left out."""
-        return [*self.training.skipped, *self.testing.skipped]
 
     def _epoch(self) -> dict[str, float]:
         """Train for one epoch, or what is left of it, and return its figures."""
         progress, train = self.progress, self.recipe.train
-        epoch, window = Tally(self.judges, progress.sums), Tally(self.judges)
         began, waited, first = time.perf_counter(), self.training.waited, progress.step
 
         def speed() -> dict[str, float]:
@@ -207,21 +235,20 @@ class Trainer:
         self.wrapped.train()
         for batch in self.training.epoch(progress.epoch, progress.batch):
             step = self._step(batch)
-            epoch.sums += step.sums
-            window.sums += step.sums
+            self.tally.sums += step.sums
+            self.window.sums += step.sums
             progress.batch, progress.step = progress.batch + 1, progress.step + 1
-            progress.sums = epoch.sums.tolist()
             self.bar.update(train.batch_size)
-            means = {name: f"{mean:.3f}" for name, mean in epoch.means().items()}
+            means = {name: f"{mean:.3f}" for name, mean in self.tally.means().items()}
             self.bar.set_postfix(means, refresh=False)
             if progress.step % train.log_every == 0:
-                self._log(window.over(self.processes).means() | speed())
-                window = Tally(self.judges)
+                self._log(self.window.over(self.processes).means() | speed())
+                self.window = Tally(self.judges)
             if self.processes.any(self.stop.came):
                 self._interrupt()
             if train.save_every and progress.step % train.save_every == 0:
-                self._save(self.last)
-        return epoch.over(self.processes).means() | speed()
+                self._save_within_epoch()
+        return self.tally.over(self.processes).means() | speed()
 
     def _step(self, batch: Batch) -> Tally:
         """Change the weights once, by the gradients of a batch, and return its figures."""
@@ -235,7 +262,13 @@ class Trainer:
         draws = self.learner.draw(shape, self.random.generator(RandomNumbers.DRAWS, step))
 
         self.optimizer.zero_grad()
-        parts = range(min(self.recipe.train.accumulate, len(batch.rows)))
+        if len(batch.rows) < self.fewest:
+            broken = ", ".join(error.name for error in self.training.skipped)
+            raise DataError(
+                f"step {step} needs at least {self.fewest} images, and only {len(batch.rows)} of "
+                f"its batch can be read; broken so far: {broken}"
+            )
+        parts = range(min(self.recipe.train.accumulate, len(batch.rows) // self.fewest))
         ways = [torch.arange(part, len(batch.rows), len(parts)) for part in parts]
         tally, finite = Tally(self.judges), True
         for part, chosen in zip(parts, ways, strict=True):
@@ -291,12 +324,19 @@ class Trainer:
                 if count >= KNN_IMAGES:
                     break
             known += [[torch.cat(features), torch.cat(labels)]]
+        if not all(features.isfinite().all() for features, _ in known):
+            log.warning(
+                "no kNN accuracy: after step %d features are not finite", self.progress.step
+            )
+            return math.nan
         return knn_accuracy(*known[0], *known[1])
 
     def _close_epoch(self, figures: dict[str, float]) -> None:
         """Note what an epoch gave, and write checkpoints."""
         progress = self.progress
-        progress.epoch, progress.batch, progress.sums = progress.epoch + 1, 0, []
+        progress.epoch, progress.batch = progress.epoch + 1, 0
+        progress.sums, progress.window = [], []
+        self.tally, self.window = Tally(self.judges), Tally(self.judges)
         progress.history.append({"epoch": progress.epoch, **figures})
         accuracy = figures.get("knn_accuracy", figures.get("test_accuracy", -1.0))
         improved, progress.best = accuracy > progress.best, max(progress.best, accuracy)
@@ -305,17 +345,34 @@ class Trainer:
             self._save(self.best)
         self._save(self.last)
 
+    def _save_within_epoch(self) -> None:
+        """Write the last checkpoint, with every process's sums over the epoch so far."""
+        self.progress.sums = self.processes.gather(self.tally.sums).tolist()
+        self.progress.window = self.processes.gather(self.window.sums).tolist()
+        self._save(self.last)
+
     def _save(self, path: Path) -> None:
+        """Write a checkpoint; beside the last one, the network as it is then."""
         if not self.main:
             return
+        weights = self.learner.state_dict()
+        broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+        if broken:
+            raise TrainingError(
+                f"after step {self.progress.step} there are weights that are not finite: "
+                f"{', '.join(broken[:3])}{', …' * (len(broken) > 3)}; what was saved before is "
+                f"still there; {REMEDY}"
+            )
         content = {
             "recipe": checkpoint.plain(self.recipe),
-            "weights": self.learner.state_dict(),
+            "weights": weights,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.processes.state_dict(),
             "progress": asdict(self.progress),
         }
         checkpoint.write(content, path)
+        if path == self.last:
+            self.net.save_pretrained(self.folder)
 
     def _read_last(self, resume: bool) -> dict[str, Any] | None:
         """Read the checkpoint to go on from, and check the folder, before anything else is done."""
@@ -327,11 +384,26 @@ class Trainer:
             raise checkpoint.CheckpointError(
                 f"{self.folder} holds a run already: resume it, or choose another folder"
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
         return None
 
+    @contextmanager
+    def _taking_up(self, section: str) -> Iterator[None]:
+        """Within this, whatever goes wrong is a fault of that section of the last checkpoint."""
+        try:
+            yield
+        except Exception as error:  # torch's loading raises what the damage happens to lead to
+            raise checkpoint.CheckpointError(
+                f"cannot go on from {self.last}: its {section!r} is not what this run needs "
+                f"({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+            ) from error
+
+    def _own_share(self, sums: Sequence[Any]) -> Tensor:
+        """Return this process's own of a checkpoint's sums of every process."""
+        every = torch.tensor(sums, dtype=torch.float64)
+        return self.processes.share(every.view(-1, len(self.tally.sums)))
+
     def _interrupt(self) -> None:
-        self._save(self.last)
+        self._save_within_epoch()
         raise Interrupted(f"stopped after step {self.progress.step}, which {self.last} holds")
 
     def _stop_at(self, batch: Batch, draws: Draws) -> None:
@@ -342,8 +414,7 @@ class Trainer:
         checkpoint.write(content, path)
         raise TrainingError(
             f"the loss of step {self.progress.step} is not finite; {path} holds its batch, what "
-            "was drawn for it and the weights; try a lower optimizer.learning_rate, "
-            "optimizer.clip or another train.precision"
+            f"was drawn for it and the weights; {REMEDY}"
         )
 
     def _log(self, figures: dict[str, float]) -> None:

@@ -1,6 +1,8 @@
 """The training loop: what it learns, and that nothing can knock it off its course."""
 
+import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,7 +53,7 @@ def images(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe(images):
     def make(*overrides):
         where = [f"data.source={images}", "head.num_classes=3"]
@@ -91,6 +93,28 @@ def test_a_run_learns_and_leaves_a_model(recipe, tmp_path):
     assert len(rows) == 1 + 8 * (4 + 1)  # 72 images make 4 batches; one row more for every epoch
 
 
+def rows(folder):
+    """The rows of a run's figures, but for its speed, which is there in every row."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    for row in table:
+        assert float(row.pop("images_per_second")) >= 0
+        assert 0 <= float(row.pop("waiting")) <= 1
+    return table
+
+
+VARIED = ["optimizer.momentum=0.8", "augment.flip=0.5", "augment.jitter=0.5"]
+VARIED += ["fixation.spread=0.2", "train.log_every=2"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(recipe, tmp_path_factory):
+    """The folder and the history of a run that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    _, history = fit(recipe(*VARIED), folder)
+    return folder, history
+
+
 class Crash(Exception):
     pass
 
@@ -109,15 +133,17 @@ def crash_at(monkeypatch, method, number):
 
 @pytest.mark.parametrize(
     ("method", "number"),
-    [("_step", 1), ("_step", 3), ("_step", 4), ("_step", 7), ("_evaluate", 0), ("_evaluate", 1)],
-)
+    [
+        ("_step", 1), ("_step", 3), ("_step", 4), ("_step", 7),
+        ("_evaluate", 0), ("_evaluate", 1), ("_save", 1), ("_save", 4),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("save_every", [1, 3])
 def test_a_crashed_run_that_is_resumed_ends_with_the_same_weights(
-    recipe, tmp_path, monkeypatch, method, number, save_every
+    recipe, uninterrupted, tmp_path, monkeypatch, method, number, save_every
 ):
-    overrides = ["optimizer.momentum=0.8", "augment.flip=0.5", "augment.jitter=0.5"]
-    overrides += ["fixation.spread=0.2", f"train.save_every={save_every}"]
-    _, history = fit(recipe(*overrides), tmp_path / "whole")
+    whole, history = uninterrupted
+    overrides = [*VARIED, f"train.save_every={save_every}"]
     with monkeypatch.context() as patch:
         crash_at(patch, method, number)
         with pytest.raises(Crash):
@@ -125,15 +151,13 @@ def test_a_crashed_run_that_is_resumed_ends_with_the_same_weights(
     saved = (tmp_path / "crashed/checkpoints/last.pt").exists()  # or it begins anew
     _, resumed = fit(recipe(*overrides), tmp_path / "crashed", resume=saved)
 
-    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "crashed"))
+    assert_same(weights(whole), weights(tmp_path / "crashed"))
     speed = ("images_per_second", "waiting")
     for a, b in zip(history, resumed, strict=True):
         assert {k: v for k, v in a.items() if k not in speed} == {
             k: v for k, v in b.items() if k not in speed
         }
-    tables = [(tmp_path / name / "metrics.csv").read_text() for name in ("whole", "crashed")]
-    steps = [[row.split(",")[0] for row in table.splitlines()] for table in tables]
-    assert steps[0] == steps[1]
+    assert rows(whole) == rows(tmp_path / "crashed")
 
 
 def test_what_a_signal_stops_is_saved(recipe, tmp_path, monkeypatch):
@@ -152,8 +176,24 @@ def test_what_a_signal_stops_is_saved(recipe, tmp_path, monkeypatch):
             fit(recipe(), tmp_path / "stopped")
     assert signal.getsignal(signal.SIGINT) is before
     assert read(tmp_path / "stopped/checkpoints/last.pt")["progress"]["step"] == 5
+    net = fg.FoviNet.from_pretrained(tmp_path / "stopped")  # to be looked at and evaluated
+    stopped = weights(tmp_path / "stopped")
+    assert_same({f"net.{name}": value for name, value in net.state_dict().items()}, stopped)
     fit(recipe(), tmp_path / "stopped", resume=True)
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
+    assert rows(tmp_path / "whole") == rows(tmp_path / "stopped")
+
+
+def test_a_run_stopped_before_its_first_checkpoint_says_how_to_go_on(recipe, tmp_path, monkeypatch):
+    crash_at(monkeypatch, "_step", 2)
+    with pytest.raises(Crash):
+        fit(recipe(), tmp_path)
+    again = f"fovigraph train {tmp_path}/recipe.yaml --out {tmp_path}"
+    with pytest.raises(FileNotFoundError, match="is a training run that has not written") as error:
+        fg.FoviNet.from_pretrained(tmp_path)
+    assert str(error.value).endswith(again)
+    monkeypatch.undo()
+    fit(load_recipe(tmp_path / "recipe.yaml"), tmp_path)
 
 
 def test_a_signal_during_evaluation_does_not_lose_the_epoch(recipe, tmp_path, monkeypatch):
@@ -247,6 +287,165 @@ def test_a_run_is_not_overwritten(recipe, tmp_path):
     fit(recipe("train.epochs=1"), tmp_path)
     with pytest.raises(CheckpointError, match="holds a run already"):
         fit(recipe("train.epochs=1"), tmp_path)
+
+
+def test_a_second_run_in_a_folder_is_refused_while_the_first_is_alive(recipe, tmp_path):
+    fit(recipe("train.epochs=1"), tmp_path / "done")
+    begun = Trainer(recipe(), tmp_path / "run", quiet=True)
+    table = (tmp_path / "run/metrics.csv").read_bytes()
+    with pytest.raises(CheckpointError, match=rf"another run is writing .*process {os.getpid()}"):
+        Trainer(recipe("train.seed=5"), tmp_path / "run", quiet=True)
+    assert (tmp_path / "run/metrics.csv").read_bytes() == table
+    assert load_recipe(tmp_path / "run/recipe.yaml").train.seed == 0
+
+    resumed = Trainer(recipe("train.epochs=1"), tmp_path / "done", quiet=True, resume=True)
+    with pytest.raises(CheckpointError, match="another run is writing"):
+        Trainer(recipe("train.epochs=1"), tmp_path / "done", quiet=True, resume=True)
+    for trainer in (begun, resumed):
+        trainer.fit()
+    fit(recipe(), tmp_path / "run", resume=True)
+
+
+def test_a_run_that_cannot_begin_leaves_the_folder_to_others(recipe, tmp_path):
+    with pytest.raises(DataError) as kept:  # with its traceback, and so the trainer
+        Trainer(recipe("head.num_classes=10"), tmp_path, quiet=True)
+    fit(recipe("train.epochs=1"), tmp_path)
+    assert kept.value
+
+
+ONE_VALUE = ["train.batch_size=1", "fixation.count=1"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "norm"),
+    [
+        (ONE_VALUE, "projector"),
+        (["train.batch_size=4", "train.accumulate=4", "fixation.count=1"], "projector"),
+        ([*ONE_VALUE, "projector.channels=[]", "backbone.strides=[1, 5]"], "backbone"),
+    ],
+)
+def test_batch_norms_of_one_value_are_refused_before_the_start(recipe, tmp_path, overrides, norm):
+    keys = rf"train\.batch_size=\d, train\.accumulate=\d and fixation\.count=1 .*{norm}\.norm"
+    with pytest.raises(ValueError, match=keys):
+        Trainer(recipe("data.source=no-such-folder", *overrides), tmp_path, quiet=True)
+    fit(recipe(*overrides, f"{norm}.norm=channel", "train.epochs=1"), tmp_path / "other")
+
+
+def test_one_image_at_a_time_will_do_where_no_batch_norm_gets_one_value(recipe, tmp_path):
+    for name, override in (("two", "fixation.count=2"), ("none", "projector.channels=[8]")):
+        overrides = [*ONE_VALUE, override, "train.epochs=1"]
+        fit(recipe(*overrides), tmp_path / name)
+
+
+def test_too_few_images_that_can_be_read_are_said(recipe, images, tmp_path):
+    shutil.copytree(images, tmp_path / "images")
+    broken = sorted((tmp_path / "images/train").rglob("*.png"))[:-1]
+    for path in broken:
+        path.write_bytes(b"no image")
+    overrides = [f"data.source={tmp_path / 'images'}", "fixation.count=1", "train.batch_size=72"]
+    with pytest.raises(DataError, match="needs at least 2 images, and only 1 of its batch can"):
+        fit(recipe(*overrides), tmp_path / "run")
+
+
+def test_parts_of_a_batch_with_broken_images_have_enough_of_them(recipe, images, tmp_path):
+    shutil.copytree(images, tmp_path / "images")
+    for path in sorted((tmp_path / "images/train").rglob("*.png"))[:-3]:
+        path.write_bytes(b"no image")
+    overrides = [f"data.source={tmp_path / 'images'}", "fixation.count=1", "train.batch_size=72"]
+    trainer, _ = fit(recipe(*overrides, "train.accumulate=4", "train.epochs=1"), tmp_path / "run")
+    assert len(trainer.skipped) == 69
+
+
+def test_weights_that_are_not_finite_do_not_replace_those_that_were_saved(
+    recipe, tmp_path, monkeypatch
+):
+    original = Trainer._step
+
+    def step(self, *args):
+        figures = original(self, *args)
+        if self.progress.step == 5:
+            torch.nn.init.constant_(self.net.head[1].bias, torch.nan)
+        return figures
+
+    monkeypatch.setattr(Trainer, "_step", step)
+    with pytest.raises(TrainingError, match=r"after step 6 .* not finite: net\.head\.1\.bias;"):
+        fit(recipe("train.save_every=3"), tmp_path)
+    assert weights(tmp_path)["net.head.1.bias"].isfinite().all()
+    assert fg.FoviNet.from_pretrained(tmp_path).head[1].bias.isfinite().all()
+
+
+def test_a_network_that_could_not_be_saved_is_refused_before_the_start(recipe, tmp_path):
+    def make(config):
+        net = fg.FoviNet(config)
+        net.head = fg.models.LinearProbe(net.projector.out_features, 3).append(
+            torch.nn.Linear(3, 3)
+        )
+        return net
+
+    with pytest.raises(ValueError, match=r"net cannot be saved: .*\s.*unexpected: head\.2"):
+        Trainer(recipe("data.source=no-such-folder"), tmp_path, make_net=make)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"recipe": {"train": {}}}, "recipe must be a training recipe, as load_recipe reads it"),
+        ({"recipe": fg.load_config("fovi_tiny")}, "recipe must be a training recipe"),
+        ({"folder": 3}, "folder must be a path"),
+        ({"resume": "no"}, "resume must be True or False, got 'no'"),
+        ({"quiet": None}, "quiet must be True or False, got None"),
+        ({"make_net": "alexnet"}, "make_net must be a function or None, got 'alexnet'"),
+        ({"make_net": lambda config: torch.nn.Linear(2, 2)}, "what make_net returns must be a Fov"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_named(recipe, tmp_path, wrong, message):
+    options = {"recipe": recipe(), "folder": tmp_path, **wrong}
+    with pytest.raises(TypeError, match=message):
+        Trainer(**options)
+
+
+def test_the_home_folder_is_understood(recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Trainer(recipe(), "~/run").folder == tmp_path / "run"
+
+
+def spoil_weights(saved):
+    saved["weights"]["net.head.1.bias"] = saved["weights"]["net.head.1.bias"].to(torch.int8)
+
+
+def spoil_shape(saved):
+    saved["weights"]["net.head.1.bias"] = torch.zeros(4)
+
+
+def spoil_values(saved):
+    saved["weights"]["net.head.1.bias"][1] = torch.nan
+
+
+def spoil_optimizer(saved):
+    del saved["optimizer"]
+
+
+def spoil_progress(saved):
+    saved["progress"]["steps"] = 3
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_weights, r"'weights' .*net\.head\.1\.bias: dtype torch\.int8"),
+        (spoil_shape, r"'weights' .*net\.head\.1\.bias: shape \[4\], needed \[3\]"),
+        (spoil_values, r"'weights' .*net\.head\.1\.bias: 1 of 3 values are NaN"),
+        (spoil_optimizer, "'optimizer' is not what this run needs"),
+        (spoil_progress, "'progress' is not what this run needs"),
+    ],
+)
+def test_a_checkpoint_with_something_wrong_is_refused_by_name(recipe, tmp_path, spoil, message):
+    fit(recipe("train.epochs=1"), tmp_path)
+    saved = read(tmp_path / "checkpoints/last.pt")
+    spoil(saved)
+    torch.save(saved, tmp_path / "checkpoints/last.pt")
+    with pytest.raises(CheckpointError, match=message):
+        fit(recipe("train.epochs=1"), tmp_path, resume=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])

@@ -229,7 +229,10 @@ def _as_it_is(part: Any) -> Any:
 
 def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process to answer
+    # Ctrl-C, and a cluster's SIGTERM to all processes of a job, are for the main process to answer,
+    # which ends its workers when it has saved the run; by SIGTERM, too, if they do not end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
 
 
 def _loaded(split: LoadedImages, pin_memory: bool, share: _Share) -> _Part:

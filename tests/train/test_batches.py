@@ -1,5 +1,6 @@
 """Batches: their order, their shares, and what is left out of them."""
 
+import multiprocessing
 import signal
 from itertools import chain
 
@@ -250,6 +251,16 @@ class Spy(Stored):
 def test_workers_use_one_thread_and_leave_ctrl_c_to_the_main_process():
     batch = next(batches(Spy(), workers=1).epoch(0))
     assert batch.images[0, :, 0, 0].tolist() == [1, 1, 0]
+
+
+def test_workers_leave_the_first_sigterm_to_the_main_process():
+    some = batches(Stored(), size=1, workers=1)
+    epoch = some.epoch(0)
+    found = [next(epoch)]
+    (worker,) = multiprocessing.active_children()
+    worker.terminate()
+    found += epoch
+    assert len(values(found)) == COUNT
 
 
 def test_time_spent_waiting_is_counted():

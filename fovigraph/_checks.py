@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import math
+import os
+import stat
 from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -115,3 +118,19 @@ def _as_float(value: Real) -> float:
         return float(value)
     except OverflowError:  # an integer that no float holds
         return math.inf if value > 0 else -math.inf  # type: ignore[operator]
+
+
+def regular_file(path: str | os.PathLike[str]) -> None:
+    """Check that a path is a file that can be opened without waiting for somebody else.
+
+    Raises:
+        FileNotFoundError: If there is nothing.
+        OSError: If it is a folder, a named pipe, a socket or a device.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
+        kind = kinds.get(stat.S_IFMT(mode), "device")
+        raise OSError(errno.EINVAL, f"not a regular file, but a {kind}", os.fspath(path))

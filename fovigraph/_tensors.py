@@ -6,13 +6,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from fovigraph._checks import shown
 
 
 def may_inspect(values: Tensor) -> bool:
     """Whether looking at values is free: no accelerator to wait for, no graph to break."""
-    return values.device.type == "cpu" and not torch.compiler.is_compiling()
+    return values.device.type == "cpu" and has_values(values)
+
+
+def has_values(values: Tensor) -> bool:
+    """Whether a tensor has values of its own, outside of ``torch.compile`` and ``torch.func``."""
+    return not (torch.compiler.is_compiling() or is_functorch_wrapped_tensor(values))
 
 
 def real_tensor(name: str, value: Any, last: int | None = None) -> Tensor:

@@ -140,11 +140,12 @@ def static_batch(data: HeteroData, level: str = "retina", name: str = "x") -> Te
         ``[B, N, C]``; ``[B, F, N, C]`` of several glances an image.
 
     Raises:
-        TypeError: If ``data`` is none.
+        TypeError: If an argument is not of the kind said above.
         ValueError: If there is no such level, it has no such features, or the graphs of the batch
             are of different sizes.
     """
     instance("data", data, HeteroData, allowed="a HeteroData or a batch of them")
+    instance("name", name, str, allowed="a string")
     store = data[one_of("level", level, data.node_types)]
     if name not in store:
         having = [other for other in data.node_types if name in data[other]]

@@ -263,7 +263,7 @@ def fixation_policy(name: str, count: int, **options: Any) -> FixationPolicy:
         ValueError: If the name is unknown, or an option has a value that is not allowed.
         TypeError: If the policy has no such option, or an option is of the wrong type.
     """
-    policy = FIXATION_POLICIES[one_of("fixation policy", name, FIXATION_POLICIES)]
+    policy = FIXATION_POLICIES[one_of("name of the fixation policy", name, FIXATION_POLICIES)]
     parameters = {
         key: parameter
         for kind in (FixationPolicy, policy)
@@ -342,6 +342,8 @@ def as_floats(name: str, values: Any) -> Tensor:
         tensor = torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} must be numbers, got {shown(values)}") from error
+    if tensor.layout != torch.strided or tensor.is_nested:
+        raise TypeError(f"{name} must be a dense tensor, got {shown(values)}")
     if tensor.dtype == torch.bool or tensor.is_complex():
         raise TypeError(f"{name} must be real numbers, got {tensor.dtype}")
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
@@ -373,13 +375,13 @@ def _range(name: str, values: Any, most: float = math.inf) -> tuple[float, float
 
 def _spread(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"spread must be a number from 0 to 0.5, got {value!r}")
-    if not 0 <= float(value) <= 0.5:
-        raise ValueError(f"spread must be from 0 to 0.5, got {value}")
+        raise TypeError(f"spread must be a number from 0 to 0.5, got {shown(value)}")
+    if not 0 <= value <= 0.5:  # type: ignore[operator]
+        raise ValueError(f"spread must be from 0 to 0.5, got {shown(value)}")
     return float(value)
 
 
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
     return value

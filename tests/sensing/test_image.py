@@ -175,7 +175,7 @@ class TestReadImage:
 
     @pytest.mark.parametrize("path", [3, True, None, b"a.png", ["a.png"], torch.zeros(2)])
     def test_no_path(self, path):
-        with pytest.raises(TypeError, match="path must be a string or os.PathLike, got"):
+        with pytest.raises(TypeError, match=r"path must be a string or os\.PathLike, got"):
             read_image(path)
 
     def test_named_pipe(self, tmp_path):
@@ -322,7 +322,7 @@ class TestAsImage:
             as_image(Image.new("RGB", (0, 5)))
         path = saved(tmp_path, Image.fromarray(noise(40, 40, 3)))
         path.write_bytes(path.read_bytes()[:2000])
-        with Image.open(path) as image, pytest.raises(ValueError, match="cannot read image: .+"):
+        with Image.open(path) as image, pytest.raises(ValueError, match=r"cannot read image: .+"):
             as_image(image)
 
     def test_arrays_are_the_picture(self):

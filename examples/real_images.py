@@ -103,24 +103,22 @@ def _crops(name: str, side: int, count: int, left: float, right: float) -> Tenso
     return torch.stack(crops)
 
 
-def _fit(image: Image.Image, side: int) -> Tensor:
+def _fit(image: Image.Image | Path, side: int) -> Tensor:
     """Cut the central square and scale it."""
+    image = Image.fromarray(fg.data.as_image(image).permute(1, 2, 0).numpy())
     short = min(image.size)
     left, top = ((length - short) // 2 for length in image.size)
-    square = image.convert("RGB").crop((left, top, left + short, top + short))
+    square = image.crop((left, top, left + short, top + short))
     scaled = square.resize((side, side), Image.Resampling.BOX if short > side else None)
     return torch.from_numpy(np.array(scaled)).permute(2, 0, 1).contiguous()
 
 
-def _folder(path: Path) -> list[tuple[Image.Image, str]]:
+def _folder(path: Path) -> list[tuple[Path, str]]:
     suffixes = Image.registered_extensions()
     files = [file for file in sorted(path.glob("*/*")) if file.suffix.lower() in suffixes]
     if not files:
         raise SystemExit(f"no images in subfolders of {path}: one subfolder for each class")
-    return [
-        (Image.fromarray(fg.read_image(file).permute(1, 2, 0).numpy()), file.parent.name)
-        for file in files
-    ]
+    return [(file, file.parent.name) for file in files]
 
 
 def _parquet(path: Path) -> list[tuple[Image.Image, str]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import math
 import os
+import stat
 from collections.abc import Iterable, Mapping, Set
 from numbers import Integral, Real
 from pathlib import Path
@@ -141,3 +143,19 @@ def path_of(name: str, value: Any) -> Path:
         return Path(text).expanduser()
     except RuntimeError:  # there is no such user
         return Path(text)
+
+
+def regular_file(path: str | os.PathLike[str]) -> None:
+    """Check that a path is a file that can be opened without waiting for somebody else.
+
+    Raises:
+        FileNotFoundError: If there is nothing.
+        OSError: If it is a folder, a named pipe, a socket or a device.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
+        kind = kinds.get(stat.S_IFMT(mode), "device")
+        raise OSError(errno.EINVAL, f"not a regular file, but a {kind}", os.fspath(path))

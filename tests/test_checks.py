@@ -1,6 +1,7 @@
 """Checks of arguments: what passes, and what the errors say."""
 
 import math
+import os
 from fractions import Fraction
 
 import numpy as np
@@ -15,6 +16,7 @@ from fovigraph._checks import (
     one_of,
     positive_float,
     positive_int,
+    regular_file,
     shown,
 )
 
@@ -101,3 +103,18 @@ class Broken:
 )
 def test_values_are_shown_in_one_short_line(value, text):
     assert shown(value) == text
+
+
+def test_only_a_regular_file_is_one(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "pipe")
+    regular_file(tmp_path / "file")
+    regular_file(str(tmp_path / "link"))
+    with pytest.raises(FileNotFoundError):
+        regular_file(tmp_path / "nothing")
+    for path, kind in ((tmp_path / "pipe", "a named pipe"), (os.devnull, "a device")):
+        with pytest.raises(OSError, match=f"not a regular file, but {kind}: '{path}'"):
+            regular_file(path)
+    with pytest.raises(IsADirectoryError):
+        regular_file(tmp_path)

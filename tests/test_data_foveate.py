@@ -148,6 +148,16 @@ def test_the_dataset_takes_images_of_every_kind(retina, pyramid, tmp_path):
     assert as_image(pixels[..., 0]).shape == (1, 20, 24)
 
 
+def test_the_transform_takes_images_of_every_kind(retina, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 65536, (20, 24), dtype=np.uint16)
+    grey = Image.fromarray(pixels)
+    grey.save(tmp_path / "image.png")
+    expected = Foveate(retina)(fg.read_image(tmp_path / "image.png"))["retina"].x
+    for image in (tmp_path / "image.png", str(tmp_path / "image.png"), grey, Data(image=grey)):
+        assert Foveate(retina)(image)["retina"].x.equal(expected)
+    assert Foveate(retina)(pixels)["retina"].x.equal(expected[:, :1])
+
+
 # ---- bad input
 
 
@@ -172,14 +182,16 @@ def test_a_batch_of_different_retinas_is_refused(retina, pyramid, images):
     ("image", "fixations", "message"),
     [
         (torch.rand(2, 3, 8, 8), None, r"image must be a tensor \[C, H, W\], got shape \[2, 3, 8"),
-        (Data(y=torch.tensor([1])), None, r"image must be a tensor \[C, H, W\], got None"),
-        ("cat.jpg", None, r"image must be a tensor \[C, H, W\], got 'cat.jpg'"),
+        (255 * torch.rand(3, 8, 8), None, r"image must lie in \[0, 1\], .* divide by 255"),
+        (torch.full((3, 8, 8), torch.nan), None, "image must be finite"),
+        (Data(y=torch.tensor([1])), None, r"image must be a tensor, an array, .*, got NoneType"),
+        ("cat.jpg", None, r"no such image file: cat\.jpg"),
         (torch.rand(3, 8, 8), [0.1, 0.2, 0.3], r"fixations must have shape"),
         (torch.rand(3, 8, 8), [[0.1, float("nan")]], "fixations must be finite"),
     ],
 )
 def test_images_and_fixations_of_another_kind_are_refused(retina, image, fixations, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError, FileNotFoundError), match=message):
         Foveate(retina)(image, fixations)
 
 
@@ -188,6 +200,29 @@ def test_what_does_not_fit_is_refused(retina, pyramid):
         Foveate(fg.Retina(fg.SensorArray.matched(8)), pyramid)
     with pytest.raises(ValueError, match=r"edges must be one of .* got 'some'"):
         Foveate(retina, pyramid, edges="some")
+    with pytest.raises(TypeError, match="retina must be a Retina, got 3"):
+        Foveate(3)
+    with pytest.raises(TypeError, match="pyramid must be a GraphPyramid or None, got 'a'"):
+        Foveate(retina, "a")
+    with pytest.raises(TypeError, match="policy must be a FixationPolicy or None, got 'center'"):
+        Foveate(retina, pyramid, "center")
+    with pytest.raises(TypeError, match="data must be a HeteroData or a batch of them, got 3"):
+        static_batch(3)
+    with pytest.raises(TypeError, match="name must be a string, got"):
+        static_batch(Foveate(retina)(torch.rand(3, 8, 8)), name=["x"])
+    for images in (None, 3, "folder", iter([])):
+        with pytest.raises(TypeError, match="images must have a length and an index, got"):
+            FoveatedDataset(images, Foveate(retina))
+    with pytest.raises(TypeError, match="foveate must be a Foveate, got Retina"):
+        FoveatedDataset([], retina)
+    for item, message in (
+        ((), r"image must be a tensor, an array, .* got tuple"),
+        ((torch.rand(3, 8, 8), "cat"), "label must be a number or numbers, got 'cat'"),
+        ((torch.rand(3, 8, 8), None), "label must be a number or numbers, got None"),
+        ({"image": torch.rand(3, 8, 8)}, r"image must be a tensor, an array, .* got dict"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            FoveatedDataset([item], Foveate(retina))[0]
     with pytest.raises(TypeError, match=r"image must be a tensor, an array, .* got int"):
         as_image(3)
     with pytest.raises(ValueError, match=r"image must be an array \[H, W, C\] or \[H, W\], got"):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch_geometric.data import Data, HeteroData
 from torch_geometric.transforms import BaseTransform
 
-from fovigraph._checks import one_of
+from fovigraph._checks import instance, one_of, shown
 from fovigraph.graph import GraphPyramid
 from fovigraph.sensing import FixationPolicy, Retina
 from fovigraph.sensing.fixation import as_floats, batch_of_fixations
+from fovigraph.sensing.image import as_image
 
 EDGES = ("all", "none")
 
@@ -36,6 +40,7 @@ class Foveate(BaseTransform):
         lateral, up: Neighbours of these relations, as in ``pyramid.to_hetero_data``.
 
     Raises:
+        TypeError: If an argument is not of the kind said above.
         ValueError: If the retina's array is not the pyramid's lowest level.
 
     Example:
@@ -57,7 +62,12 @@ class Foveate(BaseTransform):
         lateral: int | None = None,
         up: int | None = None,
     ):
-        pyramid = GraphPyramid(retina.array, []) if pyramid is None else pyramid
+        instance("retina", retina, Retina)
+        if policy is not None and not isinstance(policy, FixationPolicy):
+            raise TypeError(f"policy must be a FixationPolicy or None, got {shown(policy)}")
+        if pyramid is None:
+            pyramid = GraphPyramid(retina.array, [])
+        instance("pyramid", pyramid, GraphPyramid, allowed="a GraphPyramid or None")
         if pyramid.levels[0] != retina.array:
             raise ValueError(
                 f"retina must sample the pyramid's lowest level, {pyramid.levels[0]}, "
@@ -71,26 +81,27 @@ class Foveate(BaseTransform):
                 del self._template[edge_type]
 
     def __call__(
-        self, image: Tensor | Data, fixations: Tensor | Sequence[Any] | None = None
+        self,
+        image: Tensor | np.ndarray | Image.Image | str | os.PathLike[str] | Data,
+        fixations: Tensor | Sequence[Any] | None = None,
     ) -> HeteroData:
         """Look at an image.
 
         Args:
-            image: ``[C, H, W]``, float in [0, 1] or uint8; or PyG data with such an ``image``, and
-                perhaps ``fixations``, whose other attributes (``y``, …) are kept.
+            image: ``[C, H, W]``, float in [0, 1] or uint8, or whatever else :func:`as_image` takes;
+                or PyG data with such an ``image``, and perhaps ``fixations``, whose other
+                attributes (``y``, …) are kept.
             fixations: Where to look, ``[2]`` or ``[F, 2]``; ``None`` leaves it to the policy.
 
         Raises:
             ValueError, TypeError: If there is no image, or image or fixations are of another kind.
+            FileNotFoundError: If the image is a file that is not there.
         """
         return self.forward(image, fixations)
 
     def forward(self, data: Any, fixations: Tensor | Sequence[Any] | None = None) -> HeteroData:
         kept = data.to_dict() if isinstance(data, Data) else {"image": data}
-        image = kept.pop("image", None)
-        if not isinstance(image, Tensor) or image.dim() != 3:
-            given = f"shape {list(image.shape)}" if isinstance(image, Tensor) else repr(image)
-            raise ValueError(f"image must be a tensor [C, H, W], got {given}")
+        image = as_image(kept.pop("image", None))
         given = kept.pop("fixations", None)
         places, size = self._look(image, given if fixations is None else fixations)
         samples = self.retina(image[None], places, size)[0]
@@ -129,9 +140,12 @@ def static_batch(data: HeteroData, level: str = "retina", name: str = "x") -> Te
         ``[B, N, C]``; ``[B, F, N, C]`` of several glances an image.
 
     Raises:
+        TypeError: If an argument is not of the kind said above.
         ValueError: If there is no such level, it has no such features, or the graphs of the batch
             are of different sizes.
     """
+    instance("data", data, HeteroData, allowed="a HeteroData or a batch of them")
+    instance("name", name, str, allowed="a string")
     store = data[one_of("level", level, data.node_types)]
     if name not in store:
         having = [other for other in data.node_types if name in data[other]]

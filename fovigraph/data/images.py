@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch_geometric.data import Data, Dataset, HeteroData
+from torch_geometric.transforms import BaseTransform
 
-from fovigraph.data.foveate import Foveate
-from fovigraph.sensing import read_image
+from fovigraph._checks import instance, shown
+from fovigraph.sensing.image import as_image
 
 
 class FoveatedDataset(Dataset):
@@ -22,7 +20,12 @@ class FoveatedDataset(Dataset):
     Args:
         images: Anything with a length and an index: of images, or of pairs (image, label), as
             torchvision's datasets are; every image of a kind that :func:`as_image` takes.
-        foveate: The transform; its data gets the label as ``y``, ``[1]``.
+        foveate: The transform, a :class:`Foveate` or one that contains it; its data gets the label
+            as ``y``, ``[1]``.
+
+    Raises:
+        TypeError: If an argument is not of the kind said above; of images and labels, when they
+            are asked for.
 
     Example:
         >>> import torch, fovigraph as fg
@@ -34,43 +37,29 @@ class FoveatedDataset(Dataset):
         (torch.Size([4, 230, 3]), tensor([0, 1, 2, 3]))
     """
 
-    def __init__(self, images: Sequence[Any], foveate: Foveate):
+    def __init__(self, images: Sequence[Any], foveate: BaseTransform):
         super().__init__()
-        self.images, self.foveate = images, foveate
+        if isinstance(images, str | bytes) or not (
+            hasattr(images, "__len__") and hasattr(images, "__getitem__")
+        ):
+            raise TypeError(f"images must have a length and an index, got {shown(images)}")
+        self.images = images
+        self.foveate = instance("foveate", foveate, BaseTransform, allowed="a Foveate")
 
     def len(self) -> int:
         return len(self.images)
 
     def get(self, idx: int) -> HeteroData:
         item = self.images[idx]
-        image, *label = item if isinstance(item, tuple | list) else (item,)
+        image, *label = item if isinstance(item, tuple | list) and item else (item,)
         data = Data(image=as_image(image))
         if label:
-            data.y = torch.as_tensor(label[0])[None]
+            data.y = _label(label[0])[None]
         return self.foveate(data)
 
 
-def as_image(image: Tensor | np.ndarray | Image.Image | str | os.PathLike[str]) -> Tensor:
-    """Return an image as a tensor ``[C, H, W]``.
-
-    Args:
-        image: Such a tensor, returned as it is; an array ``[H, W, C]`` or ``[H, W]``; Pillow's
-            image, made RGB; or a file (:func:`fovigraph.read_image`).
-
-    Raises:
-        TypeError, ValueError: If it is of another kind or shape.
-    """
-    if isinstance(image, Tensor):
-        return image
-    if isinstance(image, str | os.PathLike):
-        return read_image(image)
-    if isinstance(image, Image.Image):
-        image = np.array(image.convert("RGB"))
-    if not isinstance(image, np.ndarray):
-        raise TypeError(
-            "image must be a tensor, an array, Pillow's image or a file, "
-            f"got {type(image).__name__}"
-        )
-    if image.ndim not in (2, 3):
-        raise ValueError(f"image must be an array [H, W, C] or [H, W], got shape {image.shape}")
-    return torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1).contiguous()
+def _label(value: Any) -> Tensor:
+    try:
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"label must be a number or numbers, got {shown(value)}") from error

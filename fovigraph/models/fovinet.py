@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from fovigraph._checks import path_of, shown
+from fovigraph._checks import instance, path_of, shown
 from fovigraph.config import as_config, load_config
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
@@ -19,8 +19,9 @@ from fovigraph.models.heads import LinearProbe, Projector
 from fovigraph.models.pretrained import find_pretrained, load_weights, save_pretrained
 from fovigraph.models.registry import build_backbone
 from fovigraph.models.wrapped import unwrapped
-from fovigraph.sensing import Retina, as_images, fixation_policy
+from fovigraph.sensing import Retina, fixation_policy
 from fovigraph.sensing.fixation import Fixations
+from fovigraph.sensing.image import check_images
 
 
 class FoviOutput(NamedTuple):
@@ -121,8 +122,8 @@ class FoviNet(nn.Module):
         Raises:
             ValueError, TypeError: If images or fixations are not of the kind said above.
         """
-        images = as_images(images)
-        return self.see(images, self.views(images, fixations, generator))
+        images = check_images(images)
+        return self.see(images, self.views(images, fixations, generator), divide_first=True)
 
     def views(
         self,
@@ -141,17 +142,22 @@ class FoviNet(nn.Module):
         return Fixations(views.location, size)
 
     def see(
-        self, images: Tensor, views: Fixations, vary: Callable[[Tensor], Tensor] | None = None
+        self,
+        images: Tensor,
+        views: Fixations,
+        vary: Callable[[Tensor], Tensor] | None = None,
+        *,
+        divide_first: bool = False,
     ) -> FoviOutput:
         """Classify what is seen at given views.
 
         Args:
             images: ``[B, 3, H, W]``, as for :class:`~fovigraph.Retina`.
             views: Locations and sizes, ``[B, F, 2]`` each, as :meth:`views` gives them.
-            vary: Changes the samples ``[B, F, N, 3]`` before the backbone gets them.
+            vary, divide_first: As in :meth:`Retina.forward`.
         """
-        samples = self.retina(images, *views)
-        samples = samples if vary is None else vary(samples)
+        instance("views", views, Fixations)
+        samples = self.retina(images, *views, vary=vary, divide_first=divide_first)
         glances = samples.flatten(0, 1).to(next(self.head.parameters()).dtype)
         features = self.backbone(glances).flatten(1).unflatten(0, samples.shape[:2])
         embeddings = self.projector(features)

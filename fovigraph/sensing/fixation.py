@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fovigraph._checks import nearest, one_of, positive_float, positive_int
+from fovigraph._checks import instance, nearest, one_of, positive_float, positive_int, shown
 from fovigraph._tensors import may_inspect
 
 ATTEMPTS = 10
@@ -97,13 +98,15 @@ class FixationPolicy(nn.Module, ABC):
             Locations and sizes, float32, on the images' device.
 
         Raises:
+            TypeError: If ``images`` is no tensor, ``generator`` no generator, or ``fixations`` are
+                no numbers.
             ValueError: If ``generator`` is not on the CPU, or ``images`` or ``fixations`` have
                 another shape.
         """
+        instance("images", images, Tensor, allowed="a torch.Tensor [B, C, H, W]")
         if images.ndim != 4 or 0 in images.shape[-2:]:
             raise ValueError(f"images must have shape [B, C, H, W], got {tuple(images.shape)}")
-        if generator is not None and generator.device.type != "cpu":
-            raise ValueError(f"generator must be on the CPU, got one on {generator.device}")
+        _check_generator(generator)
         batch, image = len(images), torch.tensor(images.shape[-2:], dtype=torch.float64)
         if fixations is not None:
             location = batch_of_fixations(fixations, batch)
@@ -260,7 +263,7 @@ def fixation_policy(name: str, count: int, **options: Any) -> FixationPolicy:
         ValueError: If the name is unknown, or an option has a value that is not allowed.
         TypeError: If the policy has no such option, or an option is of the wrong type.
     """
-    policy = FIXATION_POLICIES[one_of("fixation policy", name, FIXATION_POLICIES)]
+    policy = FIXATION_POLICIES[one_of("name of the fixation policy", name, FIXATION_POLICIES)]
     parameters = {
         key: parameter
         for kind in (FixationPolicy, policy)
@@ -333,10 +336,14 @@ def batch_of_fixations(fixations: Tensor | Sequence[Any], batch: int) -> Tensor:
 
 def as_floats(name: str, values: Any) -> Tensor:
     """Return numbers as a tensor of at least single precision, or say that they are not numbers."""
+    if isinstance(values, np.ndarray):  # of any strides and byte order, which torch does not take
+        values = np.array(values, dtype=values.dtype.newbyteorder("="), order="C")
     try:
         tensor = torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"{name} must be numbers, got {values!r}") from error
+        raise TypeError(f"{name} must be numbers, got {shown(values)}") from error
+    if tensor.layout != torch.strided or tensor.is_nested:
+        raise TypeError(f"{name} must be a dense tensor, got {shown(values)}")
     if tensor.dtype == torch.bool or tensor.is_complex():
         raise TypeError(f"{name} must be real numbers, got {tensor.dtype}")
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
@@ -346,10 +353,20 @@ def _uniform(shape: tuple[int, ...], generator: torch.Generator | None) -> Tenso
     return torch.rand(shape, dtype=torch.float64, generator=generator)
 
 
+def _check_generator(generator: Any) -> None:
+    device = getattr(generator, "device", None)
+    if isinstance(device, torch.device) and device.type != "cpu":
+        raise ValueError(f"generator must be on the CPU, got one on {device}")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator or None, got {shown(generator)}")
+
+
 def _range(name: str, values: Any, most: float = math.inf) -> tuple[float, float]:
-    if isinstance(values, str) or not hasattr(values, "__len__") or len(values) != 2:
-        raise TypeError(f"{name} must be a pair (lowest, highest), got {values!r}")
-    low, high = (positive_float(name, value) for value in values)
+    try:
+        low, high = [] if isinstance(values, str) else list(values)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be a pair (lowest, highest), got {shown(values)}") from error
+    low, high = positive_float(name, low), positive_float(name, high)
     if low > high or high > most:
         limit = f" and at most {most:g}" if math.isfinite(most) else ""
         raise ValueError(f"{name} must be above 0{limit}, lowest first, got {(low, high)}")
@@ -358,13 +375,13 @@ def _range(name: str, values: Any, most: float = math.inf) -> tuple[float, float
 
 def _spread(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"spread must be a number from 0 to 0.5, got {value!r}")
-    if not 0 <= float(value) <= 0.5:
-        raise ValueError(f"spread must be from 0 to 0.5, got {value}")
+        raise TypeError(f"spread must be a number from 0 to 0.5, got {shown(value)}")
+    if not 0 <= value <= 0.5:  # type: ignore[operator]
+        raise ValueError(f"spread must be from 0 to 0.5, got {shown(value)}")
     return float(value)
 
 
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
     return value

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from fovigraph import ops
-from fovigraph._checks import positive_int
+from fovigraph._checks import instance, positive_int, shown
 from fovigraph.graph.kernel_map import row_ptr
 from fovigraph.graph.search import k_nearest
-from fovigraph.sensing.fixation import as_fixations
-from fovigraph.sensing.retina import Retina
+from fovigraph.sensing.fixation import as_fixations, as_floats
+from fovigraph.sensing.retina import Retina, height_and_width
 
 
 class InverseRetina(nn.Module):
@@ -58,8 +58,12 @@ class InverseRetina(nn.Module):
         k: int = 3,
     ):
         super().__init__()
-        height, width = (positive_int("image_size", side) for side in image_size)
-        where = as_fixations(torch.as_tensor(fixation)[None]).double().cpu()[0]
+        instance("retina", retina, Retina)
+        height, width = height_and_width(image_size)
+        where = as_floats("fixation", fixation)
+        if where.shape != (2,):
+            raise ValueError(f"fixation must be (row, column), got {shown(fixation)}")
+        where = as_fixations(where[None]).double().cpu()[0]
         self.image_size, self.num_nodes = (height, width), len(retina.array)
         if positive_int("k", k) > self.num_nodes:
             raise ValueError(f"k must be at most {self.num_nodes}, the retina's nodes, got {k}")
@@ -88,8 +92,11 @@ class InverseRetina(nn.Module):
             ``[*, C, H, W]``.
 
         Raises:
+            TypeError: If ``x`` is no tensor of floating point.
             ValueError: If ``x`` has another number of nodes than the retina.
         """
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            raise TypeError(f"x must be a floating-point tensor, got {shown(x)}")
         if x.dim() < 2 or x.shape[-2] != self.num_nodes:
             raise ValueError(
                 f"x must be [..., {self.num_nodes} nodes, channels], got shape {list(x.shape)}"

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fovigraph._checks import one_of, positive_float, positive_int
+from fovigraph._checks import instance, one_of, positive_float, positive_int, shown
 from fovigraph._tensors import may_inspect
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import knn_graph
@@ -18,6 +18,10 @@ from fovigraph.nn import KNNPool
 from fovigraph.sensing.fixation import as_fixations, as_floats, batch_of_fixations
 
 SAMPLINGS = ("bilinear", "gaussian", "knn_mean", "nearest")
+
+FEW = 16
+"""Pixels for each sample, up to which it is faster to convert a whole image to floating point than
+to look up the pixels that are read."""
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in luminance (ITU-R BT.601)."""
@@ -91,9 +95,7 @@ class Retina(nn.Module):
         sigma: float = 0.5,
     ):
         super().__init__()
-        if not isinstance(array, SensorArray):
-            raise TypeError(f"array must be a SensorArray, got {array!r}")
-        self.array = array
+        self.array = instance("array", array, SensorArray)
         self.sampling = one_of("sampling", sampling, SAMPLINGS)
         self.fixation_size = None if fixation_size is None else _size_pair(fixation_size)
         self.color_decay = color_decay
@@ -108,11 +110,11 @@ class Retina(nn.Module):
         self.register_buffer("std", scale, persistent=False)
 
         self.photoreceptors: Retina | None = None
-        fine = _finer(array.resolution, oversampling)
+        oversampling = _oversampling(oversampling)
         sigma = positive_float("sigma", sigma)
         k = k if k is None else positive_int("k", k)
         if self.sampling in ("knn_mean", "gaussian"):
-            receptors = array.with_resolution(fine)
+            receptors = _finer(array, oversampling)
             k = k or round(len(receptors) / len(array))
             self.photoreceptors = Retina(receptors, "nearest", fixation_size=fixation_size)
             self.graph = knn_graph(receptors, array, k)
@@ -124,15 +126,24 @@ class Retina(nn.Module):
         images: Tensor,
         fixations: Tensor | Sequence[Any],
         fixation_size: float | Tensor | Sequence[Any] | None = None,
+        *,
+        vary: Callable[[Tensor], Tensor] | None = None,
+        divide_first: bool = False,
     ) -> Tensor:
         """Sample images around fixations.
 
         Args:
-            images: ``[B, C, H, W]``, floating point, or uint8, which stands for [0, 1].
+            images: ``[B, C, H, W]``, floating point, or uint8, which stands for [0, 1]. Of a uint8
+                image only the pixels that are needed become floating point.
             fixations: ``[B, F, 2]``, or ``[F, 2]`` for the same ones in every image; (row, column)
                 as fractions of the image's height and width.
             fixation_size: Size of the view in pixels: a number, or (height, width) in a shape that
                 broadcasts to ``[B, F, 2]``. None: the retina's own.
+            vary: Changes the colours ``[B, F, N, C]`` before they are normalised. Samples that lie
+                outside the image stay black.
+            divide_first: Whether pixels of uint8 are divided by 255 before they are interpolated,
+                as if :func:`fovigraph.sensing.as_images` had been given the image, or after. The
+                two differ by rounding.
 
         Returns:
             Samples, ``[B, F, N, C]``; of the images' type, float32 for uint8.
@@ -143,11 +154,15 @@ class Retina(nn.Module):
                 image, or sizes not positive (values on an accelerator are not looked at, which
                 would wait for it).
         """
-        samples = self.colors(images, fixations, fixation_size)
+        samples = self._colors(images, fixations, fixation_size, divide_first)
+        if vary is None and self.mean is None:
+            return samples.contiguous()
+        fixations = batch_of_fixations(fixations, len(images))
+        ones = samples.new_ones(()).expand(len(images), 1, *images.shape[2:])
+        inside = self._sample(ones, fixations, fixation_size)
+        if vary is not None:
+            samples = _varied(samples, vary).masked_fill(inside == 0, 0)
         if self.mean is not None and self.std is not None:
-            fixations = batch_of_fixations(fixations, len(images))
-            ones = samples.new_ones(()).expand(len(images), 1, *images.shape[2:])
-            inside = self._sample(ones, fixations, fixation_size)
             samples = (samples - inside * self.mean.to(samples)) / self.std.to(samples)
         return samples.contiguous()
 
@@ -161,16 +176,25 @@ class Retina(nn.Module):
 
         What a picture of the view shows.
         """
+        return self._colors(images, fixations, fixation_size)
+
+    def _colors(
+        self, images: Tensor, fixations: Any, fixation_size: Any, divide_first: bool = False
+    ) -> Tensor:
         self._check_images(images)
         fixations = batch_of_fixations(fixations, len(images))
-        return self._fade(self._sample(images, fixations, fixation_size))
+        return self._fade(self._sample(images, fixations, fixation_size, divide_first))
 
-    def _sample(self, images: Tensor, fixations: Tensor, fixation_size: Any) -> Tensor:
+    def _sample(
+        self, images: Tensor, fixations: Tensor, fixation_size: Any, divide_first: bool = False
+    ) -> Tensor:
         """Return the images' own values, ``[B, F, N, C]``."""
         if self.photoreceptors is not None:
             return self.pool(self.photoreceptors(images, fixations, fixation_size), self.graph)
-        pixels = self.pixels(fixations, (images.shape[2], images.shape[3]), fixation_size)
-        return (_bilinear if self.sampling == "bilinear" else _nearest)(images, pixels)
+        pixels = self._pixels(fixations, (images.shape[2], images.shape[3]), fixation_size)
+        if self.sampling == "bilinear":
+            return _bilinear(images, pixels, divide_first)
+        return _nearest(images, pixels)
 
     def pixels(
         self,
@@ -190,8 +214,14 @@ class Retina(nn.Module):
             pixel (i, j) covers i to i + 1, j to j + 1.
 
         Raises:
-            TypeError, ValueError: As in :meth:`forward`.
+            TypeError, ValueError: As in :meth:`forward`; or if ``image_size`` is not two whole
+                numbers of at least 1.
         """
+        return self._pixels(fixations, height_and_width(image_size), fixation_size)
+
+    def _pixels(
+        self, fixations: Tensor | Sequence[Any], image_size: tuple[int, int], fixation_size: Any
+    ) -> Tensor:
         location = as_fixations(fixations).to(self.grid.device)
         height, width = image_size
         size = self._view_size(fixation_size, image_size, location)
@@ -206,7 +236,7 @@ class Retina(nn.Module):
             size = self.fixation_size or min(image_size)
         sizes = as_floats("fixation_size", size)
         if may_inspect(sizes) and not (sizes.isfinite() & (sizes > 0)).all():
-            given = sizes.tolist()
+            given = shown(sizes.tolist())
             raise ValueError(f"fixation_size must be finite and above 0 pixels, got {given}")
         try:
             return sizes.to(location.device).broadcast_to(location.shape)
@@ -225,6 +255,10 @@ class Retina(nn.Module):
             raise ValueError(
                 f"images must have shape [B, C, H, W], none of the last three 0, "
                 f"got {tuple(images.shape)}"
+            )
+        if images.device != self.grid.device:
+            raise ValueError(
+                f"images must be on the retina's device, {self.grid.device}, got {images.device}"
             )
         if self.saturation is not None and images.shape[1] != 3:
             raise ValueError(
@@ -263,18 +297,52 @@ class Retina(nn.Module):
         return f"{len(self.array)} nodes, sampling={self.sampling!r}{size}{decay}{normal}"
 
 
+def height_and_width(image_size: Any) -> tuple[int, int]:
+    """Return the size of an image, or say what ``image_size`` must be.
+
+    Raises:
+        TypeError, ValueError: If it is not two whole numbers of at least 1.
+    """
+    wanted = f"image_size must be (height, width) in pixels, got {shown(image_size)}"
+    try:
+        height, width = image_size
+    except TypeError as error:
+        raise TypeError(wanted) from error
+    except ValueError as error:
+        raise ValueError(wanted) from error
+    return positive_int("image_size", height), positive_int("image_size", width)
+
+
 def _normalisation(mean: Any, std: Any) -> tuple[Tensor | None, Tensor | None]:
     """Check mean and std and return them as vectors."""
     if mean is None and std is None:
         return None, None
     if mean is None or std is None:
-        raise ValueError(f"mean and std must be given together, got mean={mean} and std={std}")
-    center, scale = as_floats("mean", list(mean)).float(), as_floats("std", list(std)).float()
+        given = f"mean={shown(mean)} and std={shown(std)}"
+        raise ValueError(f"mean and std must be given together, got {given}")
+    given = f"{shown(mean)} and {shown(std)}"
+    center, scale = _numbers("mean", mean), _numbers("std", std)
     if center.dim() != 1 or center.shape != scale.shape:
-        raise ValueError(f"mean and std must have one entry a channel, got {mean} and {std}")
+        raise ValueError(f"mean and std must have one entry a channel, got {given}")
     if not (center.isfinite().all() and scale.isfinite().all() and (scale > 0).all()):
-        raise ValueError(f"mean must be finite, std finite and above 0, got {mean} and {std}")
+        raise ValueError(f"mean must be finite, std finite and above 0, got {given}")
     return center, scale
+
+
+def _numbers(name: str, values: Any) -> Tensor:
+    values = list(values) if isinstance(values, Sequence) else values  # OmegaConf's, for torch
+    return as_floats(name, values).float()
+
+
+def _varied(colors: Tensor, vary: Callable[[Tensor], Tensor]) -> Tensor:
+    if not callable(vary):
+        raise TypeError(f"vary must be a function of colours, or None, got {shown(vary)}")
+    varied = vary(colors)
+    if not isinstance(varied, Tensor) or varied.shape != colors.shape:
+        raise ValueError(
+            f"vary must return colours of shape {list(colors.shape)}, got {shown(varied)}"
+        )
+    return varied
 
 
 def _places(array: SensorArray) -> Tensor:
@@ -321,29 +389,79 @@ def _nearest(images: Tensor, pixels: Tensor) -> Tensor:
     return samples
 
 
-def _bilinear(images: Tensor, pixels: Tensor) -> Tensor:
+def _bilinear(images: Tensor, pixels: Tensor, divide_first: bool) -> Tensor:
     """Values ``[B, F, N, C]`` of the images, interpolated at positions ``[B, F, N, 2]``."""
-    whole = images.float() if images.dtype.itemsize < 4 else images
-    row, column = _normalised(images, pixels)
-    grid = torch.stack((column, row), dim=-1).to(whole.dtype)
-    samples = F.grid_sample(whole, grid, padding_mode="zeros", align_corners=False)
-    samples = samples.movedim(1, -1)
     if images.dtype == torch.uint8:
-        return samples / 255
-    return samples.to(images.dtype)
+        if divide_first:
+            return _interpolated(images, pixels, lambda values: values / 255)
+        return _interpolated(images, pixels, Tensor.float) / 255
+    if images.dtype.itemsize < 4:
+        return _interpolated(images, pixels, Tensor.float).to(images.dtype)
+    return _grid_sample(images, pixels)
 
 
-def _finer(resolution: int, oversampling: float) -> int:
-    oversampling = positive_float("oversampling", oversampling)
+def _grid_sample(images: Tensor, pixels: Tensor) -> Tensor:
+    row, column = _normalised(images, pixels)
+    grid = torch.stack((column, row), dim=-1).to(images.dtype)
+    samples = F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
+    return samples.movedim(1, -1)
+
+
+def _interpolated(images: Tensor, pixels: Tensor, convert: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return ``_grid_sample(convert(images), pixels)``; of large images, convert only what is read.
+
+    Rounded as ``grid_sample`` rounds, which multiplies and adds in one step (``addcmul``) where the
+    processor can. Gradients are ``grid_sample``'s own, and need the whole image.
+    """
+    small = images.shape[2] * images.shape[3] <= FEW * pixels.shape[1] * pixels.shape[2]
+    if small or (torch.is_grad_enabled() and (images.requires_grad or pixels.requires_grad)):
+        return _grid_sample(convert(images), pixels)
+    dtype = convert(images.new_empty(0)).dtype
+    half = images.new_full((), 0.5, dtype=dtype)
+    row, column = (
+        torch.addcmul(-half, place.to(dtype) + 1, half * size)
+        for place, size in zip(_normalised(images, pixels), images.shape[2:], strict=True)
+    )
+    top, left = row.floor(), column.floor()
+    down, right = row - top, column - left
+    up, back = 1 - down, 1 - right
+    image = torch.arange(len(images), device=images.device)[:, None, None]
+    channels_last = images.movedim(1, -1)
+    total: Tensor | None = None
+    for r, c, weight in (
+        (top, left, back * up),
+        (top, left + 1, right * up),
+        (top + 1, left, back * down),
+        (top + 1, left + 1, right * down),
+    ):
+        inside = (r >= 0) & (r < images.shape[2]) & (c >= 0) & (c < images.shape[3])
+        index = (image, r.where(inside, 0.0).long(), c.where(inside, 0.0).long())
+        values = convert(channels_last[index].masked_fill(~inside[..., None], 0))
+        weight = weight[..., None]
+        total = values * weight if total is None else torch.addcmul(total, values, weight)
+    assert total is not None  # there are four pixels
+    return total
+
+
+def _oversampling(value: Any) -> float:
+    oversampling = positive_float("oversampling", value)
     if oversampling < 1:
         raise ValueError(f"oversampling must be at least 1, got {oversampling}")
-    return round(oversampling * resolution)
+    return oversampling
+
+
+def _finer(array: SensorArray, oversampling: float) -> SensorArray:
+    try:
+        return array.with_resolution(round(oversampling * array.resolution))
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"oversampling must be smaller, got {oversampling:g}: {error}") from error
 
 
 def _size_pair(value: Any) -> tuple[float, float]:
     size = as_floats("fixation_size", value)
     if size.shape not in ((), (2,)):
-        raise ValueError(f"fixation_size must be a number or (height, width), got {value!r}")
+        given = shown(value)
+        raise ValueError(f"fixation_size must be a number or (height, width), got {given}")
     height, width = size.double().expand(2).tolist()
     if not (0 < height < math.inf and 0 < width < math.inf):
         raise ValueError(f"fixation_size must be finite and above 0 pixels, got {value!r}")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
 
+from fovigraph._checks import regular_file
 from fovigraph.train.batches import Batches
 from fovigraph.train.images import (
     DataError,
@@ -100,7 +102,8 @@ def _open(config: DataConfig) -> Splits:
         return _folder(path, config)
     if path.is_dir():
         return _tables(_by_split(path, parquet, config), config)
-    if path.is_file():
+    if os.path.lexists(path):
+        _regular(path, "a folder or a parquet file, *.parquet")
         if path.suffix != ".parquet":
             raise DataError(f"{path} must be a folder or a parquet file, *.parquet")
         return _tables({config.train_split or TRAIN: [str(path)]}, config)
@@ -110,6 +113,14 @@ def _open(config: DataConfig) -> Splits:
             "Hugging Face Hub, owner/name"
         )
     return _tables(None, config)
+
+
+def _regular(path: Path, wanted: str) -> None:
+    """Say what a path must be if it is not a file that can be opened without waiting."""
+    try:
+        regular_file(path)
+    except OSError as error:
+        raise DataError(f"{path} must be {wanted}: {error.strerror}") from error
 
 
 def _refuse_streaming(config: DataConfig) -> None:
@@ -211,8 +222,16 @@ class _Files(Sequence[Encoded]):
 
 
 def _subfolders(path: Path) -> list[Path]:
+    """List the folders in a folder, linked ones too, except links to what it is in itself."""
+    above = {os.path.realpath(path), *_true_parents(path)}
+    try:
+        folders = [child for child in path.iterdir() if child.is_dir()]
+    except OSError as error:
+        _cannot_list(error)
     return sorted(
-        child for child in path.iterdir() if child.is_dir() and not child.name.startswith(".")
+        child
+        for child in folders
+        if not child.name.startswith(".") and os.path.realpath(child) not in above
     )
 
 
@@ -257,14 +276,39 @@ def _two_or_more(classes: list[str], where: str | Path) -> list[str]:
 
 
 def _images_under(folder: Path) -> list[str]:
-    """List the files, however deep, that by their suffix are images."""
+    """List the files, however deep, that by their suffix are images.
+
+    Links to folders are followed, but no folder is listed twice: links may form loops. A folder
+    that is inside and linked to as well is listed by its own path.
+    """
     known = Image.registered_extensions()
-    return sorted(
-        os.path.join(parent, name)
-        for parent, _, names in os.walk(folder)
-        for name in names
-        if os.path.splitext(name)[1].lower() in known and not name.startswith(".")
-    )
+    listed = _true_parents(folder)
+    found: list[str] = []
+    ahead = deque([str(folder)])
+    while ahead:
+        for parent, folders, names in os.walk(ahead.popleft(), onerror=_cannot_list):
+            here = os.path.realpath(parent)
+            if here in listed:
+                folders.clear()
+                continue
+            listed.add(here)
+            inside = (os.path.join(parent, name) for name in sorted(folders))
+            ahead.extend(path for path in inside if os.path.islink(path))
+            found += [
+                os.path.join(parent, name)
+                for name in names
+                if os.path.splitext(name)[1].lower() in known and not name.startswith(".")
+            ]
+    return sorted(found)
+
+
+def _true_parents(folder: Path) -> set[str]:
+    """Return the folders that a folder is in, without links."""
+    return {str(parent) for parent in Path(os.path.realpath(folder)).parents}
+
+
+def _cannot_list(error: OSError) -> NoReturn:
+    raise DataError(f"{error.filename}: cannot be listed: {error.strerror}") from error
 
 
 def _hold_out(
@@ -305,7 +349,10 @@ class _Subset(Sequence[Encoded]):
 
 
 def _parquet_files(path: Path) -> list[Path]:
-    return sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
+    files = sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
+    for file in files:
+        _regular(file, "a file")
+    return files
 
 
 def _by_split(path: Path, files: list[Path], config: DataConfig) -> dict[str, list[str]]:
@@ -335,11 +382,12 @@ def _tables(files: dict[str, list[str]] | None, config: DataConfig) -> Splits:
             f"{config.source}: of a stream nothing can be held out, and there is no split "
             f"{', '.join(TEST)}, but {', '.join(found)}; choose one with data.test_split"
         )
-    train = _Table(found[train_name], f"{config.source}, {train_name}", config)
+    remote = files is None
+    train = _Table(found[train_name], f"{config.source}, {train_name}", config, remote)
     classes = _two_or_more(train.classes(), train.name)
     if test_name is None:
         return _hold_out(train, train.labels(classes), classes, config)
-    test = _Table(found[test_name], f"{config.source}, {test_name}", config)
+    test = _Table(found[test_name], f"{config.source}, {test_name}", config, remote)
     if config.streaming:
         lengths = [_length(found, name, files) for name in (train_name, test_name)]
         return Splits(
@@ -388,14 +436,17 @@ class _Table(Sequence[Encoded]):
         rows: A ``datasets.Dataset`` or ``datasets.IterableDataset``.
         name: What errors call it.
         config: Names the columns, if need be.
+        remote: Whether images of other machines may be fetched, which a dataset of the Hub may name
+            instead of holding them.
     """
 
-    def __init__(self, rows: Any, name: str, config: DataConfig):
+    def __init__(self, rows: Any, name: str, config: DataConfig, remote: bool):
         from datasets import ClassLabel, Image, Value
 
         if not rows.features:
             raise DataError(f"{name}: does not say which columns it has")
         self.name = name
+        self.remote = remote
         features = rows.features
         images = [column for column, feature in features.items() if _holds_images(feature)]
         self.image = _column("image", config.image_column, images, features, name)
@@ -426,7 +477,7 @@ class _Table(Sequence[Encoded]):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Encoded:  # type: ignore[override]
-        return encoded(self.rows[index][self.image], self.name, f"row {index}")
+        return encoded(self.rows[index][self.image], self.name, f"row {index}", self.remote)
 
     def classes(self) -> list[str]:
         """Return the names of the classes, or else the integers there are."""
@@ -473,6 +524,7 @@ class _Table(Sequence[Encoded]):
             buffer=config.shuffle_buffer,
             name=self.name,
             length=length,
+            remote=self.remote,
         )
 
     def _check_names(self, classes: list[str]) -> None:
@@ -531,8 +583,12 @@ def _column(
 def _holds_images(feature: Any) -> bool:
     from datasets import Image
 
-    return isinstance(feature, Image) or (
-        isinstance(feature, dict) and set(feature) == {"bytes", "path"}
+    if not isinstance(feature, dict):
+        return isinstance(feature, Image)
+    kinds = {"bytes": "binary", "path": "string"}
+    return set(feature) == set(kinds) and all(
+        kinds[part] in (dtype := getattr(value, "dtype", "")) or dtype == "null"
+        for part, value in feature.items()
     )
 
 

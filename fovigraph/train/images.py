@@ -46,10 +46,17 @@ class ImageSplit(Protocol):
 
 
 class Encoded(NamedTuple):
-    """An image as it is stored: the path or address of its file, or the file's content."""
+    """An image as it is stored.
+
+    Attributes:
+        name: What the image is called in its split.
+        file: The path or address (``https://…``) of its file, or the file's content.
+        remote: Whether a file of another machine may be fetched.
+    """
 
     name: str
     file: str | bytes
+    remote: bool = False
 
 
 class StoredImages:
@@ -119,6 +126,7 @@ class ImageStream:
         buffer: Images that are shuffled at a time.
         name: What errors call it.
         length: How many images there are, if that is known.
+        remote: Whether images of other machines may be fetched.
     """
 
     def __init__(
@@ -131,6 +139,7 @@ class ImageStream:
         buffer: int,
         name: str,
         length: int | None,
+        remote: bool = False,
     ):
         self.rows = rows
         self.image_column = image_column
@@ -140,6 +149,7 @@ class ImageStream:
         self.buffer = buffer
         self.name = name
         self.length = length
+        self.remote = remote
 
     def files(self, seed: int | None, epoch: int) -> Iterator[tuple[Encoded, int]]:
         """Yield images, not yet decoded, and labels, in an order that seed and epoch determine.
@@ -161,10 +171,8 @@ class ImageStream:
                 raise DataError(
                     f"{self.name}: labels must be from 0 to {self.classes - 1}, got {label}"
                 )
-            yield (
-                encoded(row[self.image_column], self.name, f"image {index} of epoch {epoch}"),
-                label,
-            )
+            place = f"image {index} of epoch {epoch}"
+            yield encoded(row[self.image_column], self.name, place, self.remote), label
 
 
 def _unbroken(rows: Iterable[dict[str, Any]], name: str) -> Iterator[dict[str, Any]]:
@@ -179,11 +187,11 @@ def _unbroken(rows: Iterable[dict[str, Any]], name: str) -> Iterator[dict[str, A
         yield row
 
 
-def encoded(value: Mapping[str, Any] | None, where: str, place: str) -> Encoded:
+def encoded(value: Mapping[str, Any] | None, where: str, place: str, remote: bool) -> Encoded:
     """Take an image as ``datasets`` stores it; a missing one is found broken when it is read."""
     content, path = (value["bytes"], value["path"]) if value else (None, None)
     name = f"{where}, {place} ({path})" if path else f"{where}, {place}"
-    return Encoded(name, content or path or b"")
+    return Encoded(name, content or path or b"", remote)
 
 
 def read_square(image: Encoded, size: int) -> Tensor:
@@ -199,22 +207,42 @@ def read_square(image: Encoded, size: int) -> Tensor:
     Raises:
         BrokenImage: If it cannot be read.
     """
-    name, file = image
+    file = image.file
     try:
-        if isinstance(file, str) and "://" in file:
-            import fsspec
-
-            with fsspec.open(file, "rb") as remote:
-                file = remote.read()
-        where = name if isinstance(file, bytes) else file
+        if isinstance(file, str):
+            file = _local(file) if not image.remote or file.startswith("file://") else _fetch(file)
+        where = image.name if isinstance(file, bytes) else file
         opened = io.BytesIO(file) if isinstance(file, bytes) else file
         rgb = read_rgb(opened, where, least=2 * size)
     except (ValueError, OSError) as error:
-        raise BrokenImage(name, first_line(error)) from error
+        raise BrokenImage(image.name, first_line(error)) from error
     short = min(rgb.size)
     left, top = ((side - short) // 2 for side in rgb.size)
     square = (left, top, left + short, top + short)
     return pixels_of(rgb.resize((size, size), Image.Resampling.BICUBIC, box=square))
+
+
+def _local(file: str) -> str:
+    """Return the path of a file of this machine.
+
+    Raises:
+        ValueError: If it is one of another, or inside of an archive.
+    """
+    file = file.removeprefix("file://")
+    if "://" in file:
+        raise ValueError(f"cannot read {file}: files of other machines are not fetched for this")
+    return file
+
+
+def _fetch(file: str) -> str | bytes:
+    """Return the content of a file that has an address; a path as it is."""
+    if "://" not in file:
+        return file
+    import fsspec
+
+    with fsspec.open(file, "rb") as opened:
+        content: bytes = opened.read()
+    return content
 
 
 def first_line(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -90,19 +91,13 @@ class Learner(nn.Module):
         views = Fixations(*(entry.to(images.device) for entry in draws.views))
         vary = None
         if self.training and self.after:
-            vary = lambda samples: self._vary(samples, draws.variation)  # noqa: E731
+            vary = partial(self.augment.samples, how=draws.variation)
         elif self.training:
             images = self.augment.images(images, draws.variation)
         if self.probes is not None:
             self.probes.forget()
         out = self.net.see(images, views, vary)
         return self._figures(out, labels)
-
-    def _vary(self, samples: Tensor, variation: Variation) -> Tensor:
-        mean, std = self.net.retina.mean, self.net.retina.std
-        if mean is None or std is None:
-            return self.augment.samples(samples, variation)
-        return (self.augment.samples(samples * std + mean, variation) - mean) / std
 
     def _figures(self, out: FoviOutput, labels: Tensor) -> Figures:
         logits = [out.logits]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from fovigraph.sensing import as_images
+from fovigraph.sensing.image import check_images, native
 
 LARGEST_SIDE = 1200
 """Pixels: larger photographs are averaged down before they are drawn."""
@@ -47,18 +47,30 @@ def photograph(image: Tensor | np.ndarray) -> Photograph:
     Raises:
         ValueError, TypeError: If it is not such an image.
     """
-    images = as_images(torch.as_tensor(image).detach().cpu())
+    if isinstance(image, np.ndarray):
+        image = torch.from_numpy(native(image, "image"))
+    images = check_images(image).detach().cpu()
     if len(images) != 1:
         raise ValueError(f"image must be a single one, [3, H, W], got {list(images.shape)}")
     height, width = images.shape[-2:]
     scale = LARGEST_SIDE / max(height, width)
     if scale < 1:
-        images = F.interpolate(
-            images.float(),
-            (max(1, round(height * scale)), max(1, round(width * scale))),
-            mode="area",
-        )
-    return Photograph(images[0].float().clamp(0, 1).permute(1, 2, 0).numpy(), height, width)
+        images = _averaged(images, max(1, round(height * scale)), max(1, round(width * scale)))
+    return Photograph(_floats(images)[0].clamp(0, 1).permute(1, 2, 0).numpy(), height, width)
+
+
+def _averaged(images: Tensor, height: int, width: int) -> Tensor:
+    """Average images down, a row at a time, so that none becomes floating point as a whole."""
+    averaged = torch.empty(*images.shape[:2], height, width, dtype=torch.float32)
+    for row in range(height):
+        start, end = row * images.shape[2] // height, -(-(row + 1) * images.shape[2] // height)
+        band = _floats(images[:, :, start:end])
+        averaged[:, :, row : row + 1] = F.interpolate(band, (1, width), mode="area")
+    return averaged
+
+
+def _floats(images: Tensor) -> Tensor:
+    return (images / 255 if images.dtype == torch.uint8 else images).float()
 
 
 def draw_view(

@@ -75,6 +75,24 @@ def test_uint8_images_are_the_same_images(tiny):
     torch.testing.assert_close(tiny(images, fixations).logits, tiny(images / 255, fixations).logits)
 
 
+@pytest.mark.parametrize("sampling", ["nearest", "bilinear"])
+def test_a_large_uint8_image_does_not_become_floating_point(largest, sampling):
+    options = [f"retina.sampling={sampling}", "retina.mean=[0.5,0.4,0.3]", "retina.std=[1,2,1]"]
+    net = fg.FoviNet(fg.load_config("fovi_tiny", options)).eval()
+    image = torch.randint(256, (3, 1500, 1600), dtype=torch.uint8)
+    with torch.no_grad():
+        with largest(image) as made:
+            seen = net(image, [[0.5, 0.5]])
+        expected = net(image / 255, [[0.5, 0.5]])
+    assert made.bytes < image.nbytes / 2
+    torch.testing.assert_close(seen.logits, expected.logits, rtol=1e-5, atol=1e-5)
+
+
+def test_views_must_be_fixations(tiny):
+    with pytest.raises(TypeError, match=r"views must be .*Fixations, got"):
+        tiny.see(torch.rand(1, 3, 32, 32), [[0.5, 0.5]])
+
+
 def test_the_retinas_own_view_size_is_the_one_reported():
     net = fg.FoviNet(fg.load_config("fovi_tiny", overrides=["retina.fixation_size=100"])).eval()
     out = net(torch.rand(2, 3, 64, 64), fixations=[[0.5, 0.5]])
@@ -151,6 +169,7 @@ def test_a_hub_id_without_the_hub_says_so(monkeypatch):
         (torch.rand(1, 4, 32, 32), "3"),
         (torch.rand(32, 32), "shape"),
         (torch.rand(1, 3, 32, 32) * 255, "255"),
+        (torch.rand(1, 3, 32, 32, device="meta"), "images must hold values"),
     ],
 )
 def test_bad_images_are_refused(tiny, images, message):

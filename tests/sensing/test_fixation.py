@@ -1,5 +1,6 @@
 """Fixation policies."""
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -133,12 +134,17 @@ class TestEveryPolicy:
             ({"area": 0.5}, TypeError, r"area must be a pair \(lowest, highest\), got 0.5"),
             ({"area": (0.1, 0.2, 0.3)}, TypeError, "area must be a pair"),
             ({"area": "12"}, TypeError, "area must be a pair"),
+            ({"area": None}, TypeError, "area must be a pair"),
+            ({"area": torch.tensor(0.5)}, TypeError, "area must be a pair"),
+            ({"area": np.array(0.5)}, TypeError, "area must be a pair"),
+            ({"area": (0.1, "1")}, TypeError, "area must be a finite number above 0, got '1'"),
             ({"aspect": (-1.0, 1.0)}, ValueError, "aspect must be finite and above 0, got -1"),
             ({"aspect": (2.0, 1.0)}, ValueError, "aspect must be above 0, lowest first"),
             ({"eval_area": 0.0}, ValueError, "eval_area must be finite and above 0, got 0"),
             ({"eval_area": 2.0}, ValueError, "eval_area must be above 0 and at most 1"),
             ({"spread": -0.1}, ValueError, "spread must be from 0 to 0.5, got -0.1"),
             ({"spread": 0.6}, ValueError, "spread must be from 0 to 0.5, got 0.6"),
+            ({"spread": 10**400}, ValueError, "spread must be from 0 to 0.5, got 1000"),
             ({"spread": "far"}, TypeError, "spread must be a number from 0 to 0.5, got 'far'"),
             ({"center_first": "yes"}, TypeError, "center_first must be True or False, got 'yes'"),
             ({"random_in_eval": 1}, TypeError, "random_in_eval must be True or False, got 1"),
@@ -270,6 +276,9 @@ class TestByName:
     def test_unknown_name(self):
         with pytest.raises(ValueError, match="'near_center', 'random_crop', got 'near_centre'"):
             fixation_policy("near_centre", 2)
+        for name in (None, 3, ["center"]):
+            with pytest.raises(TypeError, match="name of the fixation policy must be one of"):
+                fixation_policy(name, 2)
 
     def test_unknown_option(self):
         with pytest.raises(TypeError, match=r"no option 'spred', only area, .*mean 'spread'"):
@@ -280,6 +289,34 @@ class TestByName:
     def test_missing_option(self):
         with pytest.raises(TypeError, match="'explicit' needs the option 'fixations'"):
             fixation_policy("explicit", 1)
+
+    @pytest.mark.parametrize("generator", [3, "seed", torch.zeros(2), [torch.Generator()]])
+    def test_generator_must_be_one(self, generator):
+        with pytest.raises(TypeError, match=r"generator must be a torch\.Generator or None, got"):
+            policy("center")(images(), generator)
+
+    @pytest.mark.parametrize("wrong", [None, 3, [[0.5]], "cat.jpg"])
+    def test_images_must_be_a_tensor(self, wrong):
+        with pytest.raises(TypeError, match=r"images must be a torch\.Tensor \[B, C, H, W\], got"):
+            policy("center")(wrong)
+
+    def test_arrays_of_fixations_may_have_any_strides_and_byte_order(self):
+        places = np.array([[0.25, 0.75], [0.5, 0.125]])
+        expected = policy("center")(images(2), fixations=torch.from_numpy(places))
+        for view in (
+            np.asfortranarray(places),
+            places[::-1, ::-1][::-1, ::-1],
+            places.astype(">f4"),
+        ):
+            assert policy("center")(images(2), fixations=view).location.equal(expected.location)
+        with pytest.raises(TypeError, match="fixations must be numbers, got"):
+            policy("center")(images(2), fixations=np.array([["a", "b"]]))
+
+    def test_fixations_may_be_transformed_by_functions(self):
+        location = torch.func.vmap(
+            lambda places: policy("center").eval()(images(1), fixations=places).location
+        )(torch.tensor([PLACES, PLACES]))
+        assert location.equal(torch.tensor(PLACES).expand(2, 1, 3, 2))
 
     def test_generator_must_be_on_the_cpu(self):
         class Elsewhere:

@@ -100,3 +100,14 @@ def test_bad_arguments_are_refused(retina):
         InverseRetina(retina, (9, 9), fixation=(5, 5))
     with pytest.raises(ValueError, match="fixation_size must be finite and above 0"):
         InverseRetina(retina, (9, 9), fixation_size=0)
+    for image_size, error in ((9, TypeError), ((9, 9.0), TypeError), ((9, 9, 9), ValueError)):
+        with pytest.raises(error, match="image_size must be"):
+            InverseRetina(retina, image_size)
+    for fixation, error in ((None, TypeError), ("a", TypeError), ((0.5,), ValueError)):
+        with pytest.raises(error, match="fixation must be"):
+            InverseRetina(retina, (9, 9), fixation=fixation)
+    with pytest.raises(TypeError, match="retina must be a Retina, got 3"):
+        InverseRetina(3, (9, 9))
+    for x in ([1.0], None, torch.ones(nodes, 3, dtype=torch.int64)):
+        with pytest.raises(TypeError, match="x must be a floating-point tensor, got"):
+            InverseRetina(retina, (9, 9))(x)

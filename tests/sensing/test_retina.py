@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import knn_graph
-from fovigraph.sensing import Retina
+from fovigraph.sensing import Retina, as_images, retina
 
 GOLDEN = Path(__file__).parents[1] / "data" / "retina.npz"
 SAMPLINGS = ("bilinear", "gaussian", "knn_mean", "nearest")
@@ -353,6 +353,55 @@ class TestPrecision:
         torch.testing.assert_close(samples, expected, rtol=0, atol=5e-6)
 
 
+class TestLargeImages:
+    """Of large images of few bits, only the pixels that are read become floating point."""
+
+    @pytest.mark.parametrize("divide_first", [False, True])
+    @pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16])
+    @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+    def test_the_pixels_that_are_read_are_interpolated_as_in_a_whole_image(
+        self, array, monkeypatch, dtype, layout, divide_first
+    ):
+        images = (picture(height=50, width=41) * (255 if dtype == torch.uint8 else 1)).to(dtype)
+        images = images.contiguous(memory_format=layout)
+        fixations, sizes = 1.6 * places() - 0.3, 60 * places() + 1
+        samples = []
+        for few in (0, math.inf):
+            monkeypatch.setattr(retina, "FEW", few)
+            samples.append(Retina(array)(images, fixations, sizes, divide_first=divide_first))
+        assert samples[0].dtype == samples[1].dtype
+        # On CPUs they are equal; elsewhere, sums may be rounded otherwise.
+        torch.testing.assert_close(*samples, rtol=0, atol=1e-6)
+
+    def test_gradients_of_places_are_those_of_the_whole_image(self, array, monkeypatch):
+        images = (picture() * 255).to(torch.uint8)
+        found = []
+        for few in (0, math.inf):
+            monkeypatch.setattr(retina, "FEW", few)
+            fixations = places().requires_grad_()
+            Retina(array)(images, fixations).square().sum().backward()
+            found.append(fixations.grad)
+        assert found[0].any()
+        assert torch.equal(*found)
+
+    @pytest.mark.parametrize("sampling", SAMPLINGS)
+    @pytest.mark.parametrize("options", [{}, {"mean": [0.5] * 3, "std": [0.2] * 3}], ids=str)
+    @pytest.mark.parametrize("batch", [1, 3])
+    def test_cost_no_memory_but_for_the_samples(self, array, largest, sampling, options, batch):
+        images = torch.zeros(batch, 3, 600, 700, dtype=torch.uint8)
+        eye = Retina(array, sampling, **options)
+        with largest(images) as made:
+            eye(images, CENTER)
+        assert 0 < made.bytes < images.nbytes / 20
+
+    @pytest.mark.parametrize("sampling", SAMPLINGS)
+    def test_bytes_divided_first_are_the_floating_point_image(self, array, sampling):
+        images = (picture(height=200, width=310) * 255).to(torch.uint8)
+        eye = Retina(array, sampling)
+        found = eye(images, places(), divide_first=True)
+        torch.testing.assert_close(found, eye(as_images(images), places()), rtol=0, atol=1e-6)
+
+
 class TestGradients:
     def test_of_bilinear_sampling(self):
         retina = Retina(SensorArray(4)).double()
@@ -395,6 +444,9 @@ class TestErrors:
             ({"oversampling": 0.5}, ValueError, "oversampling must be at"),
             ({"k": 0}, ValueError, "k must be at least 1, got 0"),
             ({"sigma": -1}, ValueError, "sigma must be finite and above 0"),
+            ({"mean": 5, "std": 5}, ValueError, "mean and std must have one entry a channel"),
+            ({"mean": "abc", "std": [1, 1, 1]}, TypeError, "mean must be numbers"),
+            ({"mean": [0.5], "std": {}}, TypeError, "std must be numbers"),
         ],
     )
     def test_construction(self, array, options, error, message):
@@ -415,6 +467,7 @@ class TestErrors:
             (torch.zeros(3, 1, 2), ValueError, r"B=2, the number of images, got \(3, 1, 2\)"),
             (torch.zeros(1, 2, dtype=torch.bool), TypeError, "fixations must be real numbers"),
             ("here", TypeError, "fixations must be numbers, got 'here'"),
+            (torch.zeros(1, 2).to_sparse(), TypeError, "fixations must be a dense tensor, got"),
             (None, TypeError, "fixations must be numbers, got None"),
         ],
     )
@@ -438,10 +491,47 @@ class TestErrors:
             Retina(array)(picture(), places(), size)
 
     @pytest.mark.parametrize(
+        ("image_size", "error"),
+        [
+            ((24, -3), ValueError),
+            ((24, 0), ValueError),
+            ((24, math.nan), TypeError),
+            ((24, 3.0), TypeError),
+            ((24, True), TypeError),
+            ((24, "3"), TypeError),
+            ((24,), ValueError),
+            ((24, 3, 3), ValueError),
+            (24, TypeError),
+            (None, TypeError),
+            ("ab", TypeError),
+        ],
+    )
+    def test_image_size(self, array, image_size, error):
+        with pytest.raises(error, match="image_size must be"):
+            Retina(array).pixels(CENTER, image_size, 12)
+
+    @pytest.mark.parametrize(
+        ("vary", "error", "message"),
+        [
+            (3, TypeError, "vary must be a function of colours, or None, got 3"),
+            (lambda colors: None, ValueError, r"vary must return colours .* got None"),
+            (lambda colors: colors[0], ValueError, r"vary must return colours of shape \[2, 3, "),
+        ],
+    )
+    def test_vary(self, array, vary, error, message):
+        with pytest.raises(error, match=message):
+            Retina(array)(picture(), places(), vary=vary)
+
+    @pytest.mark.parametrize(
         ("images", "error", "message"),
         [
             (np.zeros((1, 3, 4, 4)), TypeError, r"images must be a torch\.Tensor, got ndarray"),
             (torch.zeros(1, 3, 4, 4).long(), TypeError, "images must be uint8 or floating point"),
+            (
+                torch.zeros(1, 3, 4, 4, device="meta"),
+                ValueError,
+                "images must be on the retina's device, cpu, got meta",
+            ),
             (torch.zeros(3, 4, 4), ValueError, r"images must have shape \[B, C, H, W\], .* \(3, 4"),
             (torch.zeros(1, 3, 0, 4), ValueError, "none of the last three 0"),
         ],

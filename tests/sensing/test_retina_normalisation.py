@@ -32,6 +32,23 @@ def test_outside_the_image_stays_zero(array, sampling):
     assert torch.equal(samples, torch.zeros_like(samples))
 
 
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("options", [{}, {"mean": MEAN, "std": STD}], ids=["plain", "normalised"])
+def test_colours_are_varied_before_they_are_normalised_and_only_within_the_image(
+    array, sampling, options
+):
+    retina = Retina(array, sampling, **options)
+    images, fixations = torch.rand(2, 3, 30, 40), [[0.5, 0.5], [-0.2, 0.9]]
+    inside = Retina(array, sampling)(torch.ones(2, 1, 30, 40), fixations)
+    varied = 0.3 + retina.colors(images, fixations) / 2
+    if options:
+        varied = (varied - inside * retina.mean) / retina.std
+    found = retina(images, fixations, vary=lambda colors: 0.3 + colors / 2)
+    assert (inside == 0).any() and (inside == 1).any()
+    torch.testing.assert_close(found, torch.where(inside == 0, 0.0, varied))
+    assert not found[(inside == 0).expand_as(found)].any()
+
+
 def test_colors_are_left_as_they_are(array):
     images, fixations = torch.rand(1, 3, 30, 40), [[0.5, 0.5]]
     plain, normal = Retina(array), Retina(array, mean=MEAN, std=STD)

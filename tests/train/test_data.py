@@ -1,6 +1,8 @@
 """Finding images with labels, and reading them."""
 
 import io
+import os
+import socket
 import sys
 
 import numpy as np
@@ -117,6 +119,29 @@ class TestReadSquare:
         (tmp_path / "a.png").write_bytes(picture(70))
         assert (read_square(Encoded("a", f"file://{tmp_path}/a.png"), 8) == 70).all()
 
+    def test_a_named_pipe_is_broken(self, tmp_path):
+        os.mkfifo(tmp_path / "a.png")
+        for file in (f"{tmp_path}/a.png", f"file://{tmp_path}/a.png"):
+            with pytest.raises(BrokenImage, match="not a regular file, but a named pipe"):
+                read_square(Encoded("a", file), 8)
+
+    def test_another_machine_is_asked_only_where_that_is_allowed(self, monkeypatch):
+        import fsspec
+
+        fetched = []
+
+        def fetch(address, mode):
+            fetched.append(address)
+            return io.BytesIO(picture(70))
+
+        monkeypatch.setattr(fsspec, "open", fetch)
+        address = "https://example.org/a.png"
+        with pytest.raises(BrokenImage, match=f"cannot read {address}: files of other machines"):
+            read_square(Encoded("a", address), 8)
+        assert fetched == []
+        assert (read_square(Encoded("a", address, remote=True), 8) == 70).all()
+        assert fetched == [address]
+
     @pytest.mark.parametrize(
         "file", [b"", b"hello", picture(1)[:50], "/nowhere/a.png"], ids=range(4)
     )
@@ -169,6 +194,71 @@ class TestFolder:
         splits = opened(tmp_path)
         assert splits.classes == ["a", "b"]
         assert len(splits.train) + len(splits.test) == 30
+
+    def test_links_to_folders_are_followed(self, tmp_path):
+        folder(tmp_path / "elsewhere", x=5, y=5)
+        source = folder(tmp_path / "source", a=10)
+        (source / "a" / "more").symlink_to(tmp_path / "elsewhere" / "x")
+        (source / "b").symlink_to(tmp_path / "elsewhere" / "y")
+        splits = opened(source, holdout=0.2)
+        assert splits.classes == ["a", "b"]
+        assert labels(splits.train).count(0) + labels(splits.test).count(0) == 15
+        assert labels(splits.train).count(1) + labels(splits.test).count(1) == 5
+
+    def test_links_that_lead_back_add_nothing(self, tmp_path):
+        source = folder(tmp_path / "source", a=10, b=10)
+        (source / "b" / "deep").mkdir()
+        (source / "b" / "deep" / "x.png").write_bytes(picture(9))
+        expected = opened(source)
+        for link, target in {
+            "a/up": "..",
+            "a/itself": ".",
+            "b/deep/back": "..",
+            "b/also": "deep",
+            "b/.first": "deep",
+            "loop": ".",
+            "nowhere": "nowhere",
+        }.items():
+            (source / link).symlink_to(target)
+        (source / "a" / "top").symlink_to("/")
+        splits = opened(source)
+        assert splits.classes == ["a", "b"]
+        assert greys(splits.train) == greys(expected.train)
+        assert greys(splits.test) == greys(expected.test)
+
+    def test_a_folder_that_is_linked_to_twice_counts_once(self, tmp_path):
+        outside = folder(tmp_path / "outside", x=5)
+        source = folder(tmp_path / "source", a=10, b=10)
+        (source / "a" / "inner").symlink_to(outside / "x")
+        (source / "a" / "outer").symlink_to(outside)
+        splits = opened(source)
+        assert len(splits.train) + len(splits.test) == 25
+
+    def test_a_folder_that_cannot_be_listed(self, tmp_path, monkeypatch):
+        source, scan = folder(tmp_path, a=3, b=3), os.scandir
+
+        def scandir(path):
+            if str(path).endswith("b"):
+                raise PermissionError(13, "Permission denied", path)
+            return scan(path)
+
+        monkeypatch.setattr(os, "scandir", scandir)
+        with pytest.raises(DataError, match="/b: cannot be listed: Permission denied"):
+            opened(source)
+
+    def test_a_named_pipe_is_a_broken_image(self, tmp_path):
+        source = folder(tmp_path, a=10, b=10)
+        os.mkfifo(source / "a" / "99.png")
+        train = opened(source).train
+        assert len(train) == 19 and list(train.broken) == [9]
+        with pytest.raises(BrokenImage, match="not a regular file, but a named pipe"):
+            train[9]
+
+    def test_a_named_pipe_is_no_source(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        os.mkfifo("birds")
+        with pytest.raises(DataError, match=r"birds must be a folder or .* but a named pipe"):
+            opened("birds")
 
     def test_no_images(self, tmp_path):
         (tmp_path / "readme.txt").touch()
@@ -333,6 +423,53 @@ class TestParquet:
         assert [broken.name for broken in batches.skipped] == [
             f"{tmp_path}, train, row {row}" for row in (1, 3)
         ]
+
+    @pytest.mark.parametrize("streaming", [False, True])
+    def test_an_image_with_an_address_is_broken_and_not_asked_for(
+        self, tmp_path, monkeypatch, streaming
+    ):
+        def connect(*_):
+            raise AssertionError("asks for another machine")
+
+        (tmp_path / "here.png").write_bytes(picture(7))
+        paths = ["https://example.org/a.png", f"{tmp_path}/here.png", "zip://a.png::https://a.b/c"]
+        rows = datasets.Dataset.from_dict(
+            {"image": [{"bytes": None, "path": path} for path in paths], "label": [0, 1, 0]},
+            features=datasets.Features(
+                {
+                    "image": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")},
+                    "label": datasets.ClassLabel(names=["a", "b"]),
+                }
+            ),
+        )
+        for name in ("train", "test"):
+            rows.to_parquet(str(tmp_path / f"{name}.parquet"))
+        monkeypatch.setattr(socket, "getaddrinfo", connect)
+        monkeypatch.setattr(socket.socket, "connect", connect)
+        train = opened(tmp_path, streaming=streaming).train
+        if streaming:
+            files = [file for file, _ in train.files(None, 0)]
+            assert (read_square(files[1], 8) == 7).all()
+            for file in files[::2]:
+                with pytest.raises(BrokenImage, match="other machines are not fetched"):
+                    read_square(file, 8)
+        else:
+            assert greys([train[1]]) == [7] and list(train.broken) == [0, 2]
+
+    @pytest.mark.parametrize(
+        "image", [{"bytes": "a", "path": "b"}, {"bytes": b"a", "path": 3}], ids=["bytes", "path"]
+    )
+    def test_a_column_of_other_types_holds_no_images(self, tmp_path, image):
+        rows = datasets.Dataset.from_dict({"image": [image] * 2, "label": [0, 1]})
+        rows.to_parquet(str(tmp_path / "train.parquet"))
+        with pytest.raises(DataError, match="there must be one column of images, got none"):
+            opened(tmp_path)
+
+    @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+    def test_only_regular_files(self, tmp_path, make):
+        make(tmp_path / "train.parquet")
+        with pytest.raises(DataError, match=r"train\.parquet must be a file: "):
+            opened(tmp_path)
 
     @pytest.mark.parametrize(
         ("values", "message"),

@@ -1,0 +1,57 @@
+"""What a training step computes of a batch."""
+
+import pytest
+import torch
+
+import fovigraph as fg
+from fovigraph.sensing import Fixations
+from fovigraph.train import load_recipe
+from fovigraph.train.learner import Learner
+
+SMALL = [
+    "retina.side=10",
+    "fixation.count=2",
+    "backbone.channels=[6, 8]",
+    "backbone.strides=[1, 1]",
+    "backbone.k=[9, 9]",
+    "backbone.pool_after=[0]",
+    "projector.channels=[12, 8]",
+]
+
+AFTER = [f"augment.{option}" for option in ("when=after", "jitter=1", "grey=0.5")]
+
+NORMALISED = ["retina.mean=[0.5,0.4,0.3]", "retina.std=[0.2,0.2,0.3]"]
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_colours_varied_after_foveation_are_normalised_once_and_black_outside(normalised):
+    recipe = load_recipe("fovi_tiny", [*SMALL, *AFTER, *(NORMALISED if normalised else [])])
+    net = fg.FoviNet(recipe)
+    learner = Learner(recipe, net).train()
+    images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
+    draws = learner.draw(tuple(images.shape), torch.Generator().manual_seed(1))
+    # Half of each view lies outside the image.
+    places = torch.tensor([[0.0, 0.5], [0.5, 1.0]]).expand(4, 2, 2)
+    draws = draws._replace(views=Fixations(places, torch.full((4, 2, 2), 32.0)))
+    seen = []
+    net.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    learner(images, torch.arange(4), draws)
+
+    retina = net.retina
+    inside = fg.Retina(retina.array, "nearest")(torch.ones(4, 1, 32, 32), *draws.views)
+    expected = learner.augment.samples(retina.colors(images / 255, *draws.views), draws.variation)
+    if normalised:
+        expected = (expected - inside * retina.mean) / retina.std
+    expected = torch.where(inside == 0, 0.0, expected).flatten(0, 1)
+    assert 0.3 < (inside == 0).float().mean() < 0.7
+    torch.testing.assert_close(seen[0], expected)
+
+
+def test_in_evaluation_nothing_varies():
+    recipe = load_recipe("fovi_tiny", [*SMALL, *AFTER, *NORMALISED])
+    net = fg.FoviNet(recipe)
+    learner = Learner(recipe, net).eval()
+    images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
+    draws = learner.draw(tuple(images.shape), torch.Generator().manual_seed(1))
+    features = learner(images, torch.arange(4), draws).features
+    assert features.equal(net.see(images / 255, draws.views).features)

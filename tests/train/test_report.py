@@ -156,3 +156,25 @@ def test_ticks_hold_the_range_between_them(low, high):
     assert max(ticks) >= high - 1e-9
     assert 2 <= len(ticks) <= 7
     assert len(set(ticks.values())) == len(ticks)
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_in_a_browser(chromium, tmp_path, width):
+    names = ["airplane", "automobile", "bird", "cat", "deer", "a name that is very long indeed"]
+    html = evaluation_html(evaluation(names=names), "runs/mine on " + 30 * "folder/")
+    (tmp_path / "evaluation.html").write_text(html, encoding="utf-8")
+    phone = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        chromium.get((tmp_path / "evaluation.html").as_uri())
+        wide = chromium.execute_script("return document.documentElement.scrollWidth")
+        assert wide <= width
+        color = "return getComputedStyle(document.body).backgroundColor"
+        light = chromium.execute_script(color)
+        label = chromium.find_element("css selector", "#theme")
+        assert label.text == "Dark page" and label.size["height"] < 40
+        label.find_element("css selector", "input").send_keys(" ")
+        assert (light, chromium.execute_script(color)) == ("rgb(255, 255, 255)", "rgb(22, 24, 25)")
+        assert chromium.get_log("browser") == []
+    finally:
+        chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

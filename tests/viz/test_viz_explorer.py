@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -190,28 +189,6 @@ def test_bad_kinds(pyramid, photo):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("explorer")
-
-
-@pytest.fixture(scope="module")
-def chromium(folder):
-    """Chromium, without a page."""
-    pytest.importorskip("selenium")
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (program and driver):
-        pytest.skip("needs chromium and chromedriver")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for option in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000"):
-        options.add_argument(option)
-    options.add_argument("--disable-background-networking")
-    options.add_argument(f"--user-data-dir={folder / 'profile'}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chromium = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    chromium.set_script_timeout(20)
-    yield chromium
-    chromium.quit()
 
 
 def visit(chromium, folder, page):

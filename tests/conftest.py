@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 from jaxtyping import install_import_hook
@@ -51,3 +53,23 @@ def retina():
 def graph(retina):
     """A small graph that halves the resolution; some of its neighbourhoods reach into padding."""
     return fg.knn_graph(retina, retina.strided(2), k=20)
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    """Chromium without a window, 1400 pixels wide, driven by selenium."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (program and driver):
+        pytest.skip("needs chromium and chromedriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for option in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000"):
+        options.add_argument(option)
+    options.add_argument("--disable-background-networking")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chromium = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    chromium.set_script_timeout(20)
+    yield chromium
+    chromium.quit()

@@ -134,7 +134,7 @@ def _facts(about: dict[str, Any]) -> dict[str, str]:
         "network": about["network"],
         "changed settings": " ".join(about["overrides"]),
         "data": about["data"],
-        "split": about["split"] or "to test on",
+        "split": about["split"] or "the data's test split",
         "images": f"{about['size']} × {about['size']} pixels",
         "broken images left out": f"{about['skipped']:,}" if about["skipped"] else "",
         "seed": str(about["seed"]),

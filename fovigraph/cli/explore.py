@@ -1,4 +1,4 @@
-"""``fovigraph explore``: a page in which a unit that is pointed at shows what it sees."""
+"""``fovigraph explore``: a page in which one moves the gaze and points at units."""
 
 from __future__ import annotations
 
@@ -28,8 +28,14 @@ def explore(args: argparse.Namespace) -> int:
         if image is not None:
             output = net(image[None], generator=torch.Generator().manual_seed(args.seed))
             seen = {"fixations": output.fixations[0], "sizes": output.fixation_sizes[0]}
+            if folder is not None:  # random weights have nothing to say of classes
+                seen["probabilities"] = output.fixation_logits[0].softmax(-1)
+                seen["together"] = output.logits[0].softmax(-1)
         title = f"What every unit of {args.config} sees"
-        page = viz.explorer_html(net.pyramid, image=image, retina=net.retina, title=title, **seen)
+        with users_mistake(ValueError):
+            page = viz.explorer_html(
+                net.pyramid, image=image, retina=net.retina, title=title, **seen
+            )
     with users_mistake(OSError):
         args.out.write_text(page, encoding="utf-8")
     size = args.out.stat().st_size / 1e6

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib import resources
 
+from fovigraph import _pages
 from fovigraph.train.evaluate import Evaluation
+
+MOST_NAMES = 100
+"""Classes up to which all are named among the facts."""
 
 WIDTH, HEIGHT = 440, 300
 """Of a plot, in the units of its text, which is 13 high."""
@@ -28,35 +32,45 @@ DEVIATIONS = 1.96
 """Standard deviations either side of the mean that hold 95 % of a normal distribution."""
 
 
-def evaluation_html(result: Evaluation, title: str, facts: Mapping[str, str] | None = None) -> str:
-    """Return a web page that shows an evaluation, light or dark as the reader's browser is set.
+def evaluation_html(
+    result: Evaluation,
+    title: str,
+    facts: Mapping[str, str] | None = None,
+    *,
+    date: datetime.date | None = None,
+) -> str:
+    """Return a web page that shows an evaluation, light or dark as the reader likes.
 
     Args:
         result: What :func:`~fovigraph.train.evaluate.evaluate` returned.
         title: The page's heading.
-        facts: More lines of its table: what was evaluated, and on what.
+        facts: What was tested, and on what, by name: the network, the data, ….
+        date: When; ``None``: today.
 
     Returns:
         The HTML text, to be written as UTF-8.
     """
-    sections = [_fixations(result), _reliability(result), _classes(result)]
+    sections = [
+        _tested(result, facts or {}, date or datetime.date.today()),
+        _cost(result),
+        _fixations(result),
+        _reliability(result),
+        _classes(result),
+    ]
     if result.confusion is not None and len(result.classes) <= MOST_IN_MATRIX:
         sections.append(_confusion(result))
-    sections.append(_facts(result, facts or {}))
-    figures = {name: escape(value) for name, value in headline(result).items()}
-    parts = {
-        "title": escape(title),
-        "style": _asset("evaluation.css"),
-        "summary": escape(_summary(result)),
-        "figures": "\n".join(
-            f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items()
-        ),
-        "sections": "\n".join(filter(None, sections)),
-    }
-    page = _asset("evaluation.html")
-    for name, text in parts.items():
-        page = page.replace("{{" + name + "}}", text)
-    return page
+    figures = "\n".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        for name, value in headline(result).items()
+    )
+    return _pages.page(
+        _asset("evaluation.html"),
+        title,
+        _asset("evaluation.css"),
+        summary=escape(_summary(result)),
+        figures=figures,
+        sections="\n".join(filter(None, sections)),
+    )
 
 
 def headline(result: Evaluation) -> dict[str, str]:
@@ -89,12 +103,13 @@ def percent(share: float) -> str:
 
 def _summary(result: Evaluation) -> str:
     low, high = _interval(result.top1, result.images)
-    looks = _fixations_text(result.fixations)
-    return (
-        f"{result.images:,} images of {len(result.classes)} classes, {looks} each. Of other images "
-        f"of this kind, between {percent(low)} and {percent(high)} would be told right, with 95 % "
-        f"confidence. {result.note or ''}"
-    ).rstrip()
+    right = round(result.top1 * result.images)
+    text = (
+        f"{right:,} of {result.images:,} images were classified correctly, from "
+        f"{_fixations_text(result.fixations)} each. Of other images of this kind, between "
+        f"{percent(low)} and {percent(high)} would be, with 95 % confidence. {result.note or ''}"
+    )
+    return text.rstrip().replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _interval(share: float, count: int) -> tuple[float, float]:
@@ -192,7 +207,7 @@ def _fixations(result: Evaluation) -> str:
     every = math.ceil(count / 10)
     x_ticks = {float(n): str(n) for n in numbers if n == 1 or n % every == 0}
     plot = _Plot((1, count), (min(y_ticks), max(y_ticks)))
-    plot.axes(x_ticks, y_ticks, "fixations", "images told right")
+    plot.axes(x_ticks, y_ticks, "fixations per image", "images classified correctly")
     band = [*zip(numbers, lows, strict=True), *reversed(list(zip(numbers, highs, strict=True)))]
     plot.path("band", band, closed=True)
     plot.path("curve", list(zip(numbers, curve, strict=True)))
@@ -209,8 +224,8 @@ def _fixations(result: Evaluation) -> str:
     return _section(
         "fixations",
         "Accuracy against the number of fixations",
-        "With only the first so many fixations of every image. Pale: where the accuracy on all "
-        "images of this kind is, with 95 % confidence.",
+        "The share of images that is classified correctly with only the first so many fixations. "
+        "Pale: where it lies for all images of this kind, with 95 % confidence.",
         plot.svg(f"Accuracy goes from {first} with 1 fixation to {last} with {count}."),
     )
 
@@ -218,7 +233,7 @@ def _fixations(result: Evaluation) -> str:
 def _reliability(result: Evaluation) -> str:
     ticks = _ticks(0, 1)
     plot = _Plot((0, 1), (0, 1))
-    plot.axes(ticks, ticks, "confidence", "images told right")
+    plot.axes(ticks, ticks, "confidence", "images classified correctly")
     used = [part for part in result.reliability if part.images]
     for part in used:
         assert part.accuracy is not None and part.confidence is not None  # it has images
@@ -240,9 +255,10 @@ def _reliability(result: Evaluation) -> str:
     return _section(
         "reliability",
         "How far its confidence can be trusted",
-        "Of the images that the network is so sure of, how many it tells right; on the dashed "
-        f"line, confidence would be accuracy. The mean difference, {error}, is the expected "
-        "calibration error.",
+        "Confidence is the probability that the network gives its answer. Above: of the images "
+        "with so much of it, how many are classified correctly; on the dashed line, confidence "
+        f"would be accuracy. The mean difference, {error}, is the expected calibration error. "
+        "Below: how many images have how much.",
         plot.svg(f"Accuracy against confidence; the expected calibration error is {error}."),
         counts.svg("How many images have which confidence."),
     )
@@ -264,10 +280,12 @@ def _classes(result: Evaluation) -> str:
     return _section(
         "classes",
         "Classes, from the hardest",
-        "",
+        "The images of every class, and the share of them that is classified correctly.",
         '<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">class</th>'
-        '<th scope="col" class="number">images</th><th scope="col" class="number">right</th>'
-        "<th></th></tr></thead><tbody>\n" + "\n".join(rows) + "\n</tbody></table></div>",
+        '<th scope="col" class="number">images</th><th scope="col" class="number">correct</th>'
+        '<th><div class="ends"><span>0 %</span><span>100 %</span></div></th></tr></thead><tbody>\n'
+        + "\n".join(rows)
+        + "\n</tbody></table></div>",
     )
 
 
@@ -289,32 +307,56 @@ def _confusion(result: Evaluation) -> str:
     return _section(
         "confusion",
         "What is taken for what",
-        "Rows: the class; columns: what the network took it for. Number of images.",
+        "The number of images of the class in the row that the network took for the class in the "
+        "column. Blue: correct; orange: mistaken; the stronger, the larger the share of the row.",
         f'<div class="scroll" tabindex="0"><table><thead><tr{tall}><th></th>{heads}</tr></thead>'
         "<tbody>\n" + "\n".join(rows) + "\n</tbody></table></div>",
         wide=True,
     )
 
 
-def _facts(result: Evaluation, more: Mapping[str, str]) -> str:
-    facts = {
-        **more,
-        "fixations": f"{result.fixations}, chosen by the policy {result.policy}",
-        "mean negative log-likelihood": f"{result.loss:.4f}",
-        "parameters": f"{result.parameters:,}",
-        "FLOPs per fixation": f"{result.flops:,} (useful arithmetic; multiply and add are two)",
-        "FLOPs per image": f"{result.fixations * result.flops:,}",
-        "speed": f"{result.images_per_second:,.1f} images/s: the network alone, "
-        f"{result.speed_images} images at once, {_fixations_text(result.speed_fixations)} each, "
-        f"on {result.device}",
-    }
+def _tested(result: Evaluation, facts: Mapping[str, str], date: datetime.date) -> str:
+    names = [score.name for score in result.classes]
+    more = len(names) - MOST_NAMES
+    listed = ", ".join(names[:MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")
+    return _facts(
+        "tested",
+        "What was tested",
+        "The network, the data, and how it looked at them.",
+        {
+            **facts,
+            "number of images": f"{result.images:,}",
+            "classes": f"{len(names):,}: {listed}",
+            "fixations": f"{result.fixations} per image, chosen by the policy {result.policy}",
+            "date": date.isoformat(),
+        },
+    )
+
+
+def _cost(result: Evaluation) -> str:
+    return _facts(
+        "cost",
+        "What it costs",
+        "The network’s size, its arithmetic (multiply and add are two) and its speed.",
+        {
+            "parameters": f"{result.parameters:,}",
+            "FLOPs per fixation": f"{result.flops:,}",
+            "FLOPs per image": f"{result.fixations * result.flops:,}",
+            "speed": f"{result.images_per_second:,.1f} images/s: the network alone, "
+            f"{result.speed_images} images at once, {_fixations_text(result.speed_fixations)} "
+            "each",
+            "measured on": result.device,
+            "mean negative log-likelihood": f"{result.loss:.4f}",
+        },
+    )
+
+
+def _facts(name: str, heading: str, says: str, facts: Mapping[str, str]) -> str:
     rows = "\n".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
-        for name, value in facts.items()
+        f'<tr><th scope="row">{escape(key)}</th><td>{escape(value)}</td></tr>'
+        for key, value in facts.items()
     )
-    return _section(
-        "facts", "What was evaluated", "", f"<table><tbody>\n{rows}\n</tbody></table>", wide=True
-    )
+    return _section(name, heading, says, f'<table class="facts"><tbody>\n{rows}\n</tbody></table>')
 
 
 def _section(name: str, heading: str, says: str, *content: str, wide: bool = False) -> str:
@@ -325,4 +367,4 @@ def _section(name: str, heading: str, says: str, *content: str, wide: bool = Fal
 
 
 def _asset(name: str) -> str:
-    return (resources.files("fovigraph.train") / "page" / name).read_text(encoding="utf-8")
+    return _pages.asset("fovigraph.train", "page", name)

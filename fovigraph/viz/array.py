@@ -10,7 +10,8 @@ import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.collections import EllipseCollection
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import Axes3D
 from scipy.spatial import KDTree
@@ -35,6 +36,14 @@ COLORINGS = ("eccentricity", "polar_angle")
 
 CYCLIC_COLORMAP = "twilight_shifted"
 """Perceptually uniform and without ends, for angles."""
+
+DARK_COLORMAP: Colormap = LinearSegmentedColormap.from_list(
+    "plasma_dark", colormaps["plasma"](np.linspace(0.0, 0.6, 64))
+)
+"""The dark part of a perceptually uniform scale: dots in any of its colours are seen on white."""
+
+DOT = 0.7
+"""Diameter of a dot, as a share of the distance to the nearest one."""
 
 
 def plot_sampling(array: SensorArray, *, color: str = "eccentricity") -> Figure:
@@ -88,13 +97,11 @@ def plot_nodes(
     values, options, label = _coloring(array, color)
     placed = frame(array, one_of("space", space, SPACES))
     figure, ax = style.on_axes(ax, *((6, 6.5) if space == "visual" else (4.5, 8)))
-    scale = ScalarMappable(options["norm"], colormaps[options["cmap"]])
+    scale = ScalarMappable(**options)
     if color == "polar_angle":  # a scale that passes through white
         draw_cells(ax, array, scale.to_rgba(values), space)
     else:
-        x, y = placed.points.T
-        area = (1.6e4 if space == "cortical" else 6e3) / len(array)
-        ax.scatter(x, y, c=values, s=float(np.clip(area, 0.8, 60)), linewidths=0, **options)
+        _draw_dots(ax, placed.points, scale.to_rgba(values))
     for outline in placed.outlines:
         ax.plot(*outline.T, color="#767676", linewidth=0.8)
     ax.plot(0, 0, "+", color="white", markersize=11, path_effects=style.halo(3))
@@ -107,6 +114,23 @@ def plot_nodes(
     if color == "polar_angle":
         bar.set_ticks([0, 90, 180, 270, 360])
     return figure
+
+
+def _draw_dots(ax: Axes, points: np.ndarray, colors: np.ndarray) -> None:
+    """Draw a dot at every point, each as large as there is room for."""
+    apart = _to_nearest(points)
+    size = DOT * np.where(apart > 0, apart, 1.0)
+    dots = EllipseCollection(
+        size,
+        size,
+        np.zeros(len(points)),
+        units="xy",
+        offsets=points,
+        offset_transform=ax.transData,
+        facecolors=colors,
+        linewidths=0,
+    )
+    ax.add_collection(dots, autolim=False)
 
 
 def plot_spacing(array: SensorArray, *, ax: Axes | None = None) -> Figure:
@@ -148,10 +172,15 @@ def plot_spacing(array: SensorArray, *, ax: Axes | None = None) -> Figure:
 
 def node_spacing(array: SensorArray) -> np.ndarray:
     """Return the distance from every node to the nearest at another place, ``[N]``, degrees."""
-    points = np.unique((array.cartesian * (array.fov / 2)).numpy().round(9), axis=0)
-    if len(points) < 2:
-        return np.zeros(len(array))
-    distance, _ = KDTree(points).query((array.cartesian * (array.fov / 2)).numpy(), k=2)
+    return _to_nearest((array.cartesian * (array.fov / 2)).numpy())
+
+
+def _to_nearest(points: np.ndarray) -> np.ndarray:
+    """Distances ``[N]`` from points ``[N, 2]`` to the nearest at another place; 0 without one."""
+    places = np.unique(points.round(9), axis=0)
+    if len(places) < 2:
+        return np.zeros(len(points))
+    distance, _ = KDTree(places).query(points, k=2)
     return np.asarray(distance[:, 1])
 
 
@@ -227,7 +256,7 @@ def plotly_manifold(array: SensorArray, *, color: str = "eccentricity") -> Plotl
         ) from error
     values, options, label = _coloring(array, color)
     scale = [
-        [share, f"rgb{tuple(int(255 * c) for c in colormaps[options['cmap']](share)[:3])}"]
+        [share, f"rgb{tuple(int(255 * c) for c in options['cmap'](share)[:3])}"]
         for share in np.linspace(0, 1, 17).tolist()
     ]
     degrees = np.degrees(array.polar_angle.numpy())
@@ -297,9 +326,8 @@ def _rings(array: SensorArray) -> list[np.ndarray]:
 def _coloring(array: SensorArray, color: str) -> tuple[np.ndarray, dict[str, Any], str]:
     """Values of the nodes, options of a scatter plot for them, and what they are."""
     if one_of("color", color, COLORINGS) == "eccentricity":
-        norm = Normalize(0, array.fov / 2)
-        options = {"cmap": style.COLORMAP, "norm": norm}
+        options = {"cmap": DARK_COLORMAP, "norm": Normalize(0, array.fov / 2)}
         return array.eccentricity.numpy(), options, "eccentricity (degrees)"
     angle = np.degrees(array.polar_angle.numpy()) % 360
-    options = {"cmap": CYCLIC_COLORMAP, "norm": Normalize(0, 360)}
+    options = {"cmap": colormaps[CYCLIC_COLORMAP], "norm": Normalize(0, 360)}
     return angle, options, "polar angle (degrees)"

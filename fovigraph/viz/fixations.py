@@ -18,6 +18,9 @@ from fovigraph.sensing.fixation import as_fixations, as_floats
 from fovigraph.viz import style
 from fovigraph.viz.photograph import photograph
 
+STRIP = 3.0
+"""Times as long as wide: of longer pictures only the part with the views is drawn."""
+
 
 def plot_fixations(
     image: Tensor | np.ndarray,
@@ -45,30 +48,52 @@ def plot_fixations(
     photo = photograph(image)
     where, size = _check(fixations, sizes)
     centers = where * (photo.height, photo.width)
-    top, left = np.minimum((centers - size / 2).min(axis=0), 0)
-    bottom, right = np.maximum((centers + size / 2).max(axis=0), (photo.height, photo.width))
-    margin = 0.02 * max(bottom - top, right - left)
-    shape = (bottom - top) / (right - left)
-    height = min(max(0.9 * style.WIDTH * shape + 1.3, 5), 14)
+    low, high, part = _shown(centers, size, np.array((photo.height, photo.width)))
+    (top, left), (bottom, right) = low, high
+    height = 0.9 * style.WIDTH * (bottom - top) / (right - left) + (1.7 if part else 1.3)
+    height = min(max(height, 3.2), 14)
     own = ax is None
     figure, ax = style.on_axes(ax, height, style.WIDTH)
 
     ax.imshow(photo.pixels, extent=(0, photo.width, photo.height, 0), interpolation="antialiased")
     ax.set_facecolor("black")
-    ax.set(xlim=(left - margin, right + margin), ylim=(bottom + margin, top - margin))
+    ax.set(xlim=(left, right), ylim=(bottom, top))
     ax.set(xlabel="column (pixels)", ylabel="row (pixels)", aspect="equal")
     ax.plot(*centers.T[::-1], color="white", linewidth=1, linestyle=":")
     for index, (center, view) in enumerate(zip(centers, size, strict=True)):
         _draw_fixation(ax, index, center, view, array)
     count = len(centers)
     looks = "1 fixation" if count == 1 else f"{count} fixations, numbered in order"
-    ax.set_title(f"Where the network looks: {looks}", **style.TITLE)
+    ax.set_title(f"Where the network looks: {looks}{part}", **style.TITLE)
     handles = _explanation(array)
     if own:
         figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     else:
         ax.legend(handles=handles, loc="lower center")
     return figure
+
+
+def _shown(
+    centers: np.ndarray, size: np.ndarray, photo: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Choose what is drawn: the whole photograph and all views, or of a strip the views' part.
+
+    Returns:
+        First and last row and column, ``[2]`` each, and what to say of a part.
+    """
+    views = (centers - size / 2).min(axis=0), (centers + size / 2).max(axis=0)
+    low, high = np.minimum(views[0], 0), np.maximum(views[1], photo)
+    long, part = int((high - low).argmax()), ""
+    if (high - low)[long] > STRIP * (high - low)[1 - long]:
+        margin = 0.1 * (views[1] - views[0])[long]
+        low[long] = max(low[long], views[0][long] - margin)
+        high[long] = min(high[long], views[1][long] + margin)
+        first, last = max(0, round(low[long])), min(photo[long], round(high[long]))
+        name = ("rows", "columns")[long]
+        if (first, last) != (0, photo[long]):
+            part = f"\n({name} {first:,} to {last:,} of {photo[long]:,})"
+    margin = 0.02 * (high - low).max()
+    return low - margin, high + margin, part
 
 
 def _check(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,8 +14,11 @@ from torch import Tensor
 
 from fovigraph.sensing.image import check_images, native
 
-LARGEST_SIDE = 1200
+LARGEST_AREA = 1_000_000
 """Pixels: larger photographs are averaged down before they are drawn."""
+
+LARGEST_SIDE = 8000
+"""Pixels of a side: so are longer ones."""
 
 Place = Tensor | np.ndarray | Sequence[float]
 """(row, column) of a fixation as fractions of the image, or (height, width) of a view in pixels."""
@@ -53,7 +57,7 @@ def photograph(image: Tensor | np.ndarray) -> Photograph:
     if len(images) != 1:
         raise ValueError(f"image must be a single one, [3, H, W], got {list(images.shape)}")
     height, width = images.shape[-2:]
-    scale = LARGEST_SIDE / max(height, width)
+    scale = min(math.sqrt(LARGEST_AREA / (height * width)), LARGEST_SIDE / max(height, width))
     if scale < 1:
         images = _averaged(images, max(1, round(height * scale)), max(1, round(width * scale)))
     return Photograph(_floats(images)[0].clamp(0, 1).permute(1, 2, 0).numpy(), height, width)

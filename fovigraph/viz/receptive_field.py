@@ -12,6 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
+from scipy import ndimage
 from torch import Tensor
 
 from fovigraph._checks import one_of
@@ -27,6 +28,9 @@ from fovigraph.viz.cells import (
     pixels_degrees,
 )
 from fovigraph.viz.photograph import Photograph, Place, draw_view, photograph
+
+SPECK = 0.05
+"""Of the area of a field's largest part: smaller parts and holes are not outlined."""
 
 
 def telling_unit(pyramid: GraphPyramid) -> tuple[int, int]:
@@ -201,19 +205,38 @@ def _draw_seen(
     # The root lets the outskirts be seen as well.
     ax.imshow(np.concatenate((photo.pixels, np.sqrt(light)), axis=-1), extent=extent, zorder=1)
 
-    edge = drawn_eccentricity(retina)
-    style.visual_axes(ax, 1.03 * edge)
-    field = _spread(retina, weight, (400, 400), (-edge, edge, -edge, edge))
+    limit = 1.03 * drawn_eccentricity(retina)
+    style.visual_axes(ax, limit)
+    field = _spread(retina, weight, (400, 400), (-limit, limit, -limit, limit))
     for level, line in ((0.5, "-"), (1e-9, "--")):
         ax.contour(
-            (field >= level).astype(float),
+            _cleaned(field >= level).astype(float),
             levels=[0.5],
-            extent=(-edge, edge, edge, -edge),
+            extent=(-limit, limit, limit, -limit),
             colors=style.COLORS[3],
             linewidths=1.2,
             linestyles=line,
         )
     ax.add_patch(Circle((0, 0), retina.fov / 2, fill=False, color="white", linewidth=0.8))
+
+
+def _cleaned(region: np.ndarray) -> np.ndarray:
+    """Leave out parts of a region, and fill holes in it, that are much smaller than its largest.
+
+    Such as single nodes that are reached by a path more, or fewer, than those around them.
+    """
+    least = SPECK * _parts(region)[1].max(initial=0)
+    for inside in (False, True):
+        labels, areas = _parts(region == inside)
+        small = np.append(areas < least, False)[labels - 1]  # −1 where there is no part
+        region = np.where(small, not inside, region)
+    return region
+
+
+def _parts(region: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number the connected parts of a region from 1 on, 0 outside it; and their areas in pixels."""
+    labels, count = ndimage.label(region)
+    return labels, np.bincount(labels.ravel(), minlength=count + 1)[1:]
 
 
 def _spread(

@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 WIDTH = 10.0
 """Width of a whole picture in inches; at :data:`DPI` 1600 pixels."""
@@ -53,6 +54,8 @@ def visual_axes(ax: Axes, limit: float) -> None:
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
     ax.set_xlabel("right of the point of gaze (degrees)")
     ax.set_ylabel("above the point of gaze (degrees)")
+    for axis in (ax.xaxis, ax.yaxis):  # the same places on both
+        axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 4, 5, 10]))
 
 
 def cortical_axes(ax: Axes, limits: tuple[float, float]) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
 import sys
 import xml.etree.ElementTree as ElementTree
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -103,7 +107,26 @@ class TestExplore:
         words = ("--image", photograph, "--fixations", "2", "--out", out)
         said = run("explore", "fovi_tiny", *words)
         assert said.startswith(str(out)) and "MB" in said
-        assert "What every unit of fovi_tiny sees" in out.read_text(encoding="utf-8")
+        page = out.read_text(encoding="utf-8")
+        assert "What every unit of fovi_tiny sees" in page
+        assert '"scores":null' in page  # of random weights
+
+    def test_holds_the_scores_of_a_saved_network(self, run, photograph, tmp_path):
+        net = fg.FoviNet(fg.load_config("fovi_tiny")).eval()
+        net.save_pretrained(tmp_path / "net")
+        run("explore", tmp_path / "net", "--image", photograph, "--out", tmp_path / "a.html")
+        page = (tmp_path / "a.html").read_text(encoding="utf-8")
+        held = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
+        fixations = [[look["row"], look["column"]] for look in held["looks"]]
+        with torch.no_grad():
+            output = net(fg.read_image(photograph)[None], fixations)
+        for name, logits in (
+            ("fixations", output.fixation_logits[0]),
+            ("together", output.logits[0]),
+        ):
+            scores = np.frombuffer(base64.b64decode(held["scores"][name]), "<f4")
+            np.testing.assert_allclose(scores, logits.softmax(-1).flatten(), rtol=1e-4, atol=1e-6)
+        assert len(held["scores"]["classes"]) == net.config.head.num_classes
 
     def test_without_an_image(self, run, tmp_path):
         run("explore", "fovi_tiny", "--out", tmp_path / "a.html")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from html.parser import HTMLParser
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from fovigraph.train.evaluate import Evaluation, _Counts
 from fovigraph.train.report import _interval, _ticks, evaluation_html, headline
 
-VOID = {"meta", "link"}
+VOID = {"meta", "link", "input"}
 
 
 def evaluation(classes=6, fixations=4, images=200, names=None, note=None):
@@ -63,13 +64,45 @@ class Page(HTMLParser):
 def test_shows_everything():
     result = evaluation()
     page = Page(evaluation_html(result, "A network", {"data": "digits"}))
-    for name in ("fixations", "reliability", "classes", "confusion", "facts"):
+    for name in ("tested", "cost", "fixations", "reliability", "classes", "confusion"):
         assert name in page.ids
     for text in ("A network", "digits", "class 5", "1,234,567", *headline(result).values()):
         assert text in page.text
     assert page.names.count("circle") == result.fixations
     used = sum(part.images > 0 for part in result.reliability)
     assert page.names.count("rect") == 2 * used
+
+
+def test_says_what_was_tested():
+    result = evaluation(names=["ant", "bee", "cat", "dog", "elk", "fox"])
+    facts = {"network": "runs/mine", "data": "animals", "split": "validation"}
+    html = evaluation_html(result, "A network", facts, date=datetime.date(2024, 2, 29))
+    tested = Page(html[html.index('<section id="tested"') : html.index('<section id="cost"')]).text
+    for text in (
+        *facts,
+        *facts.values(),
+        "200",
+        "6: ant, bee, cat, dog, elk, fox",
+        "4 per image, chosen by the policy near_center",
+        "2024-02-29",
+    ):
+        assert text in tested
+    assert datetime.date.today().isoformat() in evaluation_html(result, "A network")
+
+
+def test_many_classes_are_named_in_part():
+    page = Page(evaluation_html(evaluation(classes=103), "A network"))
+    assert "103: class 0, " in page.text
+    assert "class 99 and 3 more" in page.text
+
+
+@pytest.mark.parametrize("title", ["{{sections}}", "{{title}}", "{{style}}", "{{", "{{nothing}}"])
+def test_names_are_not_templates(title):
+    names = [title, "b", "c", "d", "e", "f"]
+    page = Page(evaluation_html(evaluation(names=names), title, {title: title}))
+    assert page.names.count("main") == 1
+    # Two headings, a fact's name and value, and the class among the facts and in both tables.
+    assert page.text.count(title) == 2 + 2 + 1 + 1 + 2
 
 
 def test_needs_no_network():
@@ -123,3 +156,25 @@ def test_ticks_hold_the_range_between_them(low, high):
     assert max(ticks) >= high - 1e-9
     assert 2 <= len(ticks) <= 7
     assert len(set(ticks.values())) == len(ticks)
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_in_a_browser(chromium, tmp_path, width):
+    names = ["airplane", "automobile", "bird", "cat", "deer", "a name that is very long indeed"]
+    html = evaluation_html(evaluation(names=names), "runs/mine on " + 30 * "folder/")
+    (tmp_path / "evaluation.html").write_text(html, encoding="utf-8")
+    phone = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        chromium.get((tmp_path / "evaluation.html").as_uri())
+        wide = chromium.execute_script("return document.documentElement.scrollWidth")
+        assert wide <= width
+        color = "return getComputedStyle(document.body).backgroundColor"
+        light = chromium.execute_script(color)
+        label = chromium.find_element("css selector", "#theme")
+        assert label.text == "Dark page" and label.size["height"] < 40
+        label.find_element("css selector", "input").send_keys(" ")
+        assert (light, chromium.execute_script(color)) == ("rgb(255, 255, 255)", "rgb(22, 24, 25)")
+        assert chromium.get_log("browser") == []
+    finally:
+        chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

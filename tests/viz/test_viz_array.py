@@ -7,6 +7,7 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from scipy.spatial import KDTree
 
 import fovigraph as fg
 from fovigraph.viz import (
@@ -20,7 +21,7 @@ from fovigraph.viz import (
     plotly_manifold,
     spacing_law,
 )
-from fovigraph.viz.array import COLORINGS
+from fovigraph.viz.array import COLORINGS, DARK_COLORMAP, DOT
 
 
 def test_the_law_is_the_rings(array):
@@ -54,6 +55,28 @@ def test_nodes_lie_where_they_are(array, space):
     if space == "visual":
         np.testing.assert_allclose(dots, array.cartesian * array.fov / 2)
     assert ("(degrees)" if space == "visual" else "(mm)") in figure.axes[0].get_xlabel()
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_dots_are_as_large_as_there_is_room_for(array, space):
+    (dots,) = plot_nodes(array, space=space).axes[0].collections
+    places, sizes = dots.get_offsets(), dots.get_widths()
+    distance = KDTree(places).query(places, k=2)[0][:, 1]
+    np.testing.assert_allclose(sizes, DOT * distance, rtol=1e-6)
+    if space == "visual":
+        assert sizes[-1] > 5 * sizes[0]
+
+
+def test_dots_of_any_colour_are_seen_on_white():
+    colors = DARK_COLORMAP(np.linspace(0, 1, 50))[:, :3]
+    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+    contrast = 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05)
+    assert contrast.min() > 3  # what WCAG 2 asks of graphics
+
+
+def test_a_single_node_is_a_dot():
+    (dots,) = plot_nodes(fg.SensorArray(1)).axes[0].collections
+    assert dots.get_widths() > 0
 
 
 def test_drawn_where_told(array):

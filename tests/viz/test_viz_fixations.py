@@ -53,6 +53,32 @@ def test_everything_is_in_view(image):
     assert ax.get_facecolor() == (0, 0, 0, 1)
 
 
+@pytest.mark.parametrize("tall", [False, True])
+def test_of_a_strip_the_part_with_the_views_is_drawn(tall):
+    image = torch.zeros(3, 10, 400)
+    where = torch.tensor([[0.5, 0.4], [0.5, 0.5]])
+    if tall:
+        image, where = image.transpose(1, 2), where.flip(1)
+    figure = plot_fixations(image, where, torch.full((2, 2), 60.0))
+    ax = figure.axes[0]
+    along, across = ax.get_xlim(), sorted(ax.get_ylim())
+    if tall:
+        along, across = across, along
+    # The views are from 130 to 230, and 25 to either side of the strip.
+    assert 110 < along[0] < 130 and 230 < along[1] < 250
+    assert across[0] < -25 and across[1] > 35
+    name = "rows" if tall else "columns"
+    assert f"\n({name} 120 to 240 of 400)" in ax.get_title()
+    assert figure.get_figheight() > (9 if tall else 5)
+
+
+def test_of_a_strip_that_is_looked_at_all_along_everything_is_drawn():
+    where = torch.tensor([[0.5, 0.01], [0.5, 0.99]])
+    figure = plot_fixations(torch.zeros(3, 10, 400), where, torch.full((2, 2), 30.0))
+    assert "(" not in figure.axes[0].get_title()
+    assert figure.get_figheight() < 4
+
+
 def test_axes_are_in_pixels_of_the_photograph(image):
     ax = plot_fixations(image, WHERE, SIZE).axes[0]
     assert "(pixels)" in ax.get_xlabel()

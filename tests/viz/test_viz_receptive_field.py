@@ -5,9 +5,13 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgba
+from matplotlib.contour import ContourSet
+from matplotlib.figure import Figure
 
 import fovigraph as fg
 from fovigraph.viz import SPACES, plot_receptive_field, style, telling_unit
+from fovigraph.viz.photograph import Photograph
+from fovigraph.viz.receptive_field import _cleaned, _draw_seen
 
 GREY = to_rgba(style.UNREACHED)
 
@@ -58,6 +62,41 @@ def test_the_photograph_is_lit_where_the_unit_sees_it(pyramid, image):
     assert light[int(row), int(column)] > 0.7
     assert light[int(40 - row), int(60 - column)] == 0
     assert light[0, 0] == 0
+
+
+def outlines(ax):
+    """Closed curves drawn around the fields in a panel, each [M, 2]."""
+    sets = [c for c in ax.collections if isinstance(c, ContourSet)]
+    return [curve for lines in sets for path in lines.get_paths() for curve in path.to_polygons()]
+
+
+def test_a_field_has_one_outline_without_islands_and_holes(pyramid):
+    places = pyramid.levels[0].cartesian.numpy()
+    weight = places[:, 0] > -0.3  # the right of the field
+    lone, hole = (np.abs(places - at).sum(axis=1).argmin() for at in ((-0.7, 0.0), (0.2, 0.1)))
+    assert not weight[lone] and weight[hole]
+    weight[lone], weight[hole] = True, False
+    photo = Photograph(np.zeros((8, 8, 3)), 8, 8)
+    ax = Figure().add_subplot()
+    _draw_seen(ax, photo, pyramid.levels[0], weight.astype(float), (0.5, 0.5), (8, 8))
+    drawn = outlines(ax)
+    assert len(drawn) == 2  # of half of the most, and of any
+    for curve in drawn:
+        assert curve[:, 0].min() > -0.5 * 8
+        assert 8 < curve[:, 0].max() < 9  # around the outermost cells, not cut off by the axes
+        np.testing.assert_array_equal(curve[0], curve[-1])
+
+
+def test_parts_of_a_field_that_are_large_are_all_outlined():
+    field = np.zeros((40, 40), dtype=bool)
+    field[5:15, 5:15] = field[25:35, 20:35] = True
+    field[27:33, 24:30] = False  # a hole as large as a quarter
+    np.testing.assert_array_equal(_cleaned(field), field)
+    speck = field.copy()
+    speck[1:3, 30:32], speck[8, 8] = True, False
+    np.testing.assert_array_equal(_cleaned(speck), field)
+    for nothing in (np.zeros((4, 4), dtype=bool), np.ones((4, 4), dtype=bool)):
+        np.testing.assert_array_equal(_cleaned(nothing), nothing)
 
 
 def test_other_panels_are_switched_off(pyramid, image):

@@ -167,12 +167,18 @@ class TestPhotograph:
         np.testing.assert_allclose(photo.pixels, image.permute(1, 2, 0) / 255, atol=1e-6)
 
     def test_large_ones_are_averaged_down_and_keep_their_size(self):
-        image = torch.zeros(3, 100, 2 * LARGEST_SIDE)
+        image = torch.zeros(3, 1000, 4000)
         image[..., ::2] = 1
         photo = photograph(image)
-        assert photo.pixels.shape == (50, LARGEST_SIDE, 3)
-        assert (photo.height, photo.width) == (100, 2 * LARGEST_SIDE)
+        assert photo.pixels.shape == (500, 2000, 3)
+        assert (photo.height, photo.width) == (1000, 4000)
         np.testing.assert_allclose(photo.pixels, 0.5)
+
+    def test_strips_stay_sharp(self):
+        strip = torch.rand(3, 100, 4000)
+        np.testing.assert_allclose(photograph(strip).pixels, strip.permute(1, 2, 0))
+        longer = photograph(torch.zeros(3, 10, 2 * LARGEST_SIDE))
+        assert longer.pixels.shape == (5, LARGEST_SIDE, 3)
 
     def test_must_be_a_single_image(self):
         with pytest.raises(ValueError, match=r"image must be a single one, .* got \[2, 3, 4, 4\]"):

@@ -84,6 +84,7 @@ class FoviNet(nn.Module):
             color_decay=config.retina.color_decay,
             mean=config.retina.mean,
             std=config.retina.std,
+            acuity=config.retina.acuity,
         )
         self.backbone = build_backbone(config.backbone, array)
         self.projector = Projector(

@@ -161,11 +161,11 @@ def evaluate(
             f"classes must be the names of the network's {count} classes, got {len(names)}"
         )
     policy, note = _policy(net, fixations)
-    at_a_time = min(net.config.fixation.count, policy.count)
+    net.eval()
+    at_a_time = min(net.fixation_policy.count, policy.count)
     device = next(net.parameters()).device
     counts = _Counts(count, policy.count)
     first: Tensor | None = None
-    net.eval()
     for batch in batches:
         images = batch.images.to(device)
         if len(images) == 0:
@@ -207,10 +207,10 @@ def _policy(net: FoviNet, count: int) -> tuple[FixationPolicy, str | None]:
         most = len(options["fixations"])
         note = f"The configuration gives {most} places to look at, and no more."
         options["fixations"] = options["fixations"][:count]
-    elif not kind.random or not net.config.fixation.random_in_eval:
+    elif not kind.random or net.config.fixation.in_eval == "center":
         most = 1
         note = "In evaluation the network looks at the image's centre alone: once is enough."
-    options["count"] = min(count, most)
+    options["count"] = options["eval_count"] = min(count, most)
     return fixation_policy(name, **options).eval(), note if most < count else None
 
 

@@ -128,7 +128,7 @@ def test_random_state_stays_as_it_is(net, images, labels):
 
 
 @pytest.mark.parametrize(
-    "overrides", [["fixation.policy=center"], ["fixation.random_in_eval=false"]]
+    "overrides", [["fixation.policy=center"], ["fixation.in_eval=center"]]
 )
 def test_one_place_is_looked_at_once(images, labels, overrides):
     result = evaluate(network(*overrides), batches(images, labels))

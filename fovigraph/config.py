@@ -8,6 +8,7 @@ what is allowed. Lists are replaced, never merged.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -213,15 +214,27 @@ class HeadConfig:
 
     Attributes:
         num_classes: Number of classes.
+        class_names: Their names, in order; ``None``: their numbers, from 0.
         dropout: Probability that an embedding's entry is dropped in training.
+        temperature: What logits are divided by in evaluation, so that probabilities are calibrated.
+        sharpening: With F fixations, their joint log-probabilities are multiplied by
+            F^sharpening in evaluation: the more looks agree, the surer.
     """
 
     num_classes: int = 1000
+    class_names: list[str] | None = None
     dropout: float = 0.5
+    temperature: float = 1.0
+    sharpening: float = 0.0
 
     def __post_init__(self) -> None:
         positive_int("head.num_classes", self.num_classes)
+        if self.class_names is not None:
+            check_class_names("head.class_names", self.class_names, self.num_classes)
         fraction("head.dropout", self.dropout)
+        positive_float("head.temperature", self.temperature)
+        if not math.isfinite(self.sharpening):
+            raise ValueError(f"head.sharpening must be a finite number, got {self.sharpening}")
 
 
 @dataclass
@@ -240,6 +253,17 @@ BACKBONES: dict[str, type[BackboneConfig]] = {"alexnet": AlexNetConfig}
 
 TRAINING = ("data", "augment", "objective", "optimizer", "train")
 """The sections that a training recipe (:mod:`fovigraph.train`) adds to a network's."""
+
+
+def check_class_names(argument: str, names: Sequence[str], count: int) -> None:
+    """Refuse names that are not one for each of ``count`` classes, distinct and not empty."""
+    if len(names) != count:
+        raise ValueError(f"{argument} must be {count} names, one for each class, got {len(names)}")
+    if any(not name.strip() for name in names):
+        raise ValueError(f"{argument} must not be empty, got {list(names)}")
+    if len(set(names)) < count:
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise ValueError(f"{argument} must be distinct, got {twice!r} more than once")
 
 
 def _check_counts(name: str, values: Sequence[int]) -> None:

@@ -1,6 +1,7 @@
 """Whole networks on graph pyramids."""
 
 from fovigraph.models.alexnet import KNNAlexNet, KNNAlexNetBlock
+from fovigraph.models.calibration import Calibration, fit_calibration
 from fovigraph.models.fovinet import FoviNet, FoviOutput
 from fovigraph.models.glance import OneGlance
 from fovigraph.models.heads import LinearProbe, Projector
@@ -9,6 +10,7 @@ from fovigraph.models.registry import Backbone, build_backbone
 
 __all__ = [
     "Backbone",
+    "Calibration",
     "FoviNet",
     "FoviOutput",
     "KNNAlexNet",
@@ -18,5 +20,6 @@ __all__ = [
     "Optimized",
     "Projector",
     "build_backbone",
+    "fit_calibration",
     "optimize",
 ]

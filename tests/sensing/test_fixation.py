@@ -245,7 +245,6 @@ class TestRandomCrop:
         assert (location == 0.5).all()
         assert (size == 48).all()
 
-
     def test_fixed_places_in_evaluation_differ_and_begin_at_the_centre(self):
         eye = policy("random_crop", eval_area=0.25).eval()
         location, size = eye(images(1, 100, 100))

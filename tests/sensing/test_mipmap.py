@@ -41,7 +41,7 @@ def test_is_near_the_mean_over_cells():
     sides = 4 + 20 * torch.rand(1, 1, 400, generator=generator)
     mean = mean_over_cells(images, places, sides)
     error = (mean - supersampled(images, places, sides)).abs()
-    within = ((places > sides[..., None]) & (places < torch.tensor([97.0, 150.0]) - sides[..., None]))
+    within = (places > sides[..., None]) & (places < torch.tensor([97.0, 150.0]) - sides[..., None])
     assert error[within.all(-1)].max() < 0.03
     assert error.mean() < 0.02
 

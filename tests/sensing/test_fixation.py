@@ -297,7 +297,7 @@ class TestExplicit:
         assert eye.fixations == PLACES
 
     def test_is_looked_at_as_often_in_evaluation(self):
-        with pytest.raises(ValueError, match="eval_count must be count=3 .* got 4"):
+        with pytest.raises(ValueError, match=r"eval_count must be count=3 .* got 4"):
             policy("explicit", eval_count=4)
 
     @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ what is allowed. Lists are replaced, never merged.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,7 +40,8 @@ class RetinaConfig:
         cmf_a: The constant *a* of the cortical magnification, degrees; smaller is more foveated.
         layout: Where the nodes lie in the field of view, as :class:`~fovigraph.SensorArray` says.
         field_geometry: The sensor manifold, as :class:`~fovigraph.SensorArray` says.
-        sampling: How pixels are read: ``"nearest"`` or ``"bilinear"``.
+        sampling: How pixels are read: ``"nearest"``, ``"bilinear"`` or ``"area"``.
+        acuity: For the sampling ``"area"``: finest cells across the field of view; ``None``: any.
         fixation_size: Pixels that the field of view's diameter spans; ``None``: the policy's.
         color_decay: Eccentricity scale at which colour fades, degrees; ``None``: it does not.
         mean: What is subtracted from red, green and blue, in [0, 1]; ``None``: nothing.
@@ -52,6 +54,7 @@ class RetinaConfig:
     layout: str = "isotropic"
     field_geometry: str = "planar"
     sampling: str = "nearest"
+    acuity: float | None = None
     fixation_size: float | None = None
     color_decay: float | None = None
     mean: list[float] | None = None
@@ -61,6 +64,8 @@ class RetinaConfig:
         positive_int("retina.side", self.side)
         positive_float("retina.fov", self.fov)
         positive_float("retina.cmf_a", self.cmf_a)
+        if self.acuity is not None:
+            positive_float("retina.acuity", self.acuity)
         if self.fixation_size is not None:
             positive_float("retina.fixation_size", self.fixation_size)
         if self.color_decay is not None:
@@ -84,27 +89,32 @@ class FixationConfig:
     Attributes:
         policy: Name of the fixation policy.
         count: Fixations per image.
+        eval_count: Fixations per image in evaluation; ``None``: ``count``.
         area: Smallest and largest fraction of the image's area that a fixation covers in training.
         aspect: Smallest and largest ratio of its width to its height in training.
         eval_area: Fraction of the image's area that a fixation covers in evaluation.
         spread: How far from the image's centre a fixation may be, as a fraction of the image.
         center_first: Whether the first fixation is at the centre.
-        random_in_eval: Whether fixations are random in evaluation too.
+        in_eval: Where to look in evaluation, as :class:`~fovigraph.FixationPolicy` says: in
+            ``"fixed"`` places, ``"random"`` ones, or at the ``"center"``.
         fixations: For the policy ``"explicit"``, its ``count`` places (row, column) in [0, 1].
     """
 
     policy: str = "near_center"
     count: int = 4
+    eval_count: int | None = None
     area: list[float] = field(default_factory=lambda: [1.0, 1.0])
     aspect: list[float] = field(default_factory=lambda: [1.0, 1.0])
     eval_area: float = 1.0
     spread: float = 0.25
     center_first: bool = False
-    random_in_eval: bool = True
+    in_eval: str = "fixed"
     fixations: list[list[float]] | None = None
 
     def __post_init__(self) -> None:
         positive_int("fixation.count", self.count)
+        if self.eval_count is not None:
+            positive_int("fixation.eval_count", self.eval_count)
         _check_range("fixation.area", self.area)
         _check_range("fixation.aspect", self.aspect)
         positive_float("fixation.eval_area", self.eval_area)
@@ -204,15 +214,27 @@ class HeadConfig:
 
     Attributes:
         num_classes: Number of classes.
+        class_names: Their names, in order; ``None``: their numbers, from 0.
         dropout: Probability that an embedding's entry is dropped in training.
+        temperature: What logits are divided by in evaluation, so that probabilities are calibrated.
+        sharpening: With F fixations, their joint log-probabilities are multiplied by
+            F^sharpening in evaluation: the more looks agree, the surer.
     """
 
     num_classes: int = 1000
+    class_names: list[str] | None = None
     dropout: float = 0.5
+    temperature: float = 1.0
+    sharpening: float = 0.0
 
     def __post_init__(self) -> None:
         positive_int("head.num_classes", self.num_classes)
+        if self.class_names is not None:
+            check_class_names("head.class_names", self.class_names, self.num_classes)
         fraction("head.dropout", self.dropout)
+        positive_float("head.temperature", self.temperature)
+        if not math.isfinite(self.sharpening):
+            raise ValueError(f"head.sharpening must be a finite number, got {self.sharpening}")
 
 
 @dataclass
@@ -231,6 +253,17 @@ BACKBONES: dict[str, type[BackboneConfig]] = {"alexnet": AlexNetConfig}
 
 TRAINING = ("data", "augment", "objective", "optimizer", "train")
 """The sections that a training recipe (:mod:`fovigraph.train`) adds to a network's."""
+
+
+def check_class_names(argument: str, names: Sequence[str], count: int) -> None:
+    """Refuse names that are not one for each of ``count`` classes, distinct and not empty."""
+    if len(names) != count:
+        raise ValueError(f"{argument} must be {count} names, one for each class, got {len(names)}")
+    if any(not name.strip() for name in names):
+        raise ValueError(f"{argument} must not be empty, got {list(names)}")
+    if len(set(names)) < count:
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise ValueError(f"{argument} must be distinct, got {twice!r} more than once")
 
 
 def _check_counts(name: str, values: Sequence[int]) -> None:
@@ -442,6 +475,7 @@ def _compose(layers: Sequence[_Layer], where: str, schema: type[FoviConfig]) -> 
     beside = set(TRAINING) - set(config)
     for layer in layers:
         layer.content = {key: layer.content[key] for key in layer.content if key not in beside}
+        _rename(layer.content)
         name = _backbone_name(layer.content)
         if name is not None and name != config.backbone.name:
             try:
@@ -460,6 +494,15 @@ def _compose(layers: Sequence[_Layer], where: str, schema: type[FoviConfig]) -> 
         raise ConfigError(f"{where}: {error}") from None
     OmegaConf.set_readonly(config, True)
     return config
+
+
+def _rename(content: dict[Any, Any]) -> None:
+    """Give keys that released versions wrote under another name the present one."""
+    fixation = content.get("fixation")
+    if isinstance(fixation, Mapping) and isinstance(fixation.get("random_in_eval"), bool):
+        fixation = dict(fixation)
+        in_eval = "random" if fixation.pop("random_in_eval") else "center"
+        content["fixation"] = {"in_eval": in_eval, **fixation}
 
 
 def _backbone_name(content: Mapping[Any, Any]) -> Any:

@@ -313,7 +313,7 @@ def _fixation(theirs: UpstreamConfig, retina: dict[str, Any]) -> dict[str, Any]:
         "aspect": ASPECT if varied else [1.0, 1.0],
         "eval_area": theirs.number("saccades.fixation_size_frac_val"),
         "center_first": theirs.flag("saccades.nonrandom_first", 0),
-        "random_in_eval": random_in_eval,
+        "in_eval": "random" if random_in_eval else "center",
         **spread,
     }
 
@@ -387,7 +387,8 @@ def _write_retina(config: DictConfig) -> dict[str, Any]:
 
 def _write_fixation(config: DictConfig) -> dict[str, Any]:
     fixation = config.fixation
-    random_in_eval = fixation.random_in_eval or fixation.policy == "center"
+    # Upstream has no fixed places: what looks at several looks at random ones there.
+    random_in_eval = fixation.in_eval != "center" or fixation.policy == "center"
     if fixation.policy == "center":
         only("fixation.count", fixation.count, 1)
     aspect = [round(ratio, 3) for ratio in fixation.aspect]
@@ -399,7 +400,7 @@ def _write_fixation(config: DictConfig) -> dict[str, Any]:
     return {
         "saccades.sup_policy": reverse(
             POLICIES,
-            "(fixation.policy, fixation.random_in_eval)",
+            "(fixation.policy, fixation.in_eval is not center)",
             (fixation.policy, random_in_eval),
         ),
         "saccades.ssl_policy": "none",

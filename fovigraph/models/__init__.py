@@ -2,6 +2,7 @@
 
 from fovigraph.models.alexnet import KNNAlexNet, KNNAlexNetBlock
 from fovigraph.models.backbone import Backbone
+from fovigraph.models.calibration import Calibration, fit_calibration
 from fovigraph.models.fovinet import FoviNet, FoviOutput
 from fovigraph.models.glance import OneGlance
 from fovigraph.models.heads import LinearProbe, Projector
@@ -10,6 +11,7 @@ from fovigraph.models.registry import build_backbone
 
 __all__ = [
     "Backbone",
+    "Calibration",
     "FoviNet",
     "FoviOutput",
     "KNNAlexNet",
@@ -19,5 +21,6 @@ __all__ = [
     "Optimized",
     "Projector",
     "build_backbone",
+    "fit_calibration",
     "optimize",
 ]

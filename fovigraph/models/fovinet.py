@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from fovigraph._checks import instance, path_of, shown
 from fovigraph.config import as_config, load_config
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
+from fovigraph.models.calibration import Calibration
 from fovigraph.models.heads import LinearProbe, Projector
 from fovigraph.models.pretrained import find_pretrained, load_weights, save_pretrained
 from fovigraph.models.registry import build_backbone
@@ -28,12 +29,14 @@ class FoviOutput(NamedTuple):
     """What a :class:`FoviNet` computed of B images at F fixations each.
 
     Attributes:
-        logits: Class logits of the image, ``[B, classes]``.
+        logits: Class logits of the image, ``[B, classes]``; in evaluation, their softmax are the
+            calibrated probabilities of the classes (:attr:`probabilities`).
         embeddings: The projector's output at each fixation, ``[B, F, D]``.
         fixations: Where it looked, (row, column) in [0, 1], ``[B, F, 2]``.
         fixation_logits: Class logits of each fixation alone, ``[B, F, classes]``.
         features: The backbone's output at each fixation, ``[B, F, M · D]``.
         fixation_sizes: Size (height, width) of each view in pixels, ``[B, F, 2]``.
+        probabilities: Of the classes, ``[B, classes]``.
     """
 
     logits: Tensor
@@ -43,13 +46,18 @@ class FoviOutput(NamedTuple):
     features: Tensor
     fixation_sizes: Tensor
 
+    @property
+    def probabilities(self) -> Tensor:
+        return self.logits.softmax(-1)
+
 
 class FoviNet(nn.Module):
     """Retina, fixation policy, backbone, projector and probe, averaged over fixations.
 
     Each fixation is an independent view, folded into the batch. ``logits`` are the mean over
     fixations of their logits while training, and the logarithm of the mean of their softmax
-    probabilities in evaluation (FOVI, Blauch, Alvarez & Konkle 2026).
+    probabilities in evaluation (FOVI, Blauch, Alvarez & Konkle 2026). There they are calibrated if
+    the configuration's ``head.temperature`` and ``head.sharpening`` say so (:meth:`calibrate`).
 
     Args:
         config: A configuration (:func:`fovigraph.load_config`) or a mapping of the same schema.
@@ -86,6 +94,7 @@ class FoviNet(nn.Module):
             color_decay=config.retina.color_decay,
             mean=config.retina.mean,
             std=config.retina.std,
+            acuity=config.retina.acuity,
         )
         self.backbone = build_backbone(config.backbone, array)
         self.projector = Projector(
@@ -97,6 +106,23 @@ class FoviNet(nn.Module):
         self.head = LinearProbe(
             self.projector.out_features, config.head.num_classes, config.head.dropout
         )
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, in the order of the logits; their numbers if they have none."""
+        head = self.config.head
+        return list(head.class_names or map(str, range(head.num_classes)))
+
+    @property
+    def calibration(self) -> Calibration:
+        """How fixations' logits become calibrated probabilities in evaluation."""
+        return Calibration(self.config.head.temperature, self.config.head.sharpening)
+
+    def calibrate(self, calibration: Calibration) -> None:
+        """Use another calibration, and note it in the configuration."""
+        config = OmegaConf.to_container(self.config)
+        config["head"] |= asdict(calibration)
+        self.config = as_config(config)
 
     @property
     def pyramid(self) -> GraphPyramid:
@@ -165,8 +191,8 @@ class FoviNet(nn.Module):
         if self.training:
             logits = fixation_logits.mean(1)
         else:
-            count = fixation_logits.shape[1]
-            logits = fixation_logits.log_softmax(-1).logsumexp(1) - math.log(count)
+            fixation_logits = self.calibration.of_one(fixation_logits)
+            logits = self.calibration.of_all(fixation_logits)
         return FoviOutput(logits, embeddings, views.location, fixation_logits, features, views.size)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from numbers import Real
@@ -18,6 +19,13 @@ from fovigraph._tensors import may_inspect
 
 ATTEMPTS = 10
 """How often a crop is drawn anew because it does not fit in the image."""
+
+IN_EVAL = ("fixed", "random", "center")
+"""Where a policy that draws fixations in training looks in evaluation."""
+
+STEPS = (0.7548776662466927, 0.5698402909980532)
+"""Powers of the inverse of the root of x³ = x + 1: multiples of the two, without their whole parts,
+fill a square evenly, however many there are (Roberts 2018, the sequence R₂)."""
 
 
 class Fixations(NamedTuple):
@@ -40,6 +48,10 @@ class FixationPolicy(nn.Module, ABC):
     of ``eval_area``. Sides are whole pixels. Draws come from the CPU's random numbers, whatever the
     images' device, so that the same seed gives the same fixations everywhere.
 
+    In evaluation, fixations are not drawn unless that is asked for: the same image is looked at in
+    the same places every time. The first is the centre; the next fill the range that the policy
+    draws from evenly, however many there are.
+
     Args:
         count: Number of fixations F per image.
         area: Range of the view's area in training, as a fraction of the image's, in (0, 1].
@@ -47,8 +59,12 @@ class FixationPolicy(nn.Module, ABC):
         eval_area: Its area in evaluation.
         spread: How far from the centre ``near_center`` looks, in heights and widths of the image.
         center_first: Whether the first fixation is at the centre, whatever the policy.
-        random_in_eval: Whether fixations are random in evaluation too; otherwise all of a random
-            policy's are at the centre then.
+        in_eval: Where a random policy looks in evaluation if it is not given a generator:
+            ``"fixed"``: in the same places every time, as said above; ``"random"``: where it
+            draws; ``"center"``: at the centre every time.
+        eval_count: Number of fixations in evaluation; ``None``: ``count``.
+        random_in_eval: Deprecated: ``True`` is ``in_eval="random"``, ``False`` is
+            ``in_eval="center"``.
 
     Raises:
         ValueError, TypeError: If an argument is not of the kind said above.
@@ -70,16 +86,28 @@ class FixationPolicy(nn.Module, ABC):
         eval_area: float = 1.0,
         spread: float = 0.25,
         center_first: bool = False,
-        random_in_eval: bool = True,
+        in_eval: str = "fixed",
+        eval_count: int | None = None,
+        random_in_eval: bool | None = None,
     ):
         super().__init__()
-        self.count = positive_int("count", count)
+        self.train_count = positive_int("count", count)
+        self.eval_count = None if eval_count is None else positive_int("eval_count", eval_count)
         self.area = _range("area", area, most=1.0)
         self.aspect = _range("aspect", aspect)
         self.eval_area = _range("eval_area", (eval_area, eval_area), most=1.0)[0]
         self.spread = _spread(spread)
         self.center_first = _flag("center_first", center_first)
-        self.random_in_eval = _flag("random_in_eval", random_in_eval)
+        if random_in_eval is not None:
+            in_eval = "random" if _flag("random_in_eval", random_in_eval) else "center"
+            message = f"random_in_eval={random_in_eval} is now in_eval={in_eval!r}"
+            warnings.warn(message, DeprecationWarning, stacklevel=3)
+        self.in_eval = one_of("in_eval", in_eval, IN_EVAL)
+
+    @property
+    def count(self) -> int:
+        """Number of fixations per image, in the present mode (training or evaluation)."""
+        return self.train_count if self.training or not self.eval_count else self.eval_count
 
     def forward(
         self,
@@ -91,7 +119,8 @@ class FixationPolicy(nn.Module, ABC):
 
         Args:
             images: ``[B, C, H, W]``; only their shape and device matter.
-            generator: Source of the random numbers, on the CPU; None: torch's global state.
+            generator: Source of the random numbers, on the CPU; a random policy that is given one
+                draws from it in evaluation too. None: torch's global state.
             fixations: ``[F, 2]`` or ``[B, F, 2]``: look there instead, with the policy's sizes.
 
         Returns:
@@ -113,10 +142,16 @@ class FixationPolicy(nn.Module, ABC):
             size, _ = self._draw_sizes(batch, location.shape[1], image, generator)
         else:
             size, fitted = self._draw_sizes(batch, self.count, image, generator)
-            if self.random and not (self.training or self.random_in_eval):
-                location = torch.full_like(size, 0.5)
+            if not self.random:
+                location = self._locate(size, fitted, image, size)
+            elif self.training or self.in_eval == "random" or generator is not None:
+                at = _uniform(tuple(size.shape), generator)
+                location = self._locate(size, fitted, image, at)
+            elif self.in_eval == "fixed":
+                location = self._locate(size, torch.ones_like(fitted), image, _even(size))
+                location[:, 0] = 0.5
             else:
-                location = self._locate(size, fitted, image, generator)
+                location = torch.full_like(size, 0.5)
             if self.center_first:
                 location[:, 0] = 0.5
         return Fixations(
@@ -124,16 +159,14 @@ class FixationPolicy(nn.Module, ABC):
         )
 
     @abstractmethod
-    def _locate(
-        self, size: Tensor, fitted: Tensor, image: Tensor, generator: torch.Generator | None
-    ) -> Tensor:
+    def _locate(self, size: Tensor, fitted: Tensor, image: Tensor, at: Tensor) -> Tensor:
         """Choose locations ``[B, F, 2]``, a new tensor.
 
         Args:
             size: Sizes of the views, ``[B, F, 2]``, float64 as everything here.
             fitted: ``[B, F, 1]``, False where a view was made to fit and must be centred.
             image: Height and width of the images, ``[2]``.
-            generator: Source of random numbers.
+            at: Of a random policy, where in the range that it draws from, ``[B, F, 2]`` in [0, 1).
         """
 
     def _draw_sizes(
@@ -168,18 +201,18 @@ class FixationPolicy(nn.Module, ABC):
         return size.double().round().clamp(min=1)
 
     def extra_repr(self) -> str:
+        in_eval = f"{self.in_eval!r}" if self.random else "as in training"
         return (
-            f"count={self.count}, area={self.area}, aspect={self.aspect}, "
-            f"eval_area={self.eval_area:g}, center_first={self.center_first}"
+            f"count={self.train_count}, area={self.area}, aspect={self.aspect}, "
+            f"eval_area={self.eval_area:g}, center_first={self.center_first}, "
+            f"in_eval={in_eval}, eval_count={self.eval_count or self.train_count}"
         )
 
 
 class Center(FixationPolicy):
     """Looks at the image's centre, every time."""
 
-    def _locate(
-        self, size: Tensor, fitted: Tensor, image: Tensor, generator: torch.Generator | None
-    ) -> Tensor:
+    def _locate(self, size: Tensor, fitted: Tensor, image: Tensor, at: Tensor) -> Tensor:
         return torch.full_like(size, 0.5)
 
 
@@ -188,10 +221,8 @@ class RandomCrop(FixationPolicy):
 
     random = True
 
-    def _locate(
-        self, size: Tensor, fitted: Tensor, image: Tensor, generator: torch.Generator | None
-    ) -> Tensor:
-        corner = (_uniform(tuple(size.shape), generator) * (image - size + 1)).floor()
+    def _locate(self, size: Tensor, fitted: Tensor, image: Tensor, at: Tensor) -> Tensor:
+        corner = (at * (image - size + 1)).floor()
         return torch.where(fitted, (corner + size / 2) / image, 0.5)
 
 
@@ -201,10 +232,8 @@ class NearCenter(FixationPolicy):
     fits = False
     random = True
 
-    def _locate(
-        self, size: Tensor, fitted: Tensor, image: Tensor, generator: torch.Generator | None
-    ) -> Tensor:
-        return 0.5 + self.spread * (2 * _uniform(tuple(size.shape), generator) - 1)
+    def _locate(self, size: Tensor, fitted: Tensor, image: Tensor, at: Tensor) -> Tensor:
+        return 0.5 + self.spread * (2 * at - 1)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, spread={self.spread:g}"
@@ -225,6 +254,10 @@ class Explicit(FixationPolicy):
 
     def __init__(self, count: int, *, fixations: Sequence[Sequence[float]], **options: Any):
         super().__init__(count, **options)
+        if self.eval_count not in (None, self.train_count):
+            raise ValueError(
+                f"eval_count must be count={count} where fixations are given, got {self.eval_count}"
+            )
         places = as_fixations(fixations)
         if places.shape != (self.count, 2):
             raise ValueError(
@@ -233,9 +266,7 @@ class Explicit(FixationPolicy):
             )
         self.fixations = [[float(row), float(column)] for row, column in fixations]
 
-    def _locate(
-        self, size: Tensor, fitted: Tensor, image: Tensor, generator: torch.Generator | None
-    ) -> Tensor:
+    def _locate(self, size: Tensor, fitted: Tensor, image: Tensor, at: Tensor) -> Tensor:
         return size.new_tensor(self.fixations).repeat(len(size), 1, 1)
 
     def extra_repr(self) -> str:
@@ -359,6 +390,12 @@ def _check_generator(generator: Any) -> None:
         raise ValueError(f"generator must be on the CPU, got one on {device}")
     if generator is not None and not isinstance(generator, torch.Generator):
         raise TypeError(f"generator must be a torch.Generator or None, got {shown(generator)}")
+
+
+def _even(size: Tensor) -> Tensor:
+    """Return places that fill the unit square evenly, the first of them its centre, as ``size``."""
+    number = torch.arange(size.shape[1], dtype=torch.float64)[:, None]
+    return ((0.5 + number * torch.tensor(STEPS, dtype=torch.float64)) % 1).expand_as(size)
 
 
 def _range(name: str, values: Any, most: float = math.inf) -> tuple[float, float]:

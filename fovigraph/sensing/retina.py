@@ -14,10 +14,12 @@ from fovigraph._checks import instance, one_of, positive_float, positive_int, sh
 from fovigraph._tensors import may_inspect
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import knn_graph
+from fovigraph.graph.search import k_nearest
 from fovigraph.nn import KNNPool
 from fovigraph.sensing.fixation import as_fixations, as_floats, batch_of_fixations
+from fovigraph.sensing.mipmap import mean_over_cells
 
-SAMPLINGS = ("bilinear", "gaussian", "knn_mean", "nearest")
+SAMPLINGS = ("area", "bilinear", "gaussian", "knn_mean", "nearest")
 
 FEW = 16
 """Pixels for each sample, up to which it is faster to convert a whole image to floating point than
@@ -38,7 +40,8 @@ class Retina(nn.Module):
 
     with the fixation :math:`f`, the image's height and width :math:`H, W`, and the size
     :math:`h, w` of the view. Pixel (i, j) is centred on (i + ½, j + ½). Outside the image it is
-    black. ``"bilinear"`` sampling is differentiable with respect to images, fixations and sizes.
+    black. ``"bilinear"`` and ``"area"`` sampling are differentiable with respect to images and
+    fixations, ``"bilinear"`` also to sizes.
     Places are in single precision, rounded as the ``fovi`` package rounds them.
 
     The two poolings model ganglion cells, which see the image through a denser array of
@@ -47,8 +50,9 @@ class Retina(nn.Module):
 
     Args:
         array: Where to sample.
-        sampling: ``"bilinear"``; ``"nearest"``, the pixel that the node falls in; ``"knn_mean"`` or
-            ``"gaussian"``, the poolings.
+        sampling: ``"bilinear"``; ``"nearest"``, the pixel that the node falls in; ``"area"``, the
+            mean over the node's own cell, which does not alias where nodes are sparser than
+            pixels; ``"knn_mean"`` or ``"gaussian"``, the poolings.
         fixation_size: Size in pixels that the field of view's diameter spans, when none is given
             with the images: a number, or (height, width). None: a square as long as the image's
             shorter side.
@@ -57,6 +61,9 @@ class Retina(nn.Module):
             package darkens luminance too, in units of the field's radius.)
         mean, std: Normalisation of each channel of what is within the image,
             ``(value - mean) / std`` (what is outside stays 0). None: none.
+        acuity: For ``"area"``: the finest cells, as a number of them across the field of view's
+            diameter. For a network that learned from small images and is shown large ones, the
+            number of pixels across the field of view in training. None: no limit.
         oversampling: For the poolings: the photoreceptors' resolution over the array's.
         k: For the poolings: photoreceptors per node. None: as many as there are on average.
         sigma: For ``"gaussian"``: its width, where a neighbourhood's distances go from 0 to 1.
@@ -77,6 +84,7 @@ class Retina(nn.Module):
     """
 
     grid: Tensor
+    cells: Tensor | None
     saturation: Tensor | None
     mean: Tensor | None
     std: Tensor | None
@@ -90,6 +98,7 @@ class Retina(nn.Module):
         color_decay: float | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        acuity: float | None = None,
         oversampling: float = 3.0,
         k: int | None = None,
         sigma: float = 0.5,
@@ -100,6 +109,13 @@ class Retina(nn.Module):
         self.fixation_size = None if fixation_size is None else _size_pair(fixation_size)
         self.color_decay = color_decay
         self.register_buffer("grid", _places(array), persistent=False)
+        self.acuity = None if acuity is None else positive_float("acuity", acuity)
+        cells = None
+        if self.sampling == "area":
+            cells = _cell_sides(array).clamp(min=1 / (self.acuity or math.inf))
+        elif acuity is not None:
+            raise ValueError(f"acuity must be None unless sampling='area', got {acuity}")
+        self.register_buffer("cells", cells, persistent=False)
         saturation = None
         if color_decay is not None:
             self.color_decay = positive_float("color_decay", color_decay)
@@ -191,7 +207,12 @@ class Retina(nn.Module):
         """Return the images' own values, ``[B, F, N, C]``."""
         if self.photoreceptors is not None:
             return self.pool(self.photoreceptors(images, fixations, fixation_size), self.graph)
-        pixels = self._pixels(fixations, (images.shape[2], images.shape[3]), fixation_size)
+        image_size = images.shape[2], images.shape[3]
+        pixels = self._pixels(fixations, image_size, fixation_size)
+        if self.cells is not None:
+            size = self._view_size(fixation_size, image_size, fixations.to(pixels.device))
+            sides = size.prod(dim=-1).sqrt()[..., None] * self.cells
+            return mean_over_cells(images, pixels, sides)
         if self.sampling == "bilinear":
             return _bilinear(images, pixels, divide_first)
         return _nearest(images, pixels)
@@ -283,7 +304,7 @@ class Retina(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Retina:
         # Half precision would move nodes by pixels: the grid stays in single, and so do the means.
-        exact = {name: getattr(self, name) for name in ("grid", "mean", "std")}
+        exact = {name: getattr(self, name) for name in ("grid", "cells", "mean", "std")}
         super()._apply(fn, recurse)
         if torch.finfo(self.grid.dtype).bits < 32:
             for name, buffer in exact.items():
@@ -362,6 +383,17 @@ def _places(array: SensorArray) -> Tensor:
     within = torch.arange(len(array)) - (sizes.cumsum(0) - sizes)[ring]
     angle = within.float() * (2 * math.pi / sizes.double()).float()[ring]
     return torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)
+
+
+def _cell_sides(array: SensorArray) -> Tensor:
+    """Return the side of every node's cell, as a fraction of the field of view's diameter, ``[N]``.
+
+    The mean distance to the four nearest nodes: in a square lattice, its spacing.
+    """
+    if len(array) == 1:
+        return torch.ones(1)
+    _, distance = k_nearest(array.cartesian, array.cartesian, min(5, len(array)))
+    return (distance.sort(dim=1).values[:, 1:].mean(dim=1) / 2).float()
 
 
 def _normalised(images: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:

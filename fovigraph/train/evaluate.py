@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fovigraph._checks import instance, positive_int, shown
-from fovigraph.models import FoviNet
+from fovigraph.models import Calibration, FoviNet
 from fovigraph.models.cost import describe
 from fovigraph.models.fovinet import check_fovinet
 from fovigraph.sensing import FIXATION_POLICIES, FixationPolicy, fixation_policy
@@ -167,11 +167,11 @@ def evaluate(
             f"classes must be the names of the network's {count} classes, got {len(names)}"
         )
     policy, note = _policy(net, fixations)
-    at_a_time = min(net.config.fixation.count, policy.count)
-    device = next(net.parameters()).device
-    counts = _Counts(count, policy.count)
-    first: Tensor | None = None
     net.eval()
+    at_a_time = min(net.fixation_policy.count, policy.count)
+    device = next(net.parameters()).device
+    counts = _Counts(count, policy.count, net.calibration)
+    first: Tensor | None = None
     for batch in batches:
         _check_batch(batch, count)
         images = batch.images.to(device)
@@ -218,10 +218,10 @@ def _policy(net: FoviNet, count: int) -> tuple[FixationPolicy, str | None]:
         most = len(options["fixations"])
         note = f"The configuration gives {most} places to look at, and no more."
         options["fixations"] = options["fixations"][:count]
-    elif not kind.random or not net.config.fixation.random_in_eval:
+    elif not kind.random or net.config.fixation.in_eval == "center":
         most = 1
         note = "In evaluation the network looks at the image's centre alone: once is enough."
-    options["count"] = min(count, most)
+    options["count"] = options["eval_count"] = min(count, most)
     return fixation_policy(name, **options).eval(), note if most < count else None
 
 
@@ -269,11 +269,12 @@ class _Counts:
     Args:
         classes: Number of classes C.
         fixations: Number of fixations F of each image.
+        calibration: How the fixations' logits are taken together.
     """
 
-    def __init__(self, classes: int, fixations: int):
+    def __init__(self, classes: int, fixations: int, calibration: Calibration):
         zeros = functools.partial(torch.zeros, dtype=torch.float64)
-        self.looks = torch.arange(1, fixations + 1)
+        self.calibration = calibration
         self.right = zeros(fixations)
         self.near, self.loss = zeros(()), zeros(())
         self.by_class = zeros(2, classes)  # images, and those that are right
@@ -282,8 +283,7 @@ class _Counts:
 
     def add(self, fixation_logits: Tensor, labels: Tensor) -> None:
         """Count images with logits ``[b, F, C]`` and labels ``[b]``."""
-        summed = fixation_logits.double().log_softmax(-1).logcumsumexp(dim=1)
-        log_mean = summed - self.looks.log()[:, None]
+        log_mean = self.calibration.of_first(fixation_logits.double())
         log_p = log_mean[:, -1]
         self.right += (log_mean.argmax(-1) == labels[:, None]).sum(0)
         self.near += (log_p.topk(min(TOP, log_p.shape[1])).indices == labels[:, None]).sum()

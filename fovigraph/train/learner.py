@@ -75,7 +75,9 @@ class Learner(nn.Module):
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Draws:
         """Draw all that is random about a batch of images of ``shape`` [B, 3, H, W]."""
-        views = self.net.views(torch.empty(()).expand(shape), generator=generator)
+        policy = self.net.fixation_policy
+        drawn = generator if self.net.training or policy.in_eval == "random" else None
+        views = self.net.views(torch.empty(()).expand(shape), generator=drawn)
         batch, count = views.location.shape[:2]
         return Draws(views, self.augment.draw(batch * (count if self.after else 1), generator))
 

@@ -111,7 +111,7 @@ def test_only_what_is_looked_up_is_resolved(published, monkeypatch):
         (
             {"saccades__sup_policy": "multi_random_nearcenter_train"},
             "fixation",
-            {"policy": "near_center", "random_in_eval": False},
+            {"policy": "near_center", "in_eval": "center"},
         ),
         ({"saccades__nonrandom_first": 1}, "fixation", {"center_first": True}),
         ({"saccades__add_aspect_variation": 1}, "fixation", {"aspect": [0.75, 4 / 3]}),

@@ -87,13 +87,42 @@ class TestEveryPolicy:
         eye = policy(name, area=(0.2, 0.6), aspect=(0.5, 2.0), eval_area=0.25).eval()
         assert (eye(images(5, 100, 100)).size == 50).all()
 
-    def test_random_in_eval(self, name):
-        eye = policy(name, random_in_eval=False, area=(0.2, 0.4), eval_area=0.25)
-        random = name in ("near_center", "random_crop")
-        assert (eye(images()).location != 0.5).any() == (name != "center")
-        assert (eye.eval()(images()).location == 0.5).all() == (random or name == "center")
+    def test_looks_in_the_same_places_in_evaluation(self, name):
+        eye = policy(name, area=(0.2, 0.4), eval_area=0.25).eval()
+        first = eye(images()).location
+        assert torch.equal(first, eye(images()).location)
+        assert (first[1:] == first[:1]).all()
+
+    def test_random_in_eval_if_asked_for(self, name):
+        eye = policy(name, in_eval="random", eval_area=0.25).eval()
+        torch.manual_seed(0)
+        differ = not torch.equal(eye(images()).location, eye(images()).location)
+        assert differ == (name in ("near_center", "random_crop"))
+
+    def test_a_generator_asks_for_random_fixations_in_evaluation(self, name):
         eye = policy(name, eval_area=0.25).eval()
+        drawn = eye(images(), seeded()).location
+        assert torch.equal(drawn, eye(images(), seeded()).location)
+        differ = not torch.equal(drawn, eye(images()).location)
+        assert differ == (name in ("near_center", "random_crop"))
+
+    def test_center_in_eval(self, name):
+        eye = policy(name, in_eval="center", area=(0.2, 0.4), eval_area=0.25)
         assert (eye(images()).location != 0.5).any() == (name != "center")
+        assert (eye.eval()(images()).location == 0.5).all() == (name != "explicit")
+
+    def test_eval_count(self, name):
+        eye = policy(name, eval_count=3)
+        assert (eye.count, eye.eval().count) == (3, 3)
+        if name != "explicit":
+            eye = policy(name, eval_count=7)
+            assert eye(images()).location.shape[1] == 3
+            assert eye.eval()(images()).location.shape[1] == 7
+
+    @pytest.mark.parametrize(("old", "new"), [(True, "random"), (False, "center")])
+    def test_random_in_eval_is_deprecated(self, name, old, new):
+        with pytest.warns(DeprecationWarning, match=f"random_in_eval={old} is now in_eval='{new}'"):
+            assert policy(name, random_in_eval=old).in_eval == new
 
     def test_center_first(self, name):
         for mode in (True, False):
@@ -148,6 +177,8 @@ class TestEveryPolicy:
             ({"spread": "far"}, TypeError, "spread must be a number from 0 to 0.5, got 'far'"),
             ({"center_first": "yes"}, TypeError, "center_first must be True or False, got 'yes'"),
             ({"random_in_eval": 1}, TypeError, "random_in_eval must be True or False, got 1"),
+            ({"in_eval": "never"}, ValueError, "in_eval must be .*, got 'never'"),
+            ({"eval_count": 0}, ValueError, "eval_count must be .*, got 0"),
         ],
     )
     def test_bad_options(self, name, options, error, message):
@@ -220,8 +251,29 @@ class TestRandomCrop:
         assert (location == 0.5).all()
         assert (size == 48).all()
 
+    def test_fixed_places_in_evaluation_differ_and_begin_at_the_centre(self):
+        eye = policy("random_crop", eval_area=0.25).eval()
+        location, size = eye(images(1, 100, 100))
+        assert (location[0, 0] == 0.5).all()
+        assert torch.cdist(location[0], location[0])[~torch.eye(3, dtype=torch.bool)].min() > 0.1
+        assert (location * 100 >= size / 2).all() and (location * 100 <= 100 - size / 2).all()
+
+    def test_fixed_places_spread_over_an_image_whose_largest_square_is_seen(self):
+        location, size = policy("random_crop").eval()(images(1, 100, 300))
+        assert (size == 100).all()
+        assert (location[..., 0] == 0.5).all()
+        assert location[0, :, 1].unique().numel() == 3
+
 
 class TestNearCenter:
+    def test_fixed_places_in_evaluation_fill_the_range(self):
+        eye = policy("near_center", spread=0.2, eval_count=64).eval()
+        location = eye(images(1)).location[0]
+        assert (location[0] == 0.5).all()
+        assert location.min() >= 0.3 and location.max() <= 0.7
+        cells = ((location - 0.3) / 0.4 * 4).long().clamp(0, 3)
+        assert torch.bincount(cells[:, 0] * 4 + cells[:, 1], minlength=16).min() >= 2
+
     def test_is_uniform_within_the_spread(self):
         location = policy("near_center", spread=0.2)(images(2000), seeded()).location
         assert location.min() > 0.3 - 1e-6
@@ -249,6 +301,10 @@ class TestExplicit:
         eye = policy("explicit", center_first=True)
         eye(images())
         assert eye.fixations == PLACES
+
+    def test_is_looked_at_as_often_in_evaluation(self):
+        with pytest.raises(ValueError, match=r"eval_count must be count=3 .* got 4"):
+            policy("explicit", eval_count=4)
 
     @pytest.mark.parametrize(
         ("fixations", "error", "message"),

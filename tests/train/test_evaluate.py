@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import fovigraph as fg
+from fovigraph.models import Calibration
 from fovigraph.models.cost import describe
 from fovigraph.sensing import fixation_policy
 from fovigraph.train import evaluate as module
@@ -127,9 +128,7 @@ def test_random_state_stays_as_it_is(net, images, labels):
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize(
-    "overrides", [["fixation.policy=center"], ["fixation.random_in_eval=false"]]
-)
+@pytest.mark.parametrize("overrides", [["fixation.policy=center"], ["fixation.in_eval=center"]])
 def test_one_place_is_looked_at_once(images, labels, overrides):
     result = evaluate(network(*overrides), batches(images, labels))
     assert result.fixations == len(result.top1_by_fixations) == 1
@@ -168,7 +167,7 @@ def test_names_of_classes(images):
 def test_calibration_error_is_that_of_torchmetrics():
     metrics = pytest.importorskip("torchmetrics.functional.classification")
     logits, labels = 2 * torch.randn(500, 1, 4), torch.randint(4, (500,))
-    counts = _Counts(4, 1)
+    counts = _Counts(4, 1, Calibration())
     counts.add(logits[:300], labels[:300])
     counts.add(logits[300:], labels[300:])
     found = counts.figures("abcd")
@@ -180,7 +179,7 @@ def test_calibration_error_is_that_of_torchmetrics():
 
 
 def test_sure_and_right_is_calibrated():
-    counts = _Counts(3, 1)
+    counts = _Counts(3, 1, Calibration())
     counts.add(torch.tensor([[[99.0, 0.0, 0.0]], [[0.0, 0.0, 99.0]]]), torch.tensor([0, 2]))
     found = counts.figures("abc")
     assert found["calibration_error"] == 0
@@ -189,7 +188,7 @@ def test_sure_and_right_is_calibrated():
 
 
 def test_many_classes_have_no_matrix():
-    counts = _Counts(101, 1)
+    counts = _Counts(101, 1, Calibration())
     counts.add(torch.randn(3, 1, 101), torch.tensor([0, 50, 100]))
     assert counts.figures([""] * 101)["confusion"] is None
 

@@ -6,6 +6,7 @@ from fovigraph.models.fovinet import FoviNet, FoviOutput
 from fovigraph.models.glance import OneGlance
 from fovigraph.models.heads import LinearProbe, Projector
 from fovigraph.models.inference import Optimized, optimize
+from fovigraph.models.predict import Prediction
 from fovigraph.models.registry import Backbone, build_backbone
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "LinearProbe",
     "OneGlance",
     "Optimized",
+    "Prediction",
     "Projector",
     "build_backbone",
     "fit_calibration",

@@ -8,6 +8,8 @@ from fovigraph.models.glance import OneGlance
 from fovigraph.models.heads import LinearProbe, Projector
 from fovigraph.models.inference import Optimized, optimize
 from fovigraph.models.registry import build_backbone
+from fovigraph.models.predict import Prediction
+from fovigraph.models.registry import Backbone, build_backbone
 
 __all__ = [
     "Backbone",
@@ -19,6 +21,7 @@ __all__ = [
     "LinearProbe",
     "OneGlance",
     "Optimized",
+    "Prediction",
     "Projector",
     "build_backbone",
     "fit_calibration",

@@ -17,6 +17,7 @@ from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
 from fovigraph.models.calibration import Calibration
 from fovigraph.models.heads import LinearProbe, Projector
+from fovigraph.models.predict import Prediction, predictions
 from fovigraph.models.pretrained import find_pretrained, load_weights, save_pretrained
 from fovigraph.models.registry import build_backbone
 from fovigraph.models.wrapped import unwrapped
@@ -194,6 +195,41 @@ class FoviNet(nn.Module):
             fixation_logits = self.calibration.of_one(fixation_logits)
             logits = self.calibration.of_all(fixation_logits)
         return FoviOutput(logits, embeddings, views.location, fixation_logits, features, views.size)
+
+    def predict(
+        self,
+        images: Any,
+        *,
+        fixations: Tensor | Sequence[Any] | None = None,
+        top: int = 5,
+        batch_size: int = 32,
+    ) -> list[Prediction]:
+        """Name what images show, each of any size.
+
+        The network looks as in evaluation, whatever its mode, and stays in its mode.
+
+        Args:
+            images: An image or a list of them, of different sizes: files, Pillow's images, arrays
+                ``[H, W, 3]``, tensors ``[3, H, W]``; or a batch ``[B, 3, H, W]``.
+            fixations: As in :meth:`forward`.
+            top: Number of classes to name.
+            batch_size: Images of one size that are computed at a time.
+
+        Returns:
+            A prediction of every image, in their order.
+
+        Raises:
+            TypeError, ValueError, FileNotFoundError: If something is no image, or cannot be read.
+
+        Example:
+            >>> import torch, fovigraph as fg
+            >>> net = fg.FoviNet.from_pretrained("fovi_cifar10")
+            >>> [answer] = net.predict(torch.rand(3, 64, 96))
+            >>> answer.name in net.class_names
+            True
+        """
+        options = {"fixations": fixations, "top": top, "batch_size": batch_size}
+        return list(predictions(self, images, **options))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write ``config.yaml`` and ``model.safetensors`` to a folder, made if need be.

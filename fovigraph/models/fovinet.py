@@ -253,7 +253,7 @@ class FoviNet(nn.Module):
     def from_pretrained(
         cls, folder_or_hub_id: str | os.PathLike[str], revision: str | None = None
     ) -> FoviNet:
-        """Load a network from a folder that :meth:`save_pretrained` wrote, or from the Hub.
+        """Load a trained network: one in the box, from a folder, or from the Hub.
 
         Args:
             folder_or_hub_id: A folder, ``~`` being the home folder; or ``"owner/name"`` on the

@@ -38,6 +38,9 @@ FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 TIED = "tied"
 """The key, in the metadata of ``model.safetensors``, of the names that stand for one tensor."""
 
+BUNDLED = Path(__file__).parent.parent / "pretrained"
+"""The networks that come with the package, each a folder."""
+
 HUB_ID = r"[\w-][\w.-]*/[\w-][\w.-]*"
 """What may be the name of a repository on the Hugging Face Hub."""
 
@@ -143,8 +146,17 @@ def tied_names(net: nn.Module) -> list[list[str]]:
     return [names for names in named.values() if len(names) > 1]
 
 
+def pretrained_names() -> list[str]:
+    """Return the names of the trained networks that come with the package."""
+    return sorted(path.parent.name for path in BUNDLED.glob("*/model.safetensors"))
+
+
 def find_pretrained(folder_or_hub_id: str | os.PathLike[str], revision: str | None) -> Path:
     """Return the folder that holds a network, fetched from the Hub if it is not a folder here.
+
+    Args:
+        folder_or_hub_id: One of :func:`pretrained_names`, a folder, or ``"owner/name"`` on the Hub.
+        revision: Branch, tag or commit on the Hub.
 
     Raises:
         TypeError: If an argument is of another type.
@@ -156,6 +168,8 @@ def find_pretrained(folder_or_hub_id: str | os.PathLike[str], revision: str | No
         raise FileNotFoundError(str(error)) from None
     if revision is not None:
         instance("revision", revision, str, allowed="a string or None")
+    if text in pretrained_names():
+        return BUNDLED / text
     if not os.path.exists(folder) and re.fullmatch(HUB_ID, text):
         folder = _from_hub(text, revision)
     missing = [name for name in FILES if not (folder / name).is_file()]

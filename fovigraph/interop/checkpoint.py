@@ -20,7 +20,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fovigraph._checks import instance, path_of
 from fovigraph.config import ConfigError
 
 log = logging.getLogger(__name__)
@@ -63,9 +62,8 @@ def find_upstream(
         FileNotFoundError: If there is no such folder, and the Hub does not give it. What is in the
             cache needs no network.
     """
-    folder, text = path_of("path_or_hub_id", path_or_hub_id), os.fspath(path_or_hub_id)
-    if revision is not None:
-        instance("revision", revision, str, allowed="a string or None")
+    text = str(path_or_hub_id)
+    folder = Path(path_or_hub_id).expanduser()
     if folder.is_dir():
         return folder
     if folder.exists():
@@ -81,7 +79,7 @@ def find_upstream(
     hub_id = text if "/" in text else f"{ORGANISATION}/{text}"
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", hub_id):
         raise FileNotFoundError(f"there is no folder {text!r}, and it cannot be an id on the Hub")
-    cache = None if cache_dir is None else path_of("cache_dir", cache_dir)
+    cache = None if cache_dir is None else Path(cache_dir)
     return _fetch(hub_id, revision, cache, f"there is no folder {text!r}")
 
 

@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 
-from fovigraph._checks import path_of
 from fovigraph.config import ConfigError
 from fovigraph.interop import checkpoint, config
 from fovigraph.interop.load import from_upstream, links
@@ -61,7 +60,7 @@ def convert(
         FileNotFoundError, ConfigError, ValueError: If ``source`` cannot be loaded, or has what the
             other package cannot express.
     """
-    target = path_of("destination", destination).resolve()
+    target = Path(destination).expanduser().resolve()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"destination must not exist or be an empty folder, got {target}")
     write = _write_upstream if to_upstream else _write_ours
@@ -98,7 +97,7 @@ def _write_ours(source: str | os.PathLike[str], folder: Path, revision: str | No
         (folder / ORIGIN).write_text(OmegaConf.to_yaml(content), encoding="utf-8")
         card = model_card(
             net,
-            path_of("source", source).resolve().name,
+            Path(source).expanduser().resolve().name,
             "converted from the format of the `fovi` package",
         )
         (folder / "README.md").write_text(card, encoding="utf-8")

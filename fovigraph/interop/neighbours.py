@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from fovigraph._checks import one_of, path_of
+from fovigraph._checks import one_of
 from fovigraph.graph import GraphPyramid, KNNGraph, graph_from_neighbours, nearest_cell
 from fovigraph.graph.search import k_nearest
 from fovigraph.interop.checkpoint import read_tensors
@@ -74,7 +75,7 @@ def use_neighbours(net: FoviNet, lists: Lists | str | os.PathLike[str]) -> None:
         raise type(error)(f"{source}: {layers[step]}: {error}") from error
     device = next(net.parameters()).device
     new = GraphPyramid(pyramid.levels[0], pyramid.stages, pyramid.metric, graphs)
-    setattr(unwrapped(net.backbone), "pyramid", new.to(device))  # noqa: B010
+    unwrapped(net.backbone).pyramid = new.to(device)
     if places is not None:
         net.retina.grid = places.to(device)
 
@@ -84,9 +85,7 @@ def _read(lists: Lists | str | os.PathLike[str]) -> tuple[str, dict[str, Tensor]
     source = "lists"
     if isinstance(lists, (str, os.PathLike)):
         source = str(lists)
-        lists = _as_lists(source, read_tensors(path_of("lists", lists)))
-    if not isinstance(lists, Mapping):
-        raise TypeError(f"lists must be neighbour lists by layer, or their file, got {lists!r}")
+        lists = _as_lists(source, read_tensors(Path(lists)))
     return source, {name.removeprefix("network."): values for name, values in lists.items()}
 
 

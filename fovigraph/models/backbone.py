@@ -30,7 +30,7 @@ class Backbone(nn.Module):
         ...         return self.pool(x, self.pyramid.graphs[0])
         >>> retina = fg.SensorArray.matched(16)
         >>> Pooled(retina)(torch.rand(2, len(retina), 3)).shape
-        torch.Size([2, 12, 3])
+        torch.Size([2, 16, 3])
     """
 
     pyramid: GraphPyramid

@@ -87,14 +87,9 @@ def checked_weights(net: FoviNet) -> dict[str, Tensor]:
             f"net cannot be saved, as {kind.__name__}.from_pretrained could not make it again: "
             f"{kind.__name__}(config) raises {type(error).__name__}: {error}"
         ) from error
-    problems = misfits(weights, expected.weights)
-    if problems:
-        head = any(problem.startswith("head.") and "shape" in problem for problem in problems)
-        hint = " (for other classes, make the network with another head.num_classes)" * head
-        raise ValueError(
-            f"net cannot be saved: {kind.__name__}.from_pretrained makes the network of its "
-            f"configuration, which cannot take its weights{hint}:{_listed(problems)}"
-        )
+    if problem := refusal(weights, expected.weights):
+        hint = "\n(for other classes, make the network with another head.num_classes)"
+        raise ValueError(f"net cannot be saved: its weights {problem}{hint * ('head.' in problem)}")
     if not expected.graphs.items() <= _graphs(net, rename).items():
         log.warning(
             "the graphs of this network are not those of its configuration, and are not saved: "
@@ -226,11 +221,8 @@ def load_weights(net: nn.Module, path: Path) -> None:
         raise ValueError(f"cannot read weights from {path}: {error}") from error
     own = net.state_dict()
     weights = {_found_as(name, own): tensor for name, tensor in weights.items()}
-    problems = misfits(weights, own)
-    if problems:
-        raise ValueError(
-            f"the weights in {path} are not those of its configuration:{_listed(problems)}"
-        )
+    if problem := refusal(weights, own):
+        raise ValueError(f"the weights in {path} {problem}")
     if any(tensor.is_meta for tensor in own.values()):
         net.to_empty(device="cpu")
     net.load_state_dict(weights)
@@ -257,22 +249,30 @@ def _tie(net: nn.Module, groups: list[list[str]]) -> None:
             setattr(net.get_submodule(path), own_name, tensors[first])
 
 
-def misfits(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
-    """Return why weights cannot be loaded into a network, by name; nothing if they can.
+def refusal(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None:
+    """Return why weights cannot be loaded into a network, or ``None`` if they can.
 
     Args:
         weights: The tensors.
         own: The network's ``state_dict``.
+
+    Returns:
+        What to say of the weights: that they "are of another architecture …" or "cannot be used …",
+        and a line for each tensor.
     """
-    problems = [f"missing: {name}" for name in own if name not in weights]
-    problems += [f"unexpected: {name}" for name in weights if name not in own]
-    for name in (name for name in own if name in weights):
-        given, needed = list(weights[name].shape), list(own[name].shape)
-        if given != needed:
-            problems.append(f"{name}: shape {given}, needed {needed}")
-        elif (reason := unusable(weights[name], own[name].dtype)) is not None:
-            problems.append(f"{name}: {reason}")
-    return problems
+    misfits = [f"missing: {name}" for name in own if name not in weights]
+    misfits += [f"unexpected: {name}" for name in weights if name not in own]
+    both = [name for name in own if name in weights]
+    misfits += [
+        f"{name}: shape {list(weights[name].shape)}, needed {list(own[name].shape)}"
+        for name in both
+        if weights[name].shape != own[name].shape
+    ]
+    if misfits:
+        return f"are of another architecture than its configuration:{_listed(misfits)}"
+    reasons = {name: unusable(weights[name], own[name].dtype) for name in both}
+    broken = [f"{name}: {reason}" for name, reason in reasons.items() if reason is not None]
+    return f"cannot be used:{_listed(broken)}" if broken else None
 
 
 def unusable(tensor: Tensor, needed: torch.dtype) -> str | None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from fovigraph._checks import positive_int
+from fovigraph._checks import flag, positive_int, whole_number
 from fovigraph.train.images import (
     BrokenImage,
     DataError,
@@ -105,15 +105,15 @@ class Batches:
     ):
         self.split = split
         self.batch_size = positive_int("batch_size", batch_size)
-        self.shuffle = shuffle
-        self.drop_last = drop_last
-        self.seed = seed
-        self.rank = rank
+        self.shuffle = flag("shuffle", shuffle)
+        self.drop_last = flag("drop_last", drop_last)
+        self.seed = whole_number("seed", seed)
         self.world_size = positive_int("world_size", world_size)
-        self.workers = workers
-        self.strict = strict
-        self.pin_memory = pin_memory
-        if not 0 <= rank < world_size:
+        self.rank = whole_number("rank", rank)
+        self.workers = whole_number("workers", workers)
+        self.strict = flag("strict", strict)
+        self.pin_memory = flag("pin_memory", pin_memory)
+        if rank >= world_size:
             raise ValueError(f"rank must be from 0 to {world_size - 1}, got {rank}")
         if drop_last and batch_size % world_size:
             raise ValueError(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from fovigraph._checks import flag, instance, positive_int, shown
+from fovigraph._checks import flag, instance, positive_int, shown, whole_number
 
 
 def make_optimizer(
@@ -62,11 +61,8 @@ def learning_rate(config: DictConfig, step: int, steps: int, warmup: int) -> flo
     """
     _check_section(config)
     positive_int("steps", steps)
-    for name, value, most in (("step", step, steps), ("warmup", warmup, math.inf)):
-        if isinstance(value, bool) or not isinstance(value, Integral):
-            raise TypeError(f"{name} must be a whole number, got {shown(value)}")
-        if not 0 <= value <= most:
-            raise ValueError(f"{name} must be from 0 to {most}, got {value}")
+    whole_number("step", step, 0, steps)
+    whole_number("warmup", warmup)
     if step < warmup:
         return float(config.learning_rate * (step + 1) / warmup)
     done = (step - warmup) / max(steps - warmup, 1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from fovigraph._checks import whole_number
+
 
 class RandomNumbers:
     """Seeds and generators by purpose.
@@ -17,7 +19,7 @@ class RandomNumbers:
     """Purposes."""
 
     def __init__(self, seed: int):
-        self._seed = seed
+        self._seed = whole_number("seed", seed)
 
     def seed(self, *purpose: int) -> int:
         """Return the seed for a purpose, and for a step, a process and so on."""

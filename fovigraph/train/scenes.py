@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fovigraph._checks import one_of, whole_number
+
 COUNTS = {"train": 8000, "test": 2000}
 """Scenes of each split."""
 
@@ -55,9 +57,8 @@ class Scenes:
     classes = tuple("0123456789")
 
     def __init__(self, split: str, size: int = 64) -> None:
-        if split not in COUNTS:
-            raise ValueError(f"split must be one of {', '.join(COUNTS)}, got {split!r}")
-        if size < 32:
+        one_of("split", split, COUNTS)
+        if whole_number("size", size) < 32:
             raise ValueError(f"size of scenes with digits must be at least 32 pixels, got {size}")
         self.split = split
         self.size = size

@@ -28,7 +28,7 @@ from fovigraph._checks import flag, path_of, shown
 from fovigraph.models import FoviNet
 from fovigraph.models.card import model_card
 from fovigraph.models.fovinet import check_fovinet
-from fovigraph.models.pretrained import checked_weights, misfits
+from fovigraph.models.pretrained import checked_weights, refusal
 from fovigraph.nn.norm import BatchNorm
 from fovigraph.train import checkpoint
 from fovigraph.train.batch_norms import fewest_images
@@ -160,8 +160,8 @@ class Trainer:
 
         if saved is not None:
             with self._taking_up("weights"):
-                if problems := misfits(saved["weights"], self.learner.state_dict()):
-                    raise ValueError("; ".join(problems[:3]))
+                if problem := refusal(saved["weights"], self.learner.state_dict()):
+                    raise ValueError(f"they {problem}")
                 self.learner.load_state_dict(saved["weights"])
         scaled = recipe.train.precision == "16-mixed"
         optimizer = make_optimizer(self.learner, recipe.optimizer, scaled=scaled)
@@ -394,7 +394,7 @@ class Trainer:
         except Exception as error:  # torch's loading raises what the damage happens to lead to
             raise checkpoint.CheckpointError(
                 f"cannot go on from {self.last}: its {section!r} is not what this run needs "
-                f"({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+                f"({type(error).__name__}: {' '.join(str(error).split())})"
             ) from error
 
     def _own_share(self, sums: Sequence[Any]) -> Tensor:

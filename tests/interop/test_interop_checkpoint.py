@@ -10,7 +10,6 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 import fovigraph as fg
-from fovigraph.interop import convert
 from fovigraph.interop.checkpoint import CONFIGS, INDEX, read_config, read_weights
 
 CONFIG, WEIGHTS = "resolved_config.yaml", "final_weights.pth"
@@ -204,28 +203,6 @@ class TestPaths:
     def test_a_file_is_not_a_folder(self, copy):
         with pytest.raises(FileNotFoundError, match=r"must be a folder .* got the file"):
             fg.FoviNet.from_upstream(copy / WEIGHTS)
-
-    def test_the_home_folder_is_understood(self, copy, tiny, monkeypatch):
-        monkeypatch.setenv("HOME", str(copy))
-        (copy / "net").mkdir()
-        for name in (CONFIG, WEIGHTS):
-            (copy / name).rename(copy / "net" / name)
-        torch.save(tiny.neighbours, copy / "neighbours.pth")
-        net = fg.FoviNet.from_upstream("~/net", neighbours="~/neighbours.pth")
-        assert torch.equal(net.retina.grid, tiny.neighbours["retina.cartesian"])
-
-    @pytest.mark.parametrize("wrong", [None, 3, b"net", ["net"]])
-    def test_what_is_no_path_is_named(self, copy, wrong):
-        with pytest.raises(TypeError, match="path_or_hub_id must be a path"):
-            fg.FoviNet.from_upstream(wrong)
-        with pytest.raises(TypeError, match="destination must be a path"):
-            convert(copy, wrong)
-
-    def test_other_arguments_of_a_wrong_type_are_named(self, copy):
-        with pytest.raises(TypeError, match="revision must be a string or None, got 3"):
-            fg.FoviNet.from_upstream("someone/some-net", revision=3)
-        with pytest.raises(TypeError, match="lists must be neighbour lists by layer"):
-            fg.FoviNet.from_upstream(copy, neighbours=3)
 
     def test_an_address_is_not_followed(self):
         with pytest.raises(FileNotFoundError, match="download its files to a folder first"):

@@ -31,6 +31,13 @@ def test_edges_are_the_given_ones(net, lists):
         assert torch.equal(edges, real)
 
 
+def test_a_wrapped_backbone_gets_them_too(net, lists):
+    before = net.pyramid
+    net.backbone = torch.nn.DataParallel(net.backbone)
+    use_neighbours(net, lists)
+    assert net.backbone.module.pyramid is net.pyramid is not before
+
+
 def test_cells_are_the_given_ones(net, lists):
     use_neighbours(net, lists)
     for step, layer in enumerate(("0.conv", None, "1.conv")):

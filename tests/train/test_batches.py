@@ -154,6 +154,21 @@ class TestShares:
             batches(loaded(), rank=2, world_size=2)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"rank": None}, "rank must be a whole number"),
+        ({"workers": "2"}, "workers must be a whole number"),
+        ({"seed": 1.5}, "seed must be a whole number"),
+        ({"shuffle": None}, "shuffle must be True or False, got None"),
+        ({"strict": "no"}, "strict must be True or False, got 'no'"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_named(wrong, message):
+    with pytest.raises(TypeError, match=message):
+        batches(loaded(), **wrong)
+
+
 class TestLength:
     @pytest.mark.parametrize(("drop_last", "length"), [(True, 3), (False, 4)])
     def test_is_that_of_an_epoch(self, drop_last, length):

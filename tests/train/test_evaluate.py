@@ -212,3 +212,38 @@ def test_bad_input(net, images, labels, options, message):
     given = {"batches": batches(images, labels), **options}
     with pytest.raises(ValueError, match=message):
         evaluate(net, **given)
+
+
+IMAGE, LABEL = torch.zeros(1, 3, 24, 24), torch.zeros(1, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"net": torch.nn.Linear(2, 2)}, "net must be a FoviNet, got Linear"),
+        ({"net": None}, "net must be a FoviNet, got None"),
+        ({"batches": 3}, "batches must be an iterable of batches, got 3"),
+        ({"batches": IMAGE}, r"batches must be an iterable of batches, got a torch\.Tensor"),
+        ({"batches": [(IMAGE, LABEL)]}, r"batches must have tensors \.images .* and \.labels"),
+        ({"batches": [Batch(IMAGE, [0])]}, r"batches must have tensors \.images .* and \.labels"),
+        (
+            {"batches": [Batch(IMAGE, LABEL.float())]},
+            r"labels must be whole numbers, got torch\.fl",
+        ),
+        ({"fixations": "many"}, "fixations must be a whole number"),
+        ({"classes": "abcdefg"}, "classes must be a list of names, got 'abcdefg'"),
+        ({"classes": 7}, "classes must be a list of names, got 7"),
+        ({"generator": 3}, r"generator must be a torch\.Generator or None, got 3"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_named(net, options, message):
+    with pytest.raises(TypeError, match=message):
+        evaluate(**{"net": net, "batches": [Batch(IMAGE, LABEL)], **options})
+
+
+def test_labels_and_logits_must_be_as_many_as_needed(net):
+    with pytest.raises(ValueError, match=r"labels must be one for each .*, got shape \[2\]"):
+        evaluate(net, [Batch(IMAGE, LABEL.expand(2))])
+    net.head = fg.models.LinearProbe(net.projector.out_features, 3)
+    with pytest.raises(ValueError, match="logits of the 7 classes of its configuration, got 3"):
+        evaluate(net, [Batch(IMAGE, LABEL)])

@@ -89,6 +89,11 @@ def test_a_small_temperature_is_finite():
         ({"test_labels": torch.zeros(3).long()}, "test_labels must be one for each of 4"),
         ({"train_labels": torch.zeros(5)}, "train_labels must be whole numbers, got torch.float32"),
         ({"train_labels": torch.full((5,), -1)}, "train_labels must be at least 0, got -1"),
+        ({"train_features": torch.full((5, 3), math.nan)}, "train_features must be finite"),
+        ({"test_features": [[1.0, 2.0, 3.0]]}, r"test_features must be a torch\.Tensor"),
+        ({"test_features": torch.ones(4, 3).bool()}, "test_features must be real numbers"),
+        ({"train_labels": None}, r"train_labels must be a torch\.Tensor .* got None"),
+        ({"k": 2.0}, "k must be a whole number"),
     ],
 )
 def test_bad_arguments(change, message):

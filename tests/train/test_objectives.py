@@ -151,6 +151,20 @@ class TestEveryLoss:
         with pytest.raises(ValueError, match=message):
             loss(torch.zeros(shape), **weights)
 
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            (torch.ones(4, 2, 3, dtype=torch.int64), r"got torch\.int64"),
+            (torch.ones(4, 2, 3, dtype=torch.complex64), r"got torch\.complex64"),
+            ([[[1.0], [2.0]]], r"got \[\[\[1\.0\], \[2\.0\]\]\]"),
+            (None, "got None"),
+        ],
+    )
+    def test_of_another_type(self, name, given, message):
+        loss, weights = LOSSES[name]
+        with pytest.raises(TypeError, match=f"embeddings must be a floating-point .*{message}"):
+            loss(given, **weights)
+
     def test_weights_must_be_above_0(self, name):
         loss, weights = LOSSES[name]
         for weight in weights:

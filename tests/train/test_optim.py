@@ -54,3 +54,34 @@ def test_every_optimiser_finds_the_least_squares(name):
             group["lr"] = learning_rate(setting, step, 300, 0)
         optimizer.step()
     assert losses[-1] < 1e-2 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config": {"learning_rate": 1.0}}, "config must be a recipe's section 'optimizer', got"),
+        ({"config": None}, "config must be a recipe's section 'optimizer', got None"),
+        ({"step": -1}, "step must be at least 0, got -1"),
+        ({"step": 31}, "step must be at most 30, got 31"),
+        ({"step": 1.5}, r"step must be a whole number .*, got 1\.5"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"steps": "30"}, "steps must be a whole number"),
+        ({"warmup": -1}, "warmup must be at least 0, got -1"),
+        ({"warmup": None}, "warmup must be a whole number .*, got None"),
+    ],
+)
+def test_what_is_no_step_of_a_schedule_is_named(change, message):
+    arguments = {"config": config(), "step": 0, "steps": 30, "warmup": 10, **change}
+    with pytest.raises((ValueError, TypeError), match=message):
+        learning_rate(**arguments)
+
+
+def test_what_cannot_be_optimised_is_named():
+    with pytest.raises(TypeError, match="module must be a Module, got 'net'"):
+        make_optimizer("net", config())
+    with pytest.raises(ValueError, match="module must have parameters that require gradients"):
+        make_optimizer(nn.ReLU(), config())
+    with pytest.raises(TypeError, match="config must be a recipe's section 'optimizer', got None"):
+        make_optimizer(nn.Linear(2, 2), None)
+    with pytest.raises(TypeError, match="scaled must be True or False, got 1"):
+        make_optimizer(nn.Linear(2, 2), config(), scaled=1)

@@ -72,3 +72,9 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(override, message):
 def test_settings_that_do_not_go_together(overrides, message):
     with pytest.raises(ConfigError, match=message):
         load_recipe("fovi_tiny", overrides)
+
+
+@pytest.mark.parametrize("wrong", [None, "digits", {"train": {}}, fg.load_config("fovi_tiny")])
+def test_the_network_of_what_is_no_recipe(wrong):
+    with pytest.raises(TypeError, match="recipe must be a training recipe, as load_recipe reads"):
+        network_of(wrong)

@@ -96,8 +96,10 @@ def test_mean_colours_do_not_tell_the_digit(train):
 
 
 def test_unknown_split_and_too_small_a_size():
-    with pytest.raises(ValueError, match="split must be one of train, test, got 'val'"):
+    with pytest.raises(ValueError, match="split must be one of 'test', 'train', got 'val'"):
         Scenes("val")
+    with pytest.raises(TypeError, match=r"size must be a whole number .*, got '64'"):
+        Scenes("train", "64")
     with pytest.raises(ValueError, match="must be at least 32 pixels, got 31"):
         Scenes("train", 31)
 

@@ -1,6 +1,8 @@
 """The training loop: what it learns, and that nothing can knock it off its course."""
 
 import csv
+import logging
+import math
 import os
 import shutil
 import signal
@@ -372,6 +374,21 @@ def test_weights_that_are_not_finite_do_not_replace_those_that_were_saved(
         fit(recipe("train.save_every=3"), tmp_path)
     assert weights(tmp_path)["net.head.1.bias"].isfinite().all()
     assert fg.FoviNet.from_pretrained(tmp_path).head[1].bias.isfinite().all()
+
+
+def test_features_that_are_not_finite_do_not_end_a_run(recipe, tmp_path, monkeypatch, caplog):
+    original = Trainer._look
+
+    def look(self, batches):
+        for figures, batch in original(self, batches):
+            yield figures._replace(features=figures.features * torch.inf), batch
+
+    monkeypatch.setattr(Trainer, "_look", look)
+    overrides = ["objective.name=vicreg", "train.epochs=1"]
+    with caplog.at_level(logging.WARNING, logger="fovigraph"):
+        _, history = fit(recipe(*overrides), tmp_path)
+    assert math.isnan(history[0]["knn_accuracy"])
+    assert "no kNN accuracy: after step 4 features are not finite" in caplog.text
 
 
 def test_a_network_that_could_not_be_saved_is_refused_before_the_start(recipe, tmp_path):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from fovigraph._checks import one_of, positive_float, positive_int
+from fovigraph._checks import one_of, positive_float, positive_int, shown
 from fovigraph._tensors import may_inspect
 from fovigraph.geometry import SensorArray
+from fovigraph.geometry.fixed import FixedTensors, isolated
 from fovigraph.graph import knn_graph
 from fovigraph.nn import KNNPool
 from fovigraph.sensing.fixation import as_fixations, as_floats, batch_of_fixations
@@ -23,7 +24,7 @@ LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in luminance (ITU-R BT.601)."""
 
 
-class Retina(nn.Module):
+class Retina(FixedTensors):
     r"""Samples images at the nodes of a sensor array, around any number of fixations at once.
 
     A node at :math:`(x, y)` in radii of the field of view (y up) falls, in pixels from the image's
@@ -97,15 +98,13 @@ class Retina(nn.Module):
         self.sampling = one_of("sampling", sampling, SAMPLINGS)
         self.fixation_size = None if fixation_size is None else _size_pair(fixation_size)
         self.color_decay = color_decay
-        self.register_buffer("grid", _places(array), persistent=False)
         saturation = None
         if color_decay is not None:
             self.color_decay = positive_float("color_decay", color_decay)
-            saturation = torch.exp(-array.eccentricity / self.color_decay).float()
-        self.register_buffer("saturation", saturation, persistent=False)
+            saturation = _saturation(array, self.color_decay)
         center, scale = _normalisation(mean, std)
-        self.register_buffer("mean", center, persistent=False)
-        self.register_buffer("std", scale, persistent=False)
+        # In half precision nodes would move by pixels, as fixed tensors do not.
+        self.fix(grid=_places(array), saturation=saturation, mean=center, std=scale)
 
         self.photoreceptors: Retina | None = None
         fine = _finer(array.resolution, oversampling)
@@ -193,7 +192,7 @@ class Retina(nn.Module):
             TypeError, ValueError: As in :meth:`forward`.
         """
         location = as_fixations(fixations).to(self.grid.device)
-        height, width = image_size
+        height, width = image_size = _height_width(image_size)
         size = self._view_size(fixation_size, image_size, location)
         x, y = self.grid.unbind(-1)
         row = (location[..., 0] * height)[..., None] - (size[..., 0] / 2)[..., None] * y
@@ -247,15 +246,6 @@ class Retina(nn.Module):
         saturation = self.saturation.to(samples.dtype)[:, None]
         return luminance + saturation * (samples - luminance)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Retina:
-        # Half precision would move nodes by pixels: the grid stays in single, and so do the means.
-        exact = {name: getattr(self, name) for name in ("grid", "mean", "std")}
-        super()._apply(fn, recurse)
-        if torch.finfo(self.grid.dtype).bits < 32:
-            for name, buffer in exact.items():
-                setattr(self, name, None if buffer is None else buffer.to(self.grid.device))
-        return self
-
     def extra_repr(self) -> str:
         size = "" if self.fixation_size is None else f", fixation_size={self.fixation_size}"
         decay = "" if self.color_decay is None else f", color_decay={self.color_decay:g}"
@@ -263,6 +253,12 @@ class Retina(nn.Module):
         return f"{len(self.array)} nodes, sampling={self.sampling!r}{size}{decay}{normal}"
 
 
+@isolated
+def _saturation(array: SensorArray, color_decay: float) -> Tensor:
+    return torch.exp(-array.eccentricity / color_decay).float()
+
+
+@isolated
 def _normalisation(mean: Any, std: Any) -> tuple[Tensor | None, Tensor | None]:
     """Check mean and std and return them as vectors."""
     if mean is None and std is None:
@@ -277,6 +273,7 @@ def _normalisation(mean: Any, std: Any) -> tuple[Tensor | None, Tensor | None]:
     return center, scale
 
 
+@isolated
 def _places(array: SensorArray) -> Tensor:
     """Places of the nodes in radii of the field of view, ``[N, 2]``, single precision.
 
@@ -333,6 +330,19 @@ def _bilinear(images: Tensor, pixels: Tensor) -> Tensor:
     return samples.to(images.dtype)
 
 
+def _height_width(image_size: Any) -> tuple[int, int]:
+    """Check the height and width of an image, unless a compiler traces them."""
+    if not torch.compiler.is_compiling():
+        if not isinstance(image_size, (tuple, list)) or len(image_size) != 2:
+            raise TypeError(
+                f"image_size must be (height, width) in pixels, got {shown(image_size)}"
+            )
+        for side in image_size:
+            positive_int("image_size", side)
+    height, width = image_size
+    return height, width
+
+
 def _finer(resolution: int, oversampling: float) -> int:
     oversampling = positive_float("oversampling", oversampling)
     if oversampling < 1:
@@ -340,6 +350,7 @@ def _finer(resolution: int, oversampling: float) -> int:
     return round(oversampling * resolution)
 
 
+@isolated
 def _size_pair(value: Any) -> tuple[float, float]:
     size = as_floats("fixation_size", value)
     if size.shape not in ((), (2,)):

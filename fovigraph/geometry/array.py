@@ -56,7 +56,8 @@ class SensorArray:
         self.field_geometry = field_geometry
         self.manifold = sensor_manifold(field_geometry, self.cmf_a)
         self.side: int | None = None
-        if len(self) > MAX_NODES:
+        # Fewer rings have at most π · resolution² + resolution nodes, which is no more.
+        if self.resolution > MAX_SIDE // 2 and len(self) > MAX_NODES:
             raise ValueError(
                 f"resolution must give at most {MAX_NODES:,} nodes, got {resolution}, which "
                 f"gives {len(self):,}"
@@ -83,18 +84,7 @@ class SensorArray:
         """
         side = positive_int("side", side, MAX_SIDE)
         one = cls(1, fov=fov, cmf_a=cmf_a, layout=layout, field_geometry=field_geometry)
-
-        @isolated
-        def fits(resolution: int) -> bool:
-            return len(LAYOUTS[layout](resolution, one.fov, one.cmf_a)) <= side**2
-
-        low, high = 1, 2
-        while fits(high):
-            low, high = high, 2 * high
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if fits(middle) else (low, middle)
-        array = one.with_resolution(low)
+        array = one.with_resolution(_largest(LAYOUTS[layout], one.fov, one.cmf_a, side**2))
         array.side = side
         return array
 
@@ -226,3 +216,19 @@ class SensorArray:
             f"SensorArray({len(self)} nodes, {side}resolution={self.resolution}, fov={self.fov:g}, "
             f"cmf_a={self.cmf_a:g}, layout={self.layout!r}{geometry})"
         )
+
+
+@isolated
+def _largest(layout: type[Layout], fov: float, cmf_a: float, nodes: int) -> int:
+    """Return the largest resolution of no more than so many nodes."""
+
+    def fits(resolution: int) -> bool:
+        return len(layout(resolution, fov, cmf_a)) <= nodes
+
+    low, high = 1, 2
+    while fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

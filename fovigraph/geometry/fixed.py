@@ -7,6 +7,7 @@ computed by functions that are :func:`isolated`, and modules keep it as :class:`
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, ParamSpec, TypeVar
@@ -19,6 +20,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+_thread = threading.local()
+
+
 def isolated(function: Callable[P, T]) -> Callable[P, T]:
     """Make a function compute the same whatever context of torch's it is called in.
 
@@ -29,14 +33,17 @@ def isolated(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or getattr(_thread, "is_isolated", False):
             return function(*args, **kwargs)
         with ExitStack() as stack:
+            stack.callback(setattr, _thread, "is_isolated", False)
+            _thread.is_isolated = True
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.no_grad())
             stack.enter_context(_disable_current_modes())
             stack.enter_context(torch._C._DisableFuncTorch())
-            stack.enter_context(torch.device("cpu"))
+            if torch.get_default_device().type != "cpu":  # as the context slows every call down
+                stack.enter_context(torch.device("cpu"))
             if (default := torch.get_default_dtype()) != torch.float32:
                 stack.callback(torch.set_default_dtype, default)
                 torch.set_default_dtype(torch.float32)

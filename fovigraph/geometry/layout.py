@@ -78,7 +78,7 @@ class Layout(ABC):
         self, polar: Float64[Tensor, "N 2"], manifold: SensorManifold
     ) -> Float64[Tensor, "N 3"]:
         """Cortical coordinates (millimetres, ``[N, 3]``) of visual points of this layout."""
-        return manifold.to_cortical(polar)
+        return manifold._to_cortical(polar)
 
 
 class _RingLayout(Layout):

@@ -27,9 +27,13 @@ def check_cmf_a(value: Any) -> float:
 
 def check_eccentricity(name: str, value: Any) -> None:
     """Say that ``name`` must be a tensor of real numbers that are finite and not negative."""
-    finite(name, real_tensor(name, value))
-    if may_inspect(value) and (value < 0).any():
-        raise ValueError(f"{name} must be at least 0 degrees, got {value.min().item():g}")
+    check_not_negative(name, finite(name, real_tensor(name, value)))
+
+
+def check_not_negative(name: str, eccentricity: Tensor) -> None:
+    """Say that ``name`` must be eccentricities of at least 0."""
+    if may_inspect(eccentricity) and (eccentricity < 0).any():
+        raise ValueError(f"{name} must be at least 0 degrees, got {eccentricity.min().item():g}")
 
 
 def magnification(eccentricity: Tensor, cmf_a: float) -> Tensor:

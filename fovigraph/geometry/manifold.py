@@ -21,7 +21,7 @@ from fovigraph.geometry.magnification import (
     CORTICAL_SCALE,
     check_cmf_a,
     check_eccentricity,
-    magnification,
+    check_not_negative,
 )
 
 
@@ -41,10 +41,10 @@ class SensorManifold(ABC):
         self.cmf_a = check_cmf_a(cmf_a)
 
     @abstractmethod
-    def profile(
+    def _profile(
         self, eccentricity: Float64[Tensor, "*N"]
     ) -> tuple[Float64[Tensor, "*N"], Float64[Tensor, "*N"]]:
-        """Return ρ and z (millimetres) at ``eccentricity`` (degrees, any shape)."""
+        """Return ρ and z, as :meth:`profile`."""
 
     @abstractmethod
     def _eccentricity(
@@ -62,6 +62,19 @@ class SensorManifold(ABC):
             f"tensor on {points.device}{grad}"
         )
 
+    def profile(
+        self, eccentricity: Float64[Tensor, "*N"]
+    ) -> tuple[Float64[Tensor, "*N"], Float64[Tensor, "*N"]]:
+        """Return ρ and z (millimetres) at ``eccentricity`` (degrees, any shape).
+
+        Raises:
+            ValueError, TypeError: If ``eccentricity`` is no tensor of real numbers, not finite,
+                negative, or beyond where the surface ends.
+        """
+        check_eccentricity("eccentricity", eccentricity)
+        self._check("eccentricity", eccentricity)
+        return self._profile(eccentricity)
+
     def to_cortical(self, polar: Float[Tensor, "*N 2"]) -> Float64[Tensor, "*N 3"]:
         """Lay visual points on the surface.
 
@@ -76,10 +89,13 @@ class SensorManifold(ABC):
                 is negative or beyond where the surface ends.
         """
         finite("polar", real_tensor("polar", polar, ("...", 2)))
-        check_eccentricity("polar[..., 0]", polar[..., 0])
+        check_not_negative("polar[..., 0]", polar[..., 0])
         self._check("polar", polar)
+        return self._to_cortical(polar)
+
+    def _to_cortical(self, polar: Float[Tensor, "*N 2"]) -> Float64[Tensor, "*N 3"]:
         eccentricity, angle = polar.double().unbind(-1)
-        rho, z = self.profile(eccentricity)
+        rho, z = self._profile(eccentricity)
         return torch.stack((rho * angle.cos(), rho * angle.sin(), z), dim=-1)
 
     def to_polar(self, cortical: Float[Tensor, "*N 3"]) -> Float64[Tensor, "*N 2"]:
@@ -112,10 +128,10 @@ class PlanarManifold(SensorManifold):
     :math:`z = k\,(\operatorname{asinh} t - t / \sqrt{1 + t^2})`.
     """
 
-    def profile(
+    def _profile(
         self, eccentricity: Float64[Tensor, "*N"]
     ) -> tuple[Float64[Tensor, "*N"], Float64[Tensor, "*N"]]:
-        rho = magnification(eccentricity, self.cmf_a) * eccentricity  # which checks it
+        rho = CORTICAL_SCALE / (eccentricity + self.cmf_a) * eccentricity
         ratio = eccentricity / self.cmf_a
         t = torch.sqrt(ratio * (ratio + 2))
         return rho, CORTICAL_SCALE * (torch.asinh(t) - t / (ratio + 1))
@@ -143,14 +159,14 @@ class LegacyManifold(SensorManifold):
 
     _by_numpy = True
 
-    def profile(
+    def _profile(
         self, eccentricity: Float64[Tensor, "*N"]
     ) -> tuple[Float64[Tensor, "*N"], Float64[Tensor, "*N"]]:
-        check_eccentricity("eccentricity", eccentricity)
-        self._check("eccentricity", eccentricity)
         mesh, z = self._mesh(float(eccentricity.max()) if eccentricity.numel() else 0.0)
-        rho = magnification(eccentricity, self.cmf_a) * torch.rad2deg(
-            torch.sin(torch.deg2rad(eccentricity))
+        rho = (
+            CORTICAL_SCALE
+            / (eccentricity + self.cmf_a)
+            * torch.rad2deg(torch.sin(torch.deg2rad(eccentricity)))
         )
         return rho, torch.from_numpy(np.asarray(np.interp(eccentricity.numpy(), mesh, z)))
 

@@ -90,10 +90,39 @@ class KernelMap:
     ):
         if not torch.compiler.is_compiling():
             _check_triples(dst, src, cell, share, num_dst, num_src, num_cells)
+        self._set(dst, src, cell, num_dst, num_src, num_cells, share)
+
+    def _set(
+        self,
+        dst: Tensor,
+        src: Tensor,
+        cell: Tensor,
+        num_dst: int,
+        num_src: int,
+        num_cells: int,
+        share: Tensor | None,
+    ) -> None:
         self.dst, self.src, self.cell = ordinary(dst), ordinary(src), ordinary(cell)
         self.share = None if share is None else ordinary(share)
         self.num_dst, self.num_src, self.num_cells = num_dst, num_src, num_cells
         self._made: dict[str, Any] = {}
+
+    @classmethod
+    def of_fitting(
+        cls,
+        dst: Int64[Tensor, " E"],
+        src: Int64[Tensor, " E"],
+        cell: Int64[Tensor, " E"],
+        *,
+        num_dst: int,
+        num_src: int,
+        num_cells: int,
+        share: Float[Tensor, " E"] | None = None,
+    ) -> KernelMap:
+        """Make a kernel map of what is known to fit, and so is not checked."""
+        kernel_map = cls.__new__(cls)
+        kernel_map._set(dst, src, cell, num_dst, num_src, num_cells, share)
+        return kernel_map
 
     @classmethod
     def from_edges(
@@ -117,11 +146,13 @@ class KernelMap:
         """
         if not torch.compiler.is_compiling():
             _check_edges(edge_index, num_dst, num_src)
-            index_tensor("cell", cell, tuple(edge_index.shape[1:]))
+            _check_cells(index_tensor("cell", cell, tuple(edge_index.shape[1:])), num_cells)
             same_device(edge_index=edge_index, cell=cell)
         order = edge_index[1].argsort(stable=True)
         src, dst = edge_index[:, order]
-        return cls(dst, src, cell[order], num_dst=num_dst, num_src=num_src, num_cells=num_cells)
+        return cls.of_fitting(
+            dst, src, cell[order], num_dst=num_dst, num_src=num_src, num_cells=num_cells
+        )
 
     @classmethod
     def bilinear(
@@ -152,7 +183,7 @@ class KernelMap:
         cell, share = bilinear_cells(offset[order], kernel_size)
         src, dst = edge_index[:, order, None].expand(-1, -1, 4)
         reached = share != 0  # NaN, too, reaches: nothing is dropped unseen
-        return cls(
+        return cls.of_fitting(
             dst[reached],
             src[reached],
             cell[reached],
@@ -166,7 +197,7 @@ class KernelMap:
     def transposed(self) -> KernelMap:
         """The same triples with every edge turned round, sorted by what is the destination now."""
         dst, src, cell, _, edge = self.by_src.reversed()
-        return KernelMap(
+        return KernelMap.of_fitting(
             dst,
             src,
             cell,
@@ -230,6 +261,11 @@ def nearest_cell(offset: Float[Tensor, "*E 2"], kernel_size: int) -> Int64[Tenso
     """
     kernel_size = check_kernel_size(kernel_size)
     _not_nan("offset", real_tensor("offset", offset, ("...", 2)))
+    return cell_of(offset, kernel_size)
+
+
+def cell_of(offset: Float[Tensor, "*E 2"], kernel_size: int) -> Int64[Tensor, "*E"]:
+    """As :func:`nearest_cell`, of arguments that are known to be right."""
     # The margin keeps a tie a tie through single precision.
     grid = torch.ceil((offset.double() + 1) / 2 * (kernel_size - 1) - 0.5 - 1e-5)
     u, v = grid.clamp_(0, kernel_size - 1).long().unbind(-1)
@@ -287,12 +323,16 @@ def _check_triples(
     same_device(dst=dst, src=src, cell=cell, share=share)
     check_below("dst", dst, num_dst=_node_count("num_dst", num_dst))
     check_below("src", src, num_src=_node_count("num_src", num_src))
-    positive_int("num_cells", num_cells, MAX_KERNEL_SIZE**2)
-    check_below("cell", cell, num_cells=num_cells)
+    _check_cells(cell, num_cells)
     if may_inspect(dst) and (dst.diff() < 0).any():
         raise ValueError(
             "dst must be ascending, got it in another order; KernelMap.from_edges takes any"
         )
+
+
+def _check_cells(cell: Tensor, num_cells: Any) -> None:
+    count = positive_int("num_cells", num_cells, MAX_KERNEL_SIZE**2)
+    check_below("cell", cell, num_cells=count)
 
 
 def _check_edges(edge_index: Any, num_dst: Any, num_src: Any) -> None:
@@ -307,4 +347,5 @@ def _node_count(name: str, value: Any) -> int:
 
 def _not_nan(name: str, values: Tensor) -> None:
     if may_inspect(values) and values.isnan().any():
-        raise ValueError(f"{name} must be numbers, got NaN in {int(values.isnan().sum())} places")
+        nans = int(values.isnan().sum())
+        raise ValueError(f"{name} must be numbers, got {nans} of {values.numel()} that are NaN")

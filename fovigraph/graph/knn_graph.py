@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from fovigraph._checks import instance, one_of, positive_int, shown
-from fovigraph._tensors import finite, float_tensor, index_tensor, may_inspect, same_device
+from fovigraph._tensors import float_tensor, index_tensor, same_device
 from fovigraph.geometry import SensorArray
 from fovigraph.geometry.fixed import FixedTensors, isolated
 from fovigraph.graph.geodesic import k_nearest_geodesic
-from fovigraph.graph.kernel_map import KernelMap, check_kernel_size, nearest_cell, row_ptr
+from fovigraph.graph.kernel_map import KernelMap, cell_of, check_kernel_size, row_ptr
 from fovigraph.graph.search import k_nearest
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,11 @@ INTERPOLATIONS = ("bilinear", "nearest")
 GEOMETRY = ("edge_index", "distance", "offset", "relative_distance")
 """What every edge has, and a :class:`KNNGraph` is made of."""
 
-RANGES = {"distance": (0, math.inf), "offset": (-1, 1), "relative_distance": (0, 1)}
+RANGES = {
+    "distance": (0, math.inf),
+    "offset": (-1, 1),
+    "relative_distance": (0, 1),
+}
 """The smallest and the largest value of each, to a rounding of :data:`ROUNDING`."""
 
 ROUNDING = 1e-6
@@ -76,22 +80,38 @@ class KNNGraph(FixedTensors):
         offset: Tensor,
         relative_distance: Tensor,
     ):
-        super().__init__()
-        self.src = instance("src", src, SensorArray)
-        self.dst = instance("dst", dst, SensorArray)
-        self.metric = one_of("metric", metric, METRICS)
-        geometry = {
-            "edge_index": edge_index,
-            "distance": distance,
-            "offset": offset,
-            "relative_distance": relative_distance,
-        }
+        instance("src", src, SensorArray)
+        instance("dst", dst, SensorArray)
+        one_of("metric", metric, METRICS)
+        k = positive_int("k", k, MAX_EDGES)
+        given = (edge_index, distance, offset, relative_distance)
+        geometry = dict(zip(GEOMETRY, given, strict=True))
         check_geometry(src, dst, geometry)
-        self.fix(**geometry, ptr=isolated(row_ptr)(edge_index[1], len(dst)))
-        self.k = positive_int("k", k, MAX_EDGES)
+        self._set(src, dst, k, metric, geometry)
         most = int(self.ptr.diff().max())
         if most > k:  # the pools' kernels rely on it
             raise ValueError(f"k must be at least {most}, as many edges as a node has, got {k}")
+
+    @classmethod
+    def of_fitting(
+        cls, src: SensorArray, dst: SensorArray, k: int, metric: str, geometry: Mapping[str, Tensor]
+    ) -> KNNGraph:
+        """Make a graph of what is known to fit, and so is not checked."""
+        graph = cls.__new__(cls)
+        graph._set(src, dst, k, metric, geometry)
+        return graph
+
+    def _set(
+        self,
+        src: SensorArray,
+        dst: SensorArray,
+        k: int,
+        metric: str,
+        geometry: Mapping[str, Tensor],
+    ) -> None:
+        super().__init__()
+        self.src, self.dst, self.k, self.metric = src, dst, k, metric
+        self.fix(**geometry, ptr=isolated(row_ptr)(geometry["edge_index"][1], len(dst)))
         self._kernel_maps: dict[tuple[int, str, bool], KernelMap] = {}
 
     @property
@@ -144,10 +164,10 @@ class KNNGraph(FixedTensors):
 
     @isolated
     def _nearest_map(self, kernel_size: int) -> KernelMap:
-        return KernelMap(
+        return KernelMap.of_fitting(
             self.edge_index[1],
             self.edge_index[0],
-            nearest_cell(self.offset, kernel_size),
+            cell_of(self.offset, kernel_size),
             num_dst=self.num_dst,
             num_src=self.num_src,
             num_cells=kernel_size**2,
@@ -298,14 +318,15 @@ def check_geometry(
     edge_index = index_tensor(f"{prefix}edge_index", geometry["edge_index"], (2, "E"))
     if edge_index.is_meta:
         raise ValueError(f"{prefix}edge_index must have values, got a tensor on the meta device")
-    order = edge_index[1] * len(src) + edge_index[0]
-    inside = _below(edge_index[0], len(src)) and _below(edge_index[1], len(dst))
+    sources, destinations = edge_index
+    order = destinations * len(src) + sources
+    inside = _below(sources, len(src)) and _below(destinations, len(dst))
     if not (inside and (order.diff() > 0).all()):
         raise ValueError(
             f"{prefix}edge_index must be sorted by destination, then source, without repeats, and "
             f"name nodes of {len(src)} sources and {len(dst)} destinations"
         )
-    count = edge_index.shape[1]
+    count = len(order)
     for name, (low, high) in RANGES.items():
         values = float_tensor(f"{prefix}{name}", geometry[name])
         if values.shape != ((count, 2) if name == "offset" else (count,)):
@@ -314,14 +335,18 @@ def check_geometry(
                 f"got shape {list(values.shape)}"
             )
         same_device(**{f"{prefix}edge_index": edge_index, f"{prefix}{name}": values})
-        finite(f"{prefix}{name}", values)
-        if may_inspect(values) and ((values < low - ROUNDING) | (values > high + ROUNDING)).any():
-            low_high = " to ".join(f"{float(end):g}" for end in values.aminmax())
-            raise ValueError(f"{prefix}{name} must be from {low:g} to {high:g}, got {low_high}")
+        least, most = (float(end) for end in values.aminmax()) if count else (low, low)
+        # NaN is not inside, either.
+        if not (low - ROUNDING <= least and most <= high + ROUNDING and math.isfinite(most)):
+            allowed = f"from {low} to {high}" if math.isfinite(high) else f"at least {low}"
+            raise ValueError(
+                f"{prefix}{name} must be finite and {allowed}, got {least:g} to {most:g}"
+            )
 
 
 def _below(nodes: Tensor, count: int) -> bool:
-    return not len(nodes) or (int(nodes.min()) >= 0 and int(nodes.max()) < count)
+    low, high = (int(end) for end in nodes.aminmax()) if len(nodes) else (0, -1)
+    return low >= 0 and high < count
 
 
 def _points(array: SensorArray) -> tuple[Tensor, Tensor]:
@@ -347,16 +372,13 @@ def _connect(
     offset = _kernel_offset(step, length)
     real = index < len(src)
     receiver = torch.arange(len(dst))[:, None].expand_as(index)
-    return KNNGraph(
-        src,
-        dst,
-        index.shape[1],
-        metric,
-        edge_index=torch.stack((index[real], receiver[real])),
-        distance=distance[real].float(),
-        offset=offset[real].float(),
-        relative_distance=_scaled(distance, 0.0)[real].float(),
-    )
+    geometry = {
+        "edge_index": torch.stack((index[real], receiver[real])),
+        "distance": distance[real].float(),
+        "offset": offset[real].float(),
+        "relative_distance": _scaled(distance, 0.0)[real].float(),
+    }
+    return KNNGraph.of_fitting(src, dst, index.shape[1], metric, geometry)
 
 
 def _surface(array: SensorArray) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ import torch
 from fovigraph._checks import flag, instance, positive_int
 from fovigraph.geometry import SensorArray
 from fovigraph.geometry.fixed import isolated
-from fovigraph.graph.knn_graph import KNNGraph, graph_from_neighbours, knn_graph
+from fovigraph.graph.knn_graph import GEOMETRY, KNNGraph, graph_from_neighbours, knn_graph
 from fovigraph.graph.search import k_nearest
 
 
@@ -42,16 +42,9 @@ def lateral_graph(
     if self_loops:
         return graph
     others = graph.edge_index[0] != graph.edge_index[1]
-    return KNNGraph(
-        array,
-        array,
-        k,
-        metric,
-        edge_index=graph.edge_index[:, others],
-        distance=graph.distance[others],
-        offset=graph.offset[others],
-        relative_distance=graph.relative_distance[others],
-    )
+    geometry = {name: getattr(graph, name)[others] for name in GEOMETRY[1:]}
+    geometry["edge_index"] = graph.edge_index[:, others]
+    return KNNGraph.of_fitting(array, array, k, metric, geometry)
 
 
 @isolated

@@ -7,8 +7,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from fovigraph._checks import one_of, positive_float, positive_int
-from fovigraph.geometry.layout import LAYOUTS, Layout
+from fovigraph._checks import one_of, positive_int
+from fovigraph.geometry.fixed import isolated
+from fovigraph.geometry.layout import LAYOUTS, MAX_NODES, MAX_SIDE, Layout, check_sizes
 from fovigraph.geometry.manifold import sensor_manifold
 
 
@@ -16,19 +17,21 @@ class SensorArray:
     """N sample points of a visual field, dense at the point of gaze, sparse in the periphery.
 
     Immutable. Coordinates are float64 on the CPU, computed when first asked for, and the same on
-    every machine. Nodes are ordered ring by ring, then by polar angle.
+    every machine, in whatever context of torch's. Nodes are ordered ring by ring, then by polar
+    angle; there are at most 4096² of them.
 
     Args:
         resolution: Number of rings (``"isotropic"``, ``"logpolar"``) or the lattice's side
             (``"uniform"``).
-        fov: Diameter of the field of view, degrees.
-        cmf_a: The constant *a* of the cortical magnification 1 / (r + a), degrees; the smaller, the
-            more foveated.
+        fov: Diameter of the field of view, degrees, from 0.001 to 360.
+        cmf_a: The constant *a* of the cortical magnification 1 / (r + a), degrees, from 1e-6 to
+            1e6; the smaller, the more foveated.
         layout: ``"isotropic"``, ``"logpolar"`` or ``"uniform"``.
         field_geometry: The sensor manifold: ``"planar"``, or ``"legacy"``, the paper's.
 
     Raises:
-        ValueError, TypeError: If an argument is not of the kind said above.
+        ValueError, TypeError: If an argument is not of the kind said above, or the resolution gives
+            more than 4096² nodes.
 
     Example:
         >>> from fovigraph import SensorArray
@@ -48,13 +51,17 @@ class SensorArray:
         layout: str = "isotropic",
         field_geometry: str = "planar",
     ):
-        self.resolution = positive_int("resolution", resolution)
-        self.fov = positive_float("fov", fov)
-        self.cmf_a = positive_float("cmf_a", cmf_a)
+        self.resolution, self.fov, self.cmf_a = check_sizes(resolution, fov, cmf_a)
         self.layout = one_of("layout", layout, LAYOUTS)
         self.field_geometry = field_geometry
         self.manifold = sensor_manifold(field_geometry, self.cmf_a)
         self.side: int | None = None
+        # Fewer rings have at most π · resolution² + resolution nodes, which is no more.
+        if self.resolution > MAX_SIDE // 2 and len(self) > MAX_NODES:
+            raise ValueError(
+                f"resolution must give at most {MAX_NODES:,} nodes, got {resolution}, which "
+                f"gives {len(self):,}"
+            )
 
     @classmethod
     def matched(
@@ -69,21 +76,15 @@ class SensorArray:
         """Return the largest array with no more nodes than a square image of ``side`` pixels.
 
         Args:
-            side: Side of the image to match, pixels. The other arguments: see :class:`SensorArray`.
+            side: Side of the image to match, pixels, at most 4096. The other arguments: see
+                :class:`SensorArray`.
+
+        Raises:
+            ValueError, TypeError: If an argument is not of the kind said above.
         """
-        side = positive_int("side", side)
+        side = positive_int("side", side, MAX_SIDE)
         one = cls(1, fov=fov, cmf_a=cmf_a, layout=layout, field_geometry=field_geometry)
-
-        def fits(resolution: int) -> bool:
-            return len(one.with_resolution(resolution)) <= side**2
-
-        low, high = 1, 2
-        while fits(high):
-            low, high = high, 2 * high
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if fits(middle) else (low, middle)
-        array = one.with_resolution(low)
+        array = one.with_resolution(_largest(LAYOUTS[layout], one.fov, one.cmf_a, side**2))
         array.side = side
         return array
 
@@ -94,7 +95,7 @@ class SensorArray:
         one with ``resolution // stride``.
 
         Raises:
-            ValueError: If ``stride`` leaves no nodes.
+            ValueError, TypeError: If ``stride`` is no whole number or leaves no nodes.
         """
         stride = positive_int("stride", stride)
         matched = self.side is not None
@@ -109,7 +110,11 @@ class SensorArray:
         return self.with_side(size // stride) if matched else self.with_resolution(size // stride)
 
     def with_resolution(self, resolution: int) -> SensorArray:
-        """Return the array of another resolution over the same field and magnification."""
+        """Return the array of another resolution over the same field and magnification.
+
+        Raises:
+            ValueError, TypeError: As for the class.
+        """
         return SensorArray(
             resolution,
             fov=self.fov,
@@ -119,7 +124,11 @@ class SensorArray:
         )
 
     def with_side(self, side: int) -> SensorArray:
-        """Return the array matched to another side over the same field and magnification."""
+        """Return the array matched to another side over the same field and magnification.
+
+        Raises:
+            ValueError, TypeError: As :meth:`matched`.
+        """
         return SensorArray.matched(
             side,
             fov=self.fov,
@@ -133,31 +142,37 @@ class SensorArray:
         return LAYOUTS[self.layout](self.resolution, self.fov, self.cmf_a)
 
     @cached_property
+    @isolated
     def polar(self) -> Tensor:
         """Eccentricity (degrees) and polar angle (radians, from +x towards +y), ``[N, 2]``."""
         return self._layout.nodes()
 
     @cached_property
+    @isolated
     def cartesian(self) -> Tensor:
         """x (right) and y (up) in radii of the field of view, ``[N, 2]``: the edge is at 1."""
         return self._to_cartesian(self.polar)
 
     @cached_property
+    @isolated
     def cortical(self) -> Tensor:
         """Cortical coordinates in millimetres, ``[N, 3]``."""
         return self._layout.to_cortical(self.polar, self.manifold)
 
     @cached_property
+    @isolated
     def padding_polar(self) -> Tensor:
         """As :attr:`polar`, of the padding points beyond the edge, ``[P, 2]``."""
         return self._layout.padding()
 
     @cached_property
+    @isolated
     def padding_cartesian(self) -> Tensor:
         """As :attr:`cartesian`, of the padding points, ``[P, 2]``."""
         return self._to_cartesian(self.padding_polar)
 
     @cached_property
+    @isolated
     def padding_cortical(self) -> Tensor:
         """As :attr:`cortical`, of the padding points, ``[P, 3]``."""
         return self._layout.to_cortical(self.padding_polar, self.manifold)
@@ -177,6 +192,7 @@ class SensorArray:
         return torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)
 
     @cached_property
+    @isolated
     def _length(self) -> int:
         return len(self._layout)
 
@@ -200,3 +216,19 @@ class SensorArray:
             f"SensorArray({len(self)} nodes, {side}resolution={self.resolution}, fov={self.fov:g}, "
             f"cmf_a={self.cmf_a:g}, layout={self.layout!r}{geometry})"
         )
+
+
+@isolated
+def _largest(layout: type[Layout], fov: float, cmf_a: float, nodes: int) -> int:
+    """Return the largest resolution of no more than so many nodes."""
+
+    def fits(resolution: int) -> bool:
+        return len(layout(resolution, fov, cmf_a)) <= nodes
+
+    low, high = 1, 2
+    while fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

@@ -7,16 +7,42 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from fovigraph.geometry.magnification import CORTICAL_SCALE
+from fovigraph._checks import positive_float, positive_int
+from fovigraph.geometry.magnification import CORTICAL_SCALE, check_cmf_a
 from fovigraph.geometry.manifold import SensorManifold
 
 PADDING_REACH = 0.5
 """How far padding reaches beyond its first ring, in radii of the field of view."""
+
+FOV = (1e-3, 360.0)
+"""The smallest and the largest field of view, degrees.
+
+An eccentricity is an angle from the line of gaze, and none is more than 180 degrees.
+"""
+
+MAX_SIDE = 4096
+"""The largest side that an array is matched to."""
+
+MAX_NODES = MAX_SIDE**2
+"""The most nodes that an array may have."""
+
+_MAX_RESOLUTION = 2 * MAX_SIDE
+"""Arrays of a higher resolution have more than :data:`MAX_NODES` nodes, whatever their layout."""
+
+
+def check_sizes(resolution: Any, fov: Any, cmf_a: Any) -> tuple[int, float, float]:
+    """Return the three as an int and floats, or say what is allowed; see :class:`Layout`."""
+    return (
+        positive_int("resolution", resolution, _MAX_RESOLUTION),
+        positive_float("fov", fov, *FOV),
+        check_cmf_a(cmf_a),
+    )
 
 
 class Layout(ABC):
@@ -26,12 +52,15 @@ class Layout(ABC):
         resolution: Number of rings (isotropic, logpolar) or the side of the lattice (uniform).
         fov: Diameter of the field of view, degrees.
         cmf_a: The constant *a* of the cortical magnification, degrees.
+
+    Raises:
+        ValueError, TypeError: If an argument is not of the kind that
+            :class:`~fovigraph.SensorArray` says, but for the number of nodes.
     """
 
     def __init__(self, resolution: int, fov: float, cmf_a: float):
-        self.resolution = resolution
+        self.resolution, fov, self.cmf_a = check_sizes(resolution, fov, cmf_a)
         self.radius = fov / 2
-        self.cmf_a = cmf_a
 
     @abstractmethod
     def __len__(self) -> int:
@@ -49,7 +78,7 @@ class Layout(ABC):
         self, polar: Float64[Tensor, "N 2"], manifold: SensorManifold
     ) -> Float64[Tensor, "N 3"]:
         """Cortical coordinates (millimetres, ``[N, 3]``) of visual points of this layout."""
-        return manifold.to_cortical(polar)
+        return manifold._to_cortical(polar)
 
 
 class _RingLayout(Layout):
@@ -136,17 +165,18 @@ class Uniform(Layout):
 
     def _lattice(self, margin: int) -> Tensor:
         """Pixel centres of the lattice, ``margin`` pixels wider on every side, in radii."""
+        return torch.cartesian_prod(*[self._axis(margin)] * 2)
+
+    def _axis(self, margin: int) -> Tensor:
         steps = torch.arange(-margin, self.resolution + margin, dtype=torch.float64)
-        axis = (2 * steps + 1) / self.resolution - 1
-        return torch.cartesian_prod(axis, axis)
+        return (2 * steps + 1) / self.resolution - 1
 
     def _polar(self, xy: Tensor) -> Tensor:
         angle = torch.atan2(xy[:, 1], xy[:, 0]).remainder(2 * math.pi)
         return torch.stack((xy.norm(dim=1) * self.radius, angle), dim=-1)
 
     def __len__(self) -> int:
-        axis = self._lattice(0)[:: self.resolution, 0]
-        half_chord = torch.sqrt((1 + 1e-12 - axis**2).clamp_min(0)) * self.resolution / 2
+        half_chord = torch.sqrt((1 + 1e-12 - self._axis(0) ** 2).clamp_min(0)) * self.resolution / 2
         if self.resolution % 2:
             return int((2 * half_chord.floor() + 1).sum())
         return int((2 * (half_chord + 0.5).floor()).sum())

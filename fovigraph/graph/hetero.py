@@ -11,22 +11,25 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.data.storage import EdgeStorage
 
+from fovigraph._checks import instance, one_of, positive_int
 from fovigraph.geometry import SensorArray
-from fovigraph.graph.knn_graph import KNNGraph
+from fovigraph.geometry.fixed import isolated
+from fovigraph.graph.kernel_map import nearest_cell
+from fovigraph.graph.knn_graph import GEOMETRY, METRICS, KNNGraph, check_geometry
 
 if TYPE_CHECKING:
     from fovigraph.graph.pyramid import GraphPyramid, Stage
 
-GEOMETRY = ("edge_index", "distance", "offset", "relative_distance")
-"""What every edge type carries; a convolution's, its kernel ``cell`` too."""
-
 ARRAY = ("resolution", "fov", "cmf_a", "layout", "field_geometry")
 
 
+@isolated
 def to_hetero_data(
     pyramid: GraphPyramid, lateral: int | None = None, up: int | None = None
 ) -> HeteroData:
     """Return the pyramid as PyG data; see :meth:`GraphPyramid.to_hetero_data`."""
+    lateral = None if lateral is None else positive_int("lateral", lateral)
+    up = None if up is None else positive_int("up", up)
     data = HeteroData()
     for name, level in zip(pyramid.names, pyramid.levels, strict=True):
         data[name].num_nodes = len(level)
@@ -39,7 +42,7 @@ def to_hetero_data(
     ):
         edges = _put(data, edge_type, graph)
         if kernel_size is not None:
-            edges.cell = graph.kernel_map(kernel_size).cell
+            edges.cell = nearest_cell(edges.offset, kernel_size)
     for (below, _, above), level in zip(steps, pyramid.levels[1:], strict=True):
         if up is not None:
             _put(data, (above, "up", below), pyramid.up(above, min(up, len(level))))
@@ -59,9 +62,9 @@ def to_hetero_data(
 
 
 def _put(data: HeteroData, edge_type: tuple[str, str, str], graph: KNNGraph) -> EdgeStorage:
-    edges = data[edge_type]
+    edges, tensors = data[edge_type], graph.fixed_tensors()
     for name in GEOMETRY:
-        edges[name] = getattr(graph, name)
+        edges[name] = tensors[name].clone()  # so that what is done to the data, is done to it alone
     return edges
 
 
@@ -74,11 +77,15 @@ def edge_types(names: Sequence[str], stages: Sequence[Stage]) -> list[tuple[str,
 
 
 def read_recipe(data: HeteroData) -> dict[str, Any]:
-    """Return what the pyramid in ``data`` was made of: retina, stages, metric and every step's k.
+    """Return what the pyramid in ``data`` was made of.
+
+    The ``"retina"``, the arguments of every one of the ``"stages"``, the ``"metric"``, and every
+    step's ``"k"``.
 
     Raises:
-        ValueError: If ``data`` does not hold one pyramid.
+        ValueError, TypeError: If ``data`` does not hold one pyramid.
     """
+    instance("data", data, HeteroData)
     recipe = getattr(data, "recipe", None)
     if isinstance(recipe, list):
         raise ValueError(
@@ -89,11 +96,26 @@ def read_recipe(data: HeteroData) -> dict[str, Any]:
             "data must come from GraphPyramid.to_hetero_data, got one without a recipe "
             f"(node types {data.node_types})"
         )
-    return json.loads(recipe)
+    try:
+        content = json.loads(recipe)
+        content["retina"] = _read_array(content["retina"])
+        one_of("metric", content["metric"], METRICS)
+        if len(content["k"]) != len(content["stages"]):
+            raise ValueError(f"{len(content['stages'])} stages and {len(content['k'])} k")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise not_as_written(error) from error
+    return content
 
 
-def read_array(recipe: dict[str, Any]) -> SensorArray:
-    """Return the sensor array of :func:`read_recipe`'s ``"retina"``."""
+def not_as_written(error: Exception) -> ValueError:
+    """Return the error of a recipe that somebody changed."""
+    return ValueError(
+        "data.recipe must be as GraphPyramid.to_hetero_data writes it, and is not: "
+        f"{type(error).__name__}: {error}"
+    )
+
+
+def _read_array(recipe: dict[str, Any]) -> SensorArray:
     options = {name: recipe[name] for name in ARRAY[1:]}
     if recipe["side"] is not None:
         return SensorArray.matched(recipe["side"], **options)
@@ -115,7 +137,7 @@ def read_graphs(
     graphs: list[KNNGraph] = []
     for index, edge_type in enumerate(types):
         src, dst = levels[index : index + 2]
-        geometry = _geometry(data, edge_type, len(src), len(dst))
+        geometry = _geometry(data, edge_type, src, dst)
         graphs.append(
             next((graph for graph in graphs if _is(graph, src, dst, k[index], geometry)), None)
             or KNNGraph(src, dst, k[index], metric, **geometry)
@@ -132,7 +154,7 @@ def _is(
 
 
 def _geometry(
-    data: HeteroData, edge_type: tuple[str, str, str], num_src: int, num_dst: int
+    data: HeteroData, edge_type: tuple[str, str, str], src: SensorArray, dst: SensorArray
 ) -> dict[str, Tensor]:
     if edge_type not in data.edge_types:
         raise ValueError(f"data must have the relation {edge_type}, got only {data.edge_types}")
@@ -140,22 +162,7 @@ def _geometry(
     missing = [name for name in GEOMETRY if name not in edges]
     if missing:
         raise ValueError(f"data[{edge_type}] must have {list(GEOMETRY)}, and lacks {missing}")
-    src, dst = edges.edge_index
-    order = dst * num_src + src
-    if not (_below(src, num_src) and _below(dst, num_dst) and (order.diff() > 0).all()):
-        raise ValueError(
-            f"data[{edge_type}].edge_index must be sorted by destination, then source, without "
-            f"repeats, and name nodes of {num_src} sources and {num_dst} destinations"
-        )
     geometry = {name: edges[name] for name in GEOMETRY}
-    for name, values in geometry.items():
-        if values.shape[-1 if name == "edge_index" else 0] != len(src):
-            raise ValueError(
-                f"data[{edge_type}].{name} must have one entry for each of the {len(src)} edges, "
-                f"got shape {list(values.shape)}"
-            )
-    return geometry
-
-
-def _below(nodes: Tensor, count: int) -> bool:
-    return not len(nodes) or (int(nodes.min()) >= 0 and int(nodes.max()) < count)
+    check_geometry(src, dst, geometry, prefix=f"data[{edge_type}].")
+    # Copies, so that what is done to the data later is not done to the graph.
+    return {name: values.clone() for name, values in geometry.items()}

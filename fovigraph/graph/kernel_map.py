@@ -9,17 +9,31 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from fovigraph._checks import positive_int
+from fovigraph._checks import positive_int, whole_number
+from fovigraph._tensors import (
+    check_below,
+    finite,
+    float_tensor,
+    index_tensor,
+    may_inspect,
+    real_tensor,
+    same_device,
+)
+from fovigraph.geometry.fixed import isolated, ordinary
 
 T = TypeVar("T")
+
+MAX_KERNEL_SIZE = 1024
+"""The largest side of a reference kernel: a million matrices of weights."""
 
 
 def _once(make: Callable[[KernelMap], T]) -> property:
     """A property that is made when first asked for: torch.compile follows it, unlike functools'."""
+    make_apart = isolated(make)
 
     def get(self: KernelMap) -> T:
         if make.__name__ not in self._made:
-            self._made[make.__name__] = make(self)
+            self._made[make.__name__] = make_apart(self)
         return self._made[make.__name__]
 
     return property(get, doc=make.__doc__)
@@ -56,6 +70,11 @@ class KernelMap:
         dst, src, cell: Each ``[E]``, int64; ``dst`` ascending.
         num_dst, num_src, num_cells: How many destinations, sources and kernel cells there are.
         share: Of every triple, ``[E]``; ``None``: all count whole.
+
+    Raises:
+        ValueError, TypeError: If an argument is not of the kind said above, or names a node or a
+            cell that there is not. (Values on an accelerator are not looked at, which would wait
+            for it.)
     """
 
     def __init__(
@@ -69,9 +88,41 @@ class KernelMap:
         num_cells: int,
         share: Float[Tensor, " E"] | None = None,
     ):
-        self.dst, self.src, self.cell, self.share = dst, src, cell, share
+        if not torch.compiler.is_compiling():
+            _check_triples(dst, src, cell, share, num_dst, num_src, num_cells)
+        self._set(dst, src, cell, num_dst, num_src, num_cells, share)
+
+    def _set(
+        self,
+        dst: Tensor,
+        src: Tensor,
+        cell: Tensor,
+        num_dst: int,
+        num_src: int,
+        num_cells: int,
+        share: Tensor | None,
+    ) -> None:
+        self.dst, self.src, self.cell = ordinary(dst), ordinary(src), ordinary(cell)
+        self.share = None if share is None else ordinary(share)
         self.num_dst, self.num_src, self.num_cells = num_dst, num_src, num_cells
         self._made: dict[str, Any] = {}
+
+    @classmethod
+    def of_fitting(
+        cls,
+        dst: Int64[Tensor, " E"],
+        src: Int64[Tensor, " E"],
+        cell: Int64[Tensor, " E"],
+        *,
+        num_dst: int,
+        num_src: int,
+        num_cells: int,
+        share: Float[Tensor, " E"] | None = None,
+    ) -> KernelMap:
+        """Make a kernel map of what is known to fit, and so is not checked."""
+        kernel_map = cls.__new__(cls)
+        kernel_map._set(dst, src, cell, num_dst, num_src, num_cells, share)
+        return kernel_map
 
     @classmethod
     def from_edges(
@@ -83,10 +134,25 @@ class KernelMap:
         num_src: int,
         num_cells: int,
     ) -> KernelMap:
-        """Sort edges in any order (PyG's ``edge_index``, ``[2, E]``) into a kernel map."""
+        """Sort edges in any order (PyG's ``edge_index``, ``[2, E]``) into a kernel map.
+
+        Args:
+            edge_index: PyG's, ``[2, E]``, in any order.
+            cell: The kernel cell of every edge, ``[E]``.
+            num_dst, num_src, num_cells: As for the class.
+
+        Raises:
+            ValueError, TypeError: As for the class.
+        """
+        if not torch.compiler.is_compiling():
+            _check_edges(edge_index, num_dst, num_src)
+            _check_cells(index_tensor("cell", cell, tuple(edge_index.shape[1:])), num_cells)
+            same_device(edge_index=edge_index, cell=cell)
         order = edge_index[1].argsort(stable=True)
         src, dst = edge_index[:, order]
-        return cls(dst, src, cell[order], num_dst=num_dst, num_src=num_src, num_cells=num_cells)
+        return cls.of_fitting(
+            dst, src, cell[order], num_dst=num_dst, num_src=num_src, num_cells=num_cells
+        )
 
     @classmethod
     def bilinear(
@@ -105,12 +171,19 @@ class KernelMap:
             offset: Position in the kernel, ``[E, 2]``.
             kernel_size: Side of the reference kernel.
             num_dst, num_src: How many nodes there are.
+
+        Raises:
+            ValueError, TypeError: As for the class; if an offset is not a number (NaN).
         """
+        if not torch.compiler.is_compiling():
+            _check_edges(edge_index, num_dst, num_src)
+            float_tensor("offset", offset, (edge_index.shape[1], 2))
+            same_device(edge_index=edge_index, offset=offset)
         order = edge_index[1].argsort(stable=True)
         cell, share = bilinear_cells(offset[order], kernel_size)
         src, dst = edge_index[:, order, None].expand(-1, -1, 4)
-        reached = share > 0
-        return cls(
+        reached = share != 0  # NaN, too, reaches: nothing is dropped unseen
+        return cls.of_fitting(
             dst[reached],
             src[reached],
             cell[reached],
@@ -124,7 +197,7 @@ class KernelMap:
     def transposed(self) -> KernelMap:
         """The same triples with every edge turned round, sorted by what is the destination now."""
         dst, src, cell, _, edge = self.by_src.reversed()
-        return KernelMap(
+        return KernelMap.of_fitting(
             dst,
             src,
             cell,
@@ -181,8 +254,18 @@ def nearest_cell(offset: Float[Tensor, "*E 2"], kernel_size: int) -> Int64[Tenso
 
     Returns:
         ``index_u * kernel_size + index_v``, ``[...]``, int64.
+
+    Raises:
+        ValueError, TypeError: If the offset is not such a tensor or NaN, or ``kernel_size`` is not
+            from 1 to 1024.
     """
-    kernel_size = positive_int("kernel_size", kernel_size)
+    kernel_size = check_kernel_size(kernel_size)
+    _not_nan("offset", real_tensor("offset", offset, ("...", 2)))
+    return cell_of(offset, kernel_size)
+
+
+def cell_of(offset: Float[Tensor, "*E 2"], kernel_size: int) -> Int64[Tensor, "*E"]:
+    """As :func:`nearest_cell`, of arguments that are known to be right."""
     # The margin keeps a tie a tie through single precision.
     grid = torch.ceil((offset.double() + 1) / 2 * (kernel_size - 1) - 0.5 - 1e-5)
     u, v = grid.clamp_(0, kernel_size - 1).long().unbind(-1)
@@ -201,10 +284,15 @@ def bilinear_cells(
     Returns:
         Cells, numbered as by :func:`nearest_cell`, and shares, which sum to one and are piecewise
         bilinear, so continuous, in the offset; both ``[..., 4]``.
+
+    Raises:
+        ValueError, TypeError: As :func:`nearest_cell`.
     """
-    kernel_size = positive_int("kernel_size", kernel_size)
+    kernel_size = check_kernel_size(kernel_size)
+    _not_nan("offset", float_tensor("offset", offset, ("...", 2)))
     place = (offset.clamp(-1, 1) + 1) / 2 * (kernel_size - 1)
-    low = place.detach().floor().clamp(max=max(kernel_size - 2, 0))
+    # Where values cannot be looked at, NaN gives shares of NaN, and cells that there are.
+    low = place.detach().nan_to_num(nan=0.0).floor().clamp(max=max(kernel_size - 2, 0))
     along = place - low
     low_u, low_v = low.long().unbind(-1)
     high_u, high_v = (low.long() + 1).clamp(max=kernel_size - 1).unbind(-1)
@@ -217,3 +305,47 @@ def bilinear_cells(
 def row_ptr(key: Int64[Tensor, " E"], rows: int) -> Int64[Tensor, " {rows}+1"]:
     """Where each of ``rows`` rows begins in a list whose rows are ``key``, ascending."""
     return torch.searchsorted(key, torch.arange(rows + 1, device=key.device))
+
+
+def check_kernel_size(value: Any) -> int:
+    """Return the side of a reference kernel as an int, or say which are allowed."""
+    return positive_int("kernel_size", value, MAX_KERNEL_SIZE)
+
+
+def _check_triples(
+    dst: Any, src: Any, cell: Any, share: Any, num_dst: Any, num_src: Any, num_cells: Any
+) -> None:
+    index_tensor("dst", dst, ("E",))
+    index_tensor("src", src, tuple(dst.shape))
+    index_tensor("cell", cell, tuple(dst.shape))
+    if share is not None:
+        finite("share", float_tensor("share", share, tuple(dst.shape)))
+    same_device(dst=dst, src=src, cell=cell, share=share)
+    check_below("dst", dst, num_dst=_node_count("num_dst", num_dst))
+    check_below("src", src, num_src=_node_count("num_src", num_src))
+    _check_cells(cell, num_cells)
+    if may_inspect(dst) and (dst.diff() < 0).any():
+        raise ValueError(
+            "dst must be ascending, got it in another order; KernelMap.from_edges takes any"
+        )
+
+
+def _check_cells(cell: Tensor, num_cells: Any) -> None:
+    count = positive_int("num_cells", num_cells, MAX_KERNEL_SIZE**2)
+    check_below("cell", cell, num_cells=count)
+
+
+def _check_edges(edge_index: Any, num_dst: Any, num_src: Any) -> None:
+    index_tensor("edge_index", edge_index, (2, "E"))
+    check_below("edge_index[1]", edge_index[1], num_dst=_node_count("num_dst", num_dst))
+    check_below("edge_index[0]", edge_index[0], num_src=_node_count("num_src", num_src))
+
+
+def _node_count(name: str, value: Any) -> int:
+    return whole_number(name, value, most=1 << 31)
+
+
+def _not_nan(name: str, values: Tensor) -> None:
+    if may_inspect(values) and values.isnan().any():
+        nans = int(values.isnan().sum())
+        raise ValueError(f"{name} must be numbers, got {nans} of {values.numel()} that are NaN")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fovigraph._checks import one_of, positive_int
+from fovigraph._checks import instance, one_of, positive_int, shown
+from fovigraph._tensors import float_tensor, index_tensor, same_device
 from fovigraph.geometry import SensorArray
+from fovigraph.geometry.fixed import FixedTensors, isolated
 from fovigraph.graph.geodesic import k_nearest_geodesic
-from fovigraph.graph.kernel_map import KernelMap, nearest_cell, row_ptr
+from fovigraph.graph.kernel_map import KernelMap, cell_of, check_kernel_size, row_ptr
 from fovigraph.graph.search import k_nearest
 
 log = logging.getLogger(__name__)
@@ -20,14 +23,29 @@ log = logging.getLogger(__name__)
 METRICS = ("cortical", "visual", "geodesic")
 INTERPOLATIONS = ("bilinear", "nearest")
 
+GEOMETRY = ("edge_index", "distance", "offset", "relative_distance")
+"""What every edge has, and a :class:`KNNGraph` is made of."""
 
-class KNNGraph(nn.Module):
+RANGES = {
+    "distance": (0, math.inf),
+    "offset": (-1, 1),
+    "relative_distance": (0, 1),
+}
+"""The smallest and the largest value of each, to a rounding of :data:`ROUNDING`."""
+
+ROUNDING = 1e-6
+
+MAX_EDGES = 1 << 28
+"""The most neighbours, of all destinations together, that are searched: 16 for 4096² nodes."""
+
+
+class KNNGraph(FixedTensors):
     """Edges from every node of ``src`` that is among the k nearest of a node of ``dst``.
 
     Made by :func:`knn_graph` or :func:`graph_from_neighbours`. Only real neighbours have edges:
     padding took part in the search and in shaping the neighbourhoods, and is gone. A module without
-    parameters whose buffers are not part of a ``state_dict``; the geometry keeps single precision
-    when a network is cast to half.
+    parameters, buffers or a ``state_dict``: its geometry follows it to another device, or to double
+    precision, and stays as it is when a network is cast to half, averaged, emptied or broadcast.
 
     Attributes:
         src, dst: The two :class:`~fovigraph.SensorArray`.
@@ -39,6 +57,9 @@ class KNNGraph(nn.Module):
             pseudo-coordinates, but for their range.
         relative_distance: ``[E]``, the distance scaled to [0, 1] within its neighbourhood.
         ptr: Where the edges of each destination begin, ``[num_dst + 1]``.
+
+    Raises:
+        ValueError, TypeError: If an argument is not of the kind said above.
     """
 
     edge_index: Tensor
@@ -59,17 +80,39 @@ class KNNGraph(nn.Module):
         offset: Tensor,
         relative_distance: Tensor,
     ):
-        super().__init__()
-        self.src, self.dst, self.k, self.metric = src, dst, k, metric
-        self.register_buffer("edge_index", edge_index, persistent=False)
-        self.register_buffer("ptr", row_ptr(edge_index[1], len(dst)), persistent=False)
-        self.register_buffer("distance", distance, persistent=False)
-        self.register_buffer("offset", offset, persistent=False)
-        self.register_buffer("relative_distance", relative_distance, persistent=False)
+        instance("src", src, SensorArray)
+        instance("dst", dst, SensorArray)
+        one_of("metric", metric, METRICS)
+        k = positive_int("k", k, MAX_EDGES)
+        given = (edge_index, distance, offset, relative_distance)
+        geometry = dict(zip(GEOMETRY, given, strict=True))
+        check_geometry(src, dst, geometry)
+        self._set(src, dst, k, metric, geometry)
         most = int(self.ptr.diff().max())
         if most > k:  # the pools' kernels rely on it
             raise ValueError(f"k must be at least {most}, as many edges as a node has, got {k}")
-        self._kernel_maps: dict[tuple[int, str], KernelMap] = {}
+
+    @classmethod
+    def of_fitting(
+        cls, src: SensorArray, dst: SensorArray, k: int, metric: str, geometry: Mapping[str, Tensor]
+    ) -> KNNGraph:
+        """Make a graph of what is known to fit, and so is not checked."""
+        graph = cls.__new__(cls)
+        graph._set(src, dst, k, metric, geometry)
+        return graph
+
+    def _set(
+        self,
+        src: SensorArray,
+        dst: SensorArray,
+        k: int,
+        metric: str,
+        geometry: Mapping[str, Tensor],
+    ) -> None:
+        super().__init__()
+        self.src, self.dst, self.k, self.metric = src, dst, k, metric
+        self.fix(**geometry, ptr=isolated(row_ptr)(geometry["edge_index"][1], len(dst)))
+        self._kernel_maps: dict[tuple[int, str, bool], KernelMap] = {}
 
     @property
     def num_src(self) -> int:
@@ -104,24 +147,33 @@ class KNNGraph(nn.Module):
             kernel_size: Side of the reference kernel.
             interpolation: ``"nearest"``: every edge has the cell nearest to its offset;
                 ``"bilinear"``: a share of each of the four around it.
+
+        Raises:
+            ValueError, TypeError: If ``kernel_size`` is not from 1 to 1024, or the interpolation
+                is unknown.
         """
-        kernel_size = positive_int("kernel_size", kernel_size)
-        key = kernel_size, one_of("interpolation", interpolation, INTERPOLATIONS)
+        kernel_size = check_kernel_size(kernel_size)
+        interpolation = one_of("interpolation", interpolation, INTERPOLATIONS)
+        # What is traced under inference mode cannot be trained on: training has a map of its own.
+        traced_for_inference = torch.compiler.is_compiling() and not torch.is_grad_enabled()
+        key = kernel_size, interpolation, traced_for_inference
         if key not in self._kernel_maps:
             make = self._bilinear_map if interpolation == "bilinear" else self._nearest_map
             self._kernel_maps[key] = make(kernel_size)
         return self._kernel_maps[key]
 
+    @isolated
     def _nearest_map(self, kernel_size: int) -> KernelMap:
-        return KernelMap(
+        return KernelMap.of_fitting(
             self.edge_index[1],
             self.edge_index[0],
-            nearest_cell(self.offset, kernel_size),
+            cell_of(self.offset, kernel_size),
             num_dst=self.num_dst,
             num_src=self.num_src,
             num_cells=kernel_size**2,
         )
 
+    @isolated
     def _bilinear_map(self, kernel_size: int) -> KernelMap:
         return KernelMap.bilinear(
             self.edge_index,
@@ -132,11 +184,7 @@ class KNNGraph(nn.Module):
         )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> KNNGraph:
-        exact = dict(self.named_buffers())
         super()._apply(fn, recurse)
-        for name, buffer in self.named_buffers():
-            if buffer.is_floating_point() and torch.finfo(buffer.dtype).bits < 32:
-                setattr(self, name, exact[name].to(buffer.device))
         self._kernel_maps.clear()
         return self
 
@@ -148,6 +196,7 @@ class KNNGraph(nn.Module):
         return f"{self.num_src} → {self.num_dst} nodes, k={self.k}, {self.num_edges} edges{metric}"
 
 
+@isolated
 def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortical") -> KNNGraph:
     """Connect every node of ``dst`` to its k nearest of the nodes and padding points of ``src``.
 
@@ -165,8 +214,9 @@ def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortica
         The graph, without edges from padding.
 
     Raises:
-        ValueError: If ``k`` is below 1, the metric is unknown, or the arrays lie on different
-            cortical surfaces and nearness is measured there.
+        ValueError, TypeError: If an argument is not of the kind said above, ``k`` gives more than
+            2²⁸ edges, or the arrays lie on different cortical surfaces and nearness is measured
+            there.
         ImportError: If the metric is ``"geodesic"`` and its extra is not installed.
 
     Example:
@@ -175,6 +225,7 @@ def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortica
         >>> knn_graph(retina, retina.strided(2), k=49)
         KNNGraph(4085 → 964 nodes, k=49, 45734 edges)
     """
+    src, dst = instance("src", src, SensorArray), instance("dst", dst, SensorArray)
     k = positive_int("k", k)
     metric = one_of("metric", metric, METRICS)
     if metric != "visual" and _surface(src) != _surface(dst):
@@ -185,6 +236,11 @@ def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortica
     if k > len(src):
         log.info("k=%d is more than the %d nodes of src; using k=%d", k, len(src), len(src))
         k = len(src)
+    if k * len(dst) > MAX_EDGES:
+        raise ValueError(
+            f"k must be at most {MAX_EDGES // len(dst)}, which gives {MAX_EDGES:,} edges to {dst}, "
+            f"got {k}"
+        )
 
     visual, cortical = _points(src)
     dst_visual = dst.cartesian * (dst.fov / 2)
@@ -197,6 +253,7 @@ def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortica
     return _connect(src, dst, metric, index, distance)
 
 
+@isolated
 def graph_from_neighbours(
     src: SensorArray, dst: SensorArray, neighbours: Tensor, metric: str = "cortical"
 ) -> KNNGraph:
@@ -219,8 +276,11 @@ def graph_from_neighbours(
     Raises:
         ValueError, TypeError: If the neighbours are not such numbers, or the metric is unknown.
     """
+    src, dst = instance("src", src, SensorArray), instance("dst", dst, SensorArray)
     metric = one_of("metric", metric, METRICS)
-    if neighbours.is_floating_point() or neighbours.is_complex():
+    if not isinstance(neighbours, Tensor):
+        raise TypeError(f"neighbours must be a torch.Tensor, got {shown(neighbours)}")
+    if neighbours.is_floating_point() or neighbours.is_complex() or neighbours.dtype == torch.bool:
         raise TypeError(f"neighbours must be whole numbers, got {neighbours.dtype}")
     points = len(src) + len(src.padding_cartesian)
     shape = list(neighbours.shape)
@@ -240,6 +300,53 @@ def graph_from_neighbours(
         row = int(twice.int().argmax())
         raise ValueError(f"neighbours must not name a node twice, as they do for node {row} of dst")
     return _connect(src, dst, metric, index)
+
+
+def check_geometry(
+    src: SensorArray, dst: SensorArray, geometry: Mapping[str, Any], prefix: str = ""
+) -> None:
+    """Say what is wrong with the tensors of a :class:`KNNGraph` from one array to another.
+
+    Args:
+        src, dst: The arrays.
+        geometry: The tensors, by the names in :data:`GEOMETRY`.
+        prefix: What errors say before these names.
+
+    Raises:
+        ValueError, TypeError: If the tensors do not fit the arrays or one another.
+    """
+    edge_index = index_tensor(f"{prefix}edge_index", geometry["edge_index"], (2, "E"))
+    if edge_index.is_meta:
+        raise ValueError(f"{prefix}edge_index must have values, got a tensor on the meta device")
+    sources, destinations = edge_index
+    order = destinations * len(src) + sources
+    inside = _below(sources, len(src)) and _below(destinations, len(dst))
+    if not (inside and (order.diff() > 0).all()):
+        raise ValueError(
+            f"{prefix}edge_index must be sorted by destination, then source, without repeats, and "
+            f"name nodes of {len(src)} sources and {len(dst)} destinations"
+        )
+    count = len(order)
+    for name, (low, high) in RANGES.items():
+        values = float_tensor(f"{prefix}{name}", geometry[name])
+        if values.shape != ((count, 2) if name == "offset" else (count,)):
+            raise ValueError(
+                f"{prefix}{name} must have one entry for each of the {count} edges, "
+                f"got shape {list(values.shape)}"
+            )
+        same_device(**{f"{prefix}edge_index": edge_index, f"{prefix}{name}": values})
+        least, most = (float(end) for end in values.aminmax()) if count else (low, low)
+        # NaN is not inside, either.
+        if not (low - ROUNDING <= least and most <= high + ROUNDING and math.isfinite(most)):
+            allowed = f"from {low} to {high}" if math.isfinite(high) else f"at least {low}"
+            raise ValueError(
+                f"{prefix}{name} must be finite and {allowed}, got {least:g} to {most:g}"
+            )
+
+
+def _below(nodes: Tensor, count: int) -> bool:
+    low, high = (int(end) for end in nodes.aminmax()) if len(nodes) else (0, -1)
+    return low >= 0 and high < count
 
 
 def _points(array: SensorArray) -> tuple[Tensor, Tensor]:
@@ -265,16 +372,13 @@ def _connect(
     offset = _kernel_offset(step, length)
     real = index < len(src)
     receiver = torch.arange(len(dst))[:, None].expand_as(index)
-    return KNNGraph(
-        src,
-        dst,
-        index.shape[1],
-        metric,
-        edge_index=torch.stack((index[real], receiver[real])),
-        distance=distance[real].float(),
-        offset=offset[real].float(),
-        relative_distance=_scaled(distance, 0.0)[real].float(),
-    )
+    geometry = {
+        "edge_index": torch.stack((index[real], receiver[real])),
+        "distance": distance[real].float(),
+        "offset": offset[real].float(),
+        "relative_distance": _scaled(distance, 0.0)[real].float(),
+    }
+    return KNNGraph.of_fitting(src, dst, index.shape[1], metric, geometry)
 
 
 def _surface(array: SensorArray) -> tuple[object, ...]:

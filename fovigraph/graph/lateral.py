@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from fovigraph._checks import positive_int
+from fovigraph._checks import flag, instance, positive_int
 from fovigraph.geometry import SensorArray
-from fovigraph.graph.knn_graph import KNNGraph, graph_from_neighbours, knn_graph
+from fovigraph.geometry.fixed import isolated
+from fovigraph.graph.knn_graph import GEOMETRY, KNNGraph, graph_from_neighbours, knn_graph
 from fovigraph.graph.search import k_nearest
 
 
+@isolated
 def lateral_graph(
     array: SensorArray, k: int, *, self_loops: bool = False, metric: str = "cortical"
 ) -> KNNGraph:
@@ -30,6 +32,8 @@ def lateral_graph(
     Raises:
         ValueError, TypeError: If ``k`` is below 1 or more than there are, or the metric is unknown.
     """
+    instance("array", array, SensorArray)
+    flag("self_loops", self_loops)
     k, most = positive_int("k", k), len(array) - (not self_loops)
     if k > most:
         kind = "nodes" if self_loops else "other nodes"
@@ -38,18 +42,12 @@ def lateral_graph(
     if self_loops:
         return graph
     others = graph.edge_index[0] != graph.edge_index[1]
-    return KNNGraph(
-        array,
-        array,
-        k,
-        metric,
-        edge_index=graph.edge_index[:, others],
-        distance=graph.distance[others],
-        offset=graph.offset[others],
-        relative_distance=graph.relative_distance[others],
-    )
+    geometry = {name: getattr(graph, name)[others] for name in GEOMETRY[1:]}
+    geometry["edge_index"] = graph.edge_index[:, others]
+    return KNNGraph.of_fitting(array, array, k, metric, geometry)
 
 
+@isolated
 def up_graph(src: SensorArray, dst: SensorArray, k: int) -> KNNGraph:
     """Connect every node of a finer array to its k nearest nodes of a coarser one.
 
@@ -64,7 +62,9 @@ def up_graph(src: SensorArray, dst: SensorArray, k: int) -> KNNGraph:
     Raises:
         ValueError, TypeError: If ``k`` is below 1 or more than there are nodes in ``src``.
     """
-    if positive_int("k", k) > len(src):
+    src, dst = instance("src", src, SensorArray), instance("dst", dst, SensorArray)
+    k = positive_int("k", k)
+    if k > len(src):
         raise ValueError(f"k must be at most {len(src)}, the number of nodes in {src}, got {k}")
     index, _ = k_nearest(src.cortical, dst.cortical, k)
     return graph_from_neighbours(src, dst, index.to(torch.int64))

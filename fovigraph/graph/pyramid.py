@@ -6,19 +6,31 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from fovigraph._checks import one_of, positive_int
+from fovigraph._checks import flag, instance, one_of, positive_int, shown
 from fovigraph.geometry import SensorArray
-from fovigraph.graph.hetero import edge_types, read_array, read_graphs, read_recipe, to_hetero_data
-from fovigraph.graph.knn_graph import KNNGraph, knn_graph
+from fovigraph.geometry.fixed import isolated
+from fovigraph.geometry.layout import MAX_SIDE
+from fovigraph.graph.hetero import (
+    edge_types,
+    not_as_written,
+    read_graphs,
+    read_recipe,
+    to_hetero_data,
+)
+from fovigraph.graph.kernel_map import check_kernel_size
+from fovigraph.graph.knn_graph import METRICS, KNNGraph, knn_graph
 from fovigraph.graph.lateral import lateral_graph, up_graph
 
+T = TypeVar("T")
+
 KINDS = ("conv", "pool")
+POOL_MODES = ("gaussian", "max", "mean", "sum")
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,9 @@ class Stage:
         side: Instead of a stride, the side that the next level is matched to.
         kernel_size: Side of a convolution's reference kernel; ``None`` means ``ceil(sqrt(k))``.
         mode: How a pool reduces its neighbours, as :class:`~fovigraph.nn.KNNPool` names it.
+
+    Raises:
+        ValueError, TypeError: If an argument is not of the kind said above.
     """
 
     kind: str
@@ -43,9 +58,13 @@ class Stage:
 
     def __post_init__(self) -> None:
         one_of("kind", self.kind, KINDS)
-        for name in ("k", "side", "kernel_size"):
-            if getattr(self, name) is not None:
-                positive_int(name, getattr(self, name))
+        one_of("mode", self.mode, POOL_MODES)
+        if self.k is not None:
+            positive_int("k", self.k)
+        if self.side is not None:
+            positive_int("side", self.side, MAX_SIDE)
+        if self.kernel_size is not None:
+            check_kernel_size(self.kernel_size)
         positive_int("stride", self.stride)
         if self.side is not None and self.stride != 1:
             raise ValueError(f"give stride={self.stride} or side={self.side}, not both")
@@ -54,12 +73,14 @@ class Stage:
 
     def next_level(self, level: SensorArray) -> SensorArray:
         """Return the level that this step leads to from ``level``."""
+        instance("level", level, SensorArray)
         if self.side is not None:
             return level.with_side(self.side)
         return level.strided(self.stride)
 
     def neighbours(self, src: SensorArray, dst: SensorArray) -> int:
         """Return the number of neighbours of the graph from ``src`` to ``dst``."""
+        src, dst = instance("src", src, SensorArray), instance("dst", dst, SensorArray)
         if self.k is not None:
             return self.k
         return (2 * math.ceil(src.resolution / dst.resolution)) ** 2
@@ -93,8 +114,9 @@ class GraphPyramid(nn.Module):
         kernel_sizes: Side of the reference kernel of every step; ``None`` for a pool.
 
     Raises:
-        ValueError: If a ready-made graph does not lead from its level to the next, or their number
-            is another than that of the steps.
+        ValueError, TypeError: If an argument is not of the kind said above; if a ready-made graph
+            does not lead from its level to the next, or their number is another than that of the
+            steps.
 
     Example:
         >>> from fovigraph import GraphPyramid, SensorArray, Stage
@@ -114,8 +136,10 @@ class GraphPyramid(nn.Module):
         graphs: Sequence[KNNGraph] | None = None,
     ):
         super().__init__()
-        self.stages = tuple(stages)
-        self.metric = metric
+        instance("retina", retina, SensorArray)
+        self.stages = _all_of("stages", stages, Stage)
+        self.metric = one_of("metric", metric, METRICS)
+        graphs = None if graphs is None else _all_of("graphs", graphs, KNNGraph)
         if graphs is not None and len(graphs) != len(self.stages):
             raise ValueError(
                 f"graphs must be one for each of the {len(self.stages)} stages, got {len(graphs)}"
@@ -149,12 +173,15 @@ class GraphPyramid(nn.Module):
         Raises:
             ValueError, TypeError: If there is no such level.
         """
+        return self._index("level", level)
+
+    def _index(self, name: str, level: Any) -> int:
         if isinstance(level, str):
-            return self.names.index(one_of("level", level, self.names))
+            return self.names.index(one_of(name, level, self.names))
         if not isinstance(level, Integral) or isinstance(level, bool):
-            raise TypeError(f"level must be an index or a name, got {level!r}")
-        if not 0 <= level < len(self):
-            raise ValueError(f"level must be from 0 to {len(self) - 1}, got {level}")
+            raise TypeError(f"{name} must be an index or a name, got {shown(level)}")
+        if not 0 <= int(level) < len(self):
+            raise ValueError(f"{name} must be from 0 to {len(self) - 1}, got {shown(level)}")
         return int(level)
 
     def receptive_field(self, level: int | str, unit: int, source: int | str = 0) -> ReceptiveField:
@@ -172,20 +199,24 @@ class GraphPyramid(nn.Module):
             ValueError, TypeError: If there is no such level or unit, or ``source`` lies above
                 ``level``.
         """
-        top, bottom = self.level_index(level), self.level_index(source)
+        top, bottom = self.level_index(level), self._index("source", source)
         if bottom > top:
             raise ValueError(f"source must not lie above level {level!r}, got {source!r}")
         if not isinstance(unit, Integral) or isinstance(unit, bool):
-            raise TypeError(f"unit must be a whole number, got {unit!r}")
-        if not 0 <= unit < len(self.levels[top]):
+            raise TypeError(f"unit must be a whole number, got {shown(unit)}")
+        if not 0 <= int(unit) < len(self.levels[top]):
             raise ValueError(
                 f"unit must be from 0 to {len(self.levels[top]) - 1} at level "
-                f"{self.names[top]!r}, got {unit}"
+                f"{self.names[top]!r}, got {shown(unit)}"
             )
+        return self._paths(top, int(unit), bottom)
+
+    @isolated
+    def _paths(self, top: int, unit: int, bottom: int) -> ReceptiveField:
         paths = torch.zeros(len(self.levels[top]), dtype=torch.float64)
         paths[unit] = 1
         for index in range(top - 1, bottom - 1, -1):
-            src, dst = self.graphs[index].edge_index.cpu()
+            src, dst = self.graphs[index].fixed_tensors()["edge_index"].cpu()
             below = paths.new_zeros(len(self.levels[index]))
             paths = below.index_add_(0, src, paths[dst])
         nodes = paths.nonzero().squeeze(1)
@@ -208,7 +239,7 @@ class GraphPyramid(nn.Module):
             ValueError, TypeError: If there is no such level, or ``k`` is more than it has.
         """
         array = self.levels[self.level_index(level)]
-        key = ("lateral", array, k, self_loops)
+        key = ("lateral", array, positive_int("k", k), flag("self_loops", self_loops))
         return self._beside(
             key, lambda: lateral_graph(array, k, self_loops=self_loops, metric=self.metric)
         )
@@ -231,13 +262,14 @@ class GraphPyramid(nn.Module):
         if index == 0:
             raise ValueError(f"level must be above the retina, got {level!r}")
         src, dst = self.levels[index], self.levels[index - 1]
-        return self._beside(("up", src, dst, k), lambda: up_graph(src, dst, k))
+        return self._beside(("up", src, dst, positive_int("k", k)), lambda: up_graph(src, dst, k))
 
     def _beside(self, key: tuple[Any, ...], make: Callable[[], KNNGraph]) -> KNNGraph:
         if key not in self._beside_index:
             graph = make()
-            if len(self.graphs):
-                graph.to(self.graphs[0].edge_index.device)
+            other = next(iter((*self.graphs, *self.beside)), None)
+            if other is not None:
+                graph.to(other.distance)  # its device and precision
             self._beside_index[key] = len(self.beside)
             self.beside.append(graph)
         return self.beside[self._beside_index[key]]
@@ -257,6 +289,9 @@ class GraphPyramid(nn.Module):
                 :meth:`lateral` has them; ``None``: no lateral edges.
             up: Neighbours of the way back from every level but the lowest, as :meth:`up` has them;
                 ``None``: no such edges.
+
+        Raises:
+            ValueError, TypeError: If a number of neighbours is not a whole number of at least 1.
         """
         return to_hetero_data(self, lateral, up)
 
@@ -268,15 +303,18 @@ class GraphPyramid(nn.Module):
         levels, so they are not read; features that ``data`` carries are left alone.
 
         Raises:
-            ValueError: If ``data`` is of another origin or a batch, or lacks a relation or one of
-                its attributes.
+            ValueError, TypeError: If ``data`` is of another origin or a batch, or lacks a relation
+                or one of its attributes, or if one does not fit the levels.
         """
         recipe = read_recipe(data)
-        retina, stages = read_array(recipe["retina"]), [Stage(**step) for step in recipe["stages"]]
-        levels, names = _climb(retina, stages)
+        try:
+            stages = [Stage(**step) for step in recipe["stages"]]
+            levels, names = _climb(recipe["retina"], stages)
+        except (TypeError, ValueError) as error:
+            raise not_as_written(error) from error
         steps = edge_types(names, stages)
         graphs = read_graphs(data, steps, levels, recipe["k"], recipe["metric"])
-        return cls(retina, stages, recipe["metric"], graphs=graphs)
+        return cls(recipe["retina"], stages, recipe["metric"], graphs=graphs)
 
     def rows(self) -> list[dict[str, int | str | None]]:
         """Return one row a level: what :meth:`summary` prints."""
@@ -314,6 +352,14 @@ def _climb(
         levels.append(stage.next_level(levels[-1]))
         names.append(f"{stage.kind}{1 + sum(name.startswith(stage.kind) for name in names)}")
     return tuple(levels), tuple(names)
+
+
+def _all_of(name: str, values: Iterable[T], kind: type[T]) -> tuple[T, ...]:
+    try:
+        items = tuple(values)
+    except (TypeError, NotImplementedError):
+        raise TypeError(f"{name} must be a list of {kind.__name__}, got {shown(values)}") from None
+    return tuple(instance(f"{name}[{i}]", item, kind) for i, item in enumerate(items))
 
 
 def _joining(src: SensorArray, dst: SensorArray, graph: KNNGraph, index: int) -> KNNGraph:

@@ -7,8 +7,6 @@ from fovigraph.models.fovinet import FoviNet, FoviOutput
 from fovigraph.models.glance import OneGlance
 from fovigraph.models.heads import LinearProbe, Projector
 from fovigraph.models.inference import Optimized, optimize
-from fovigraph.models.pretrained import pretrained_names
-from fovigraph.models.registry import build_backbone
 from fovigraph.models.predict import Prediction
 from fovigraph.models.pretrained import pretrained_names
 from fovigraph.models.registry import Backbone, build_backbone

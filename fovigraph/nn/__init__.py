@@ -1,7 +1,8 @@
 """Layers on foveated graphs, beside PyG's own."""
 
+from fovigraph.graph.pyramid import POOL_MODES
 from fovigraph.nn.knn_conv import KNNConv, KNNDepthwiseConv, KNNSeparableConv
-from fovigraph.nn.knn_pool import POOL_MODES, KNNPool
+from fovigraph.nn.knn_pool import KNNPool
 from fovigraph.nn.knn_unpool import KNNConvTranspose, KNNUnpool
 from fovigraph.nn.norm import NORMS, BatchNorm, GroupNorm, LayerNorm, make_norm
 from fovigraph.nn.on_graph import OnGraph, disjoint_edges

@@ -10,9 +10,8 @@ from fovigraph import ops
 from fovigraph._checks import one_of, positive_float
 from fovigraph.graph import KNNGraph
 from fovigraph.graph.kernel_map import row_ptr
+from fovigraph.graph.pyramid import POOL_MODES
 from fovigraph.nn.bipartite import Features, bipartite, wants_messages
-
-POOL_MODES = ("gaussian", "max", "mean", "sum")
 
 
 class KNNPool(MessagePassing):

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fovigraph import ops
 from fovigraph._checks import instance, positive_int, shown
+from fovigraph.geometry.fixed import FixedTensors, isolated
 from fovigraph.graph.kernel_map import row_ptr
 from fovigraph.graph.search import k_nearest
 from fovigraph.sensing.fixation import as_fixations, as_floats
 from fovigraph.sensing.retina import Retina, height_and_width
 
 
-class InverseRetina(nn.Module):
+class InverseRetina(FixedTensors):
     """Lays features of a retina's nodes out on the pixels of an image, where the nodes fell.
 
     Every pixel within the field of view is the mean of the k nearest nodes in the visual field,
@@ -49,6 +50,7 @@ class InverseRetina(nn.Module):
     ptr: Tensor
     weight: Tensor
 
+    @isolated
     def __init__(
         self,
         retina: Retina,
@@ -76,11 +78,12 @@ class InverseRetina(nn.Module):
         index, distance = k_nearest(retina.array.cartesian, places[inside], k)
         weight = distance.clamp(min=1e-9) ** -2
         pixel = inside.nonzero().expand(-1, k).flatten()
-        self.register_buffer("inside", inside.view(height, width), persistent=False)
-        self.register_buffer("src", index.flatten(), persistent=False)
-        self.register_buffer("ptr", row_ptr(pixel, height * width), persistent=False)
-        weight = (weight / weight.sum(1, keepdim=True)).flatten().float()
-        self.register_buffer("weight", weight, persistent=False)
+        self.fix(
+            inside=inside.view(height, width),
+            src=index.flatten(),
+            ptr=row_ptr(pixel, height * width),
+            weight=(weight / weight.sum(1, keepdim=True)).flatten().float(),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Lay out features.

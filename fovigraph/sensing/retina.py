@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from fovigraph._checks import instance, one_of, positive_float, positive_int, shown
 from fovigraph._tensors import may_inspect
 from fovigraph.geometry import SensorArray
+from fovigraph.geometry.fixed import FixedTensors, isolated
 from fovigraph.graph import knn_graph
 from fovigraph.graph.search import k_nearest
 from fovigraph.nn import KNNPool
@@ -29,7 +30,7 @@ LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in luminance (ITU-R BT.601)."""
 
 
-class Retina(nn.Module):
+class Retina(FixedTensors):
     r"""Samples images at the nodes of a sensor array, around any number of fixations at once.
 
     A node at :math:`(x, y)` in radii of the field of view (y up) falls, in pixels from the image's
@@ -108,22 +109,19 @@ class Retina(nn.Module):
         self.sampling = one_of("sampling", sampling, SAMPLINGS)
         self.fixation_size = None if fixation_size is None else _size_pair(fixation_size)
         self.color_decay = color_decay
-        self.register_buffer("grid", _places(array), persistent=False)
         self.acuity = None if acuity is None else positive_float("acuity", acuity)
         cells = None
         if self.sampling == "area":
             cells = _cell_sides(array).clamp(min=1 / (self.acuity or math.inf))
         elif acuity is not None:
             raise ValueError(f"acuity must be None unless sampling='area', got {acuity}")
-        self.register_buffer("cells", cells, persistent=False)
         saturation = None
         if color_decay is not None:
             self.color_decay = positive_float("color_decay", color_decay)
-            saturation = torch.exp(-array.eccentricity / self.color_decay).float()
-        self.register_buffer("saturation", saturation, persistent=False)
+            saturation = _saturation(array, self.color_decay)
         center, scale = _normalisation(mean, std)
-        self.register_buffer("mean", center, persistent=False)
-        self.register_buffer("std", scale, persistent=False)
+        # In half precision nodes would move by pixels, as fixed tensors do not.
+        self.fix(grid=_places(array), cells=cells, saturation=saturation, mean=center, std=scale)
 
         self.photoreceptors: Retina | None = None
         oversampling = _oversampling(oversampling)
@@ -302,15 +300,6 @@ class Retina(nn.Module):
         saturation = self.saturation.to(samples.dtype)[:, None]
         return luminance + saturation * (samples - luminance)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Retina:
-        # Half precision would move nodes by pixels: the grid stays in single, and so do the means.
-        exact = {name: getattr(self, name) for name in ("grid", "cells", "mean", "std")}
-        super()._apply(fn, recurse)
-        if torch.finfo(self.grid.dtype).bits < 32:
-            for name, buffer in exact.items():
-                setattr(self, name, None if buffer is None else buffer.to(self.grid.device))
-        return self
-
     def extra_repr(self) -> str:
         size = "" if self.fixation_size is None else f", fixation_size={self.fixation_size}"
         decay = "" if self.color_decay is None else f", color_decay={self.color_decay:g}"
@@ -331,9 +320,17 @@ def height_and_width(image_size: Any) -> tuple[int, int]:
         raise TypeError(wanted) from error
     except ValueError as error:
         raise ValueError(wanted) from error
+    if torch.compiler.is_compiling():  # which may trace them as symbols
+        return height, width
     return positive_int("image_size", height), positive_int("image_size", width)
 
 
+@isolated
+def _saturation(array: SensorArray, color_decay: float) -> Tensor:
+    return torch.exp(-array.eccentricity / color_decay).float()
+
+
+@isolated
 def _normalisation(mean: Any, std: Any) -> tuple[Tensor | None, Tensor | None]:
     """Check mean and std and return them as vectors."""
     if mean is None and std is None:
@@ -366,6 +363,7 @@ def _varied(colors: Tensor, vary: Callable[[Tensor], Tensor]) -> Tensor:
     return varied
 
 
+@isolated
 def _places(array: SensorArray) -> Tensor:
     """Places of the nodes in radii of the field of view, ``[N, 2]``, single precision.
 
@@ -385,6 +383,7 @@ def _places(array: SensorArray) -> Tensor:
     return torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)
 
 
+@isolated
 def _cell_sides(array: SensorArray) -> Tensor:
     """Return the side of every node's cell, as a fraction of the field of view's diameter, ``[N]``.
 
@@ -489,6 +488,7 @@ def _finer(array: SensorArray, oversampling: float) -> SensorArray:
         raise ValueError(f"oversampling must be smaller, got {oversampling:g}: {error}") from error
 
 
+@isolated
 def _size_pair(value: Any) -> tuple[float, float]:
     size = as_floats("fixation_size", value)
     if size.shape not in ((), (2,)):

@@ -53,8 +53,8 @@ def test_the_round_trip_is_exact(pyramid):
         assert (graph.src, graph.dst, graph.k, graph.metric) == (
             *(same.src, same.dst, same.k, same.metric),
         )
-        for name, buffer in graph.named_buffers():
-            assert buffer.equal(getattr(same, name))
+        for name, tensor in graph.fixed_tensors().items():
+            assert tensor.equal(getattr(same, name))
     assert_same_data(data, other.to_hetero_data(lateral=6, up=3))
 
 

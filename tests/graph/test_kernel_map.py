@@ -1,5 +1,6 @@
 """Kernel maps: which cell an offset falls in, and the triples sorted three ways."""
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fovigraph.graph import KernelMap, nearest_cell
+from fovigraph.graph.kernel_map import bilinear_cells
 
 few = settings(deadline=None, max_examples=40)
 
@@ -79,10 +81,48 @@ def test_cells_keep_leading_dimensions(shape):
     assert cells.dtype == torch.int64
 
 
-@pytest.mark.parametrize(("size", "error"), [(0, ValueError), (-2, ValueError), (2.0, TypeError)])
-def test_a_bad_kernel_size_is_refused(size, error):
-    with pytest.raises(error, match="kernel_size"):
-        nearest_cell(torch.zeros(1, 2), size)
+@pytest.mark.parametrize(
+    ("size", "error"),
+    [(0, ValueError), (-2, ValueError), (1025, ValueError), (2.0, TypeError), (True, TypeError)],
+)
+@pytest.mark.parametrize("cells", [nearest_cell, bilinear_cells])
+def test_a_bad_kernel_size_is_refused(cells, size, error):
+    with pytest.raises(error, match="kernel_size must be"):
+        cells(torch.zeros(1, 2), size)
+
+
+@pytest.mark.parametrize(
+    ("offset", "error", "message"),
+    [
+        ([[0.0, 0.0]], TypeError, r"offset must be a.* torch\.Tensor.*, got \[\[0\.0, 0\.0\]\]"),
+        (None, TypeError, "offset must be a.*, got None"),
+        (torch.zeros(2, dtype=torch.complex64), TypeError, "offset must be .*complex64"),
+        (torch.zeros(5, 3), ValueError, r"offset must have shape \[\.\.\., 2\], got \[5, 3\]"),
+        (
+            torch.tensor([[0.0, math.nan]]),
+            ValueError,
+            "offset must be numbers, got .* NaN",
+        ),
+    ],
+)
+@pytest.mark.parametrize("cells", [nearest_cell, bilinear_cells])
+def test_offsets_that_are_no_places_are_refused(cells, offset, error, message):
+    with pytest.raises(error, match=message):
+        cells(offset, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_where_values_are_not_looked_at_nan_stays_nan_in_cells_that_there_are(dtype, monkeypatch):
+    monkeypatch.setattr("fovigraph.graph.kernel_map.may_inspect", lambda values: False)
+    offset = torch.tensor([[math.nan, 0.3], [0.2, -0.4]], dtype=dtype)
+    cell, share = bilinear_cells(offset, 3)
+    assert cell.min() >= 0
+    assert cell.max() < 9
+    assert share[0].isnan().all()
+    assert share[1].sum() == pytest.approx(1)
+    edge_index = torch.tensor([[0, 1], [0, 0]])
+    kernel_map = KernelMap.bilinear(edge_index, offset, 3, num_dst=1, num_src=2)
+    assert kernel_map.share.isnan().sum() == 4
 
 
 # ---- triples
@@ -156,6 +196,115 @@ def test_turning_edges_round_swaps_their_ends_alone():
     assert turned.src is triples.dst
     assert turned.cell is triples.cell
     assert turned.ptr is triples.ptr
+
+
+# ---- what is no kernel map
+
+
+TRIPLES = {
+    "dst": torch.tensor([0, 1, 1, 2]),
+    "src": torch.tensor([3, 0, 2, 3]),
+    "cell": torch.tensor([8, 0, 4, 1]),
+    "num_dst": 3,
+    "num_src": 4,
+    "num_cells": 9,
+    "share": torch.tensor([1.0, 0.5, 0.5, 1.0]),
+}
+
+
+def test_right_triples_are_taken_as_they_are():
+    kernel_map = KernelMap(**TRIPLES)
+    assert kernel_map.dst is TRIPLES["dst"]
+    assert kernel_map.share is TRIPLES["share"]
+    empty = torch.zeros(0, dtype=torch.int64)
+    assert len(KernelMap(empty, empty, empty, num_dst=0, num_src=0, num_cells=1)) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        ("dst", torch.tensor([1, 0, 1, 2]), ValueError, "dst must be ascending, .*from_edges"),
+        ("dst", torch.tensor([-1, 1, 1, 2]), ValueError, "below num_dst=3, got -1 to 2"),
+        ("dst", torch.tensor([0, 1, 1, 3]), ValueError, "dst must be .* num_dst=3, got 0 to 3"),
+        ("src", torch.tensor([3, 0, 2, 4]), ValueError, "src must be .* num_src=4, got 0 to 4"),
+        ("src", torch.tensor([3, 0, 2]), ValueError, r"src must have shape \[4\], got \[3\]"),
+        ("cell", torch.tensor([9, 0, 4, 1]), ValueError, "below num_cells=9, got 0 to 9"),
+        ("cell", torch.tensor([8, 0, -4, 1]), ValueError, "cell must be at least 0 .* got -4"),
+        ("cell", torch.tensor([8.0, 0.0, 4.0, 1.0]), TypeError, r"cell must be torch\.int64, got"),
+        ("cell", TRIPLES["cell"].to(torch.uint8), TypeError, r"int64, got torch\.uint8"),
+        ("dst", TRIPLES["dst"].int(), TypeError, r"dst must be torch\.int64, got torch\.int32"),
+        ("dst", [0, 1, 1, 2], TypeError, r"dst must be an int64 torch\.Tensor, got \[0, 1, 1, 2\]"),
+        ("dst", TRIPLES["dst"][:, None], ValueError, r"dst must have shape \[E\], got \[4, 1\]"),
+        ("src", TRIPLES["src"].to("meta"), ValueError, "src must be on cpu like dst, got .* meta"),
+        ("share", TRIPLES["share"][:2], ValueError, r"share must have shape \[4\], got \[2\]"),
+        ("share", TRIPLES["share"].long(), TypeError, "share must be floating point, got"),
+        ("share", TRIPLES["share"] / 0, ValueError, "share must be finite, got inf"),
+        ("num_dst", 3.0, TypeError, "num_dst must be a whole number"),
+        ("num_dst", -3, ValueError, "num_dst must be at least 0, got -3"),
+        ("num_src", True, TypeError, "num_src must be a whole number"),
+        ("num_src", 1 << 40, ValueError, "num_src must be at most 2147483648, got 1099511627776"),
+        ("num_cells", 0, ValueError, "num_cells must be at least 1, got 0"),
+        ("num_cells", 10**12, ValueError, "num_cells must be at most 1048576, got 1000000000000"),
+    ],
+    ids=lambda value: "" if isinstance(value, torch.Tensor) else None,
+)
+def test_triples_that_are_no_kernel_map_are_refused_by_name(name, value, error, message):
+    with pytest.raises(error, match=message):
+        KernelMap(**{**TRIPLES, name: value})
+
+
+EDGES = torch.tensor([[5, 0, 2], [1, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"edge_index": EDGES.int()}, TypeError, r"edge_index must be torch\.int64, got"),
+        ({"edge_index": EDGES[:, None]}, ValueError, r"edge_index must have shape \[2, E\], got"),
+        ({"edge_index": EDGES - 1}, ValueError, r"edge_index\[1\] must be .* got -1 to 0"),
+        ({"num_src": 5}, ValueError, r"edge_index\[0\] must be .* num_src=5, got 0 to 5"),
+        ({"cell": torch.tensor([3, 1])}, ValueError, r"cell must have shape \[3\], got \[2\]"),
+        ({"cell": torch.tensor([3, 1, 4])}, ValueError, "cell must be .* num_cells=4, got 1 to 4"),
+        ({"cell": None}, TypeError, "cell must be an int64"),
+    ],
+    ids=str,
+)
+def test_edges_that_are_no_kernel_map_are_refused_by_name(changed, error, message):
+    right = {"edge_index": EDGES, "cell": torch.tensor([3, 1, 0])}
+    sizes = {"num_dst": 3, "num_src": 6, "num_cells": 4}
+    with pytest.raises(error, match=message):
+        KernelMap.from_edges(**{**right, **sizes, **changed})
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"offset": torch.zeros(2, 2)}, ValueError, r"offset must have shape \[3, 2\], got \[2, 2"),
+        (
+            {"offset": torch.full((3, 2), math.nan)},
+            ValueError,
+            "offset must be numbers, got .* NaN",
+        ),
+        ({"offset": torch.zeros(3, 2).long()}, TypeError, "offset must be floating point"),
+        ({"num_dst": 1}, ValueError, r"edge_index\[1\] must be .* num_dst=1, got 0 to 1"),
+        ({"kernel_size": 3.0}, TypeError, "kernel_size must be a whole number"),
+    ],
+    ids=str,
+)
+def test_edges_that_are_no_bilinear_map_are_refused_by_name(changed, error, message):
+    right = {"edge_index": EDGES, "offset": torch.zeros(3, 2), "kernel_size": 3}
+    with pytest.raises(error, match=message):
+        KernelMap.bilinear(**{**right, "num_dst": 3, "num_src": 6, **changed})
+
+
+def test_a_map_made_under_inference_mode_can_be_trained_on():
+    with torch.inference_mode():
+        edge_index, cell = EDGES.clone(), torch.tensor([3, 1, 0])
+        sizes = {"num_dst": 3, "num_src": 6, "num_cells": 4}
+        kernel_map = KernelMap.from_edges(edge_index, cell, **sizes)
+        assert not kernel_map.by_src.ptr.is_inference()
+    for triples in (kernel_map.by_dst, kernel_map.by_src, kernel_map.by_cell):
+        assert not any(tensor.is_inference() for tensor in triples)
 
 
 def test_knows_its_length_and_prints_itself():

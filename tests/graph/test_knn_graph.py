@@ -13,12 +13,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 import fovigraph
 from fovigraph import SensorArray, knn_graph
 from fovigraph.graph import KNNGraph, graph_from_neighbours, search
+from fovigraph.graph.knn_graph import GEOMETRY, INTERPOLATIONS
 
 TIE = 1e-6
+TENSORS = (*GEOMETRY, "ptr")
 
 
 def array(resolution, **options):
@@ -217,8 +220,8 @@ def test_nodes_win_over_equally_near_padding():
 
 def test_a_graph_is_the_same_every_time():
     one, two = (knn_graph(array(9), array(5), k=16) for _ in range(2))
-    for (name, mine), (_, yours) in zip(one.named_buffers(), two.named_buffers(), strict=True):
-        assert mine.equal(yours), name
+    for name in TENSORS:
+        assert getattr(one, name).equal(getattr(two, name)), name
 
 
 # ---- k
@@ -248,6 +251,30 @@ def test_a_k_that_fits_is_not_spoken_of(caplog):
 def test_k_must_be_at_least_one(k):
     with pytest.raises(ValueError, match=f"k must be at least 1, got {k}"):
         knn_graph(array(3), array(2), k)
+
+
+def test_more_edges_than_there_may_be_are_refused_with_the_limit():
+    src = SensorArray(4096, layout="logpolar")
+    with pytest.raises(ValueError, match=r"k must be at most 16, which gives 268,435,456 .*got 17"):
+        knn_graph(src, src, 17)
+
+
+@pytest.mark.parametrize("value", [None, 3, "retina", [1], torch.ones(3, 2)], ids=repr)
+@pytest.mark.parametrize("name", ["src", "dst"])
+def test_arrays_must_be_arrays(name, value):
+    arrays = {"src": array(3), "dst": array(2), name: value}
+    with pytest.raises(TypeError, match=f"{name} must be a SensorArray, got "):
+        knn_graph(**arrays, k=4)
+    with pytest.raises(TypeError, match=f"{name} must be a SensorArray, got "):
+        graph_from_neighbours(**arrays, neighbours=torch.zeros(3, 1).long())
+
+
+@pytest.mark.parametrize(
+    "value", [None, [[0]], 3, "0", torch.ones(3, 1, dtype=torch.bool)], ids=str
+)
+def test_given_neighbours_must_be_a_tensor_of_whole_numbers(value):
+    with pytest.raises(TypeError, match="neighbours must be"):
+        graph_from_neighbours(array(6), array(2), value)
 
 
 @pytest.mark.parametrize("k", [9.0, "9", None, True, math.nan, math.inf])
@@ -410,22 +437,89 @@ def small():
 
 
 def assert_same_graph(one, two):
-    for (name, mine), (_, yours) in zip(one.named_buffers(), two.named_buffers(), strict=True):
-        assert mine.equal(yours), name
+    for name in TENSORS:
+        assert getattr(one, name).equal(getattr(two, name)), name
     assert (one.src, one.dst, one.k, one.metric) == (two.src, two.dst, two.k, two.metric)
     assert one.kernel_map(6).cell.equal(two.kernel_map(6).cell)
 
 
 def test_a_node_has_at_most_k_edges(small):
-    geometry = {name: buffer for name, buffer in small.named_buffers() if name != "ptr"}
+    geometry = {name: getattr(small, name) for name in GEOMETRY}
     most = int(small.ptr.diff().max())
     assert KNNGraph(small.src, small.dst, most, "cortical", **geometry).k == most
     with pytest.raises(ValueError, match=f"k must be at least {most}, .* got {most - 1}"):
         KNNGraph(small.src, small.dst, most - 1, "cortical", **geometry)
 
 
-def test_has_no_parameters_and_an_empty_state_dict(small):
+def changed(graph, **tensors):
+    """The same graph with other tensors, by the constructor."""
+    geometry = {name: getattr(graph, name) for name in GEOMETRY}
+    return KNNGraph(graph.src, graph.dst, graph.k, graph.metric, **{**geometry, **tensors})
+
+
+def test_a_graph_can_be_made_of_its_parts(small):
+    assert_same_graph(changed(small), small)
+    assert changed(small).edge_index is small.edge_index
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "error", "message"),
+    [
+        ("edge_index", lambda e: e.flip(1), ValueError, "edge_index must be sorted by dest"),
+        ("edge_index", lambda e: e + 10**6, ValueError, "name nodes of .* sources and .* dest"),
+        ("edge_index", lambda e: e - 1, ValueError, "edge_index must be .* name nodes of"),
+        ("edge_index", lambda e: e[:, [0, 0, *range(2, e.shape[1])]], ValueError, "repeats"),
+        ("edge_index", lambda e: e.int(), TypeError, r"edge_index must be torch\.int64, got torch"),
+        ("edge_index", lambda e: e.float(), TypeError, r"edge_index must be torch\.int64"),
+        ("edge_index", lambda e: e.tolist(), TypeError, "edge_index must be an int64 torch"),
+        ("edge_index", lambda e: e.T, ValueError, r"edge_index must have shape \[2, E\], got"),
+        ("edge_index", lambda e: e.to("meta"), ValueError, "edge_index must have values, got"),
+        ("distance", lambda d: d[:3], ValueError, r"distance must have one entry .* shape \[3\]"),
+        (
+            "distance",
+            lambda d: d - 100,
+            ValueError,
+            "distance must be finite and at least 0, got -100",
+        ),
+        ("distance", lambda d: d + math.inf, ValueError, "distance must be finite .* got inf"),
+        ("distance", lambda d: d.long(), TypeError, "distance must be floating point, got"),
+        ("distance", lambda d: None, TypeError, "distance must be a floating-point torch.Tensor"),
+        ("offset", lambda o: o[:, 0], ValueError, "offset must have one entry for each of"),
+        (
+            "offset",
+            lambda o: o * math.nan,
+            ValueError,
+            "offset must be finite and from -1 to 1, got nan",
+        ),
+        (
+            "offset",
+            lambda o: o * 2,
+            ValueError,
+            "offset must be finite and from -1 to 1, got -2 to",
+        ),
+        ("relative_distance", lambda q: q + 1, ValueError, "relative_distance must be .* 0 to 1"),
+        ("relative_distance", lambda q: q.to("meta"), ValueError, "must be on cpu like edge_index"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_by_name(small, name, change, error, message):
+    with pytest.raises(error, match=message):
+        changed(small, **{name: change(getattr(small, name))})
+
+
+def test_arrays_numbers_and_names_that_are_none_are_refused(small):
+    geometry = {name: getattr(small, name) for name in GEOMETRY}
+    right = {"src": small.src, "dst": small.dst, "k": 9, "metric": "cortical", **geometry}
+    for name, value, error in (
+        *(("src", 3, TypeError), ("dst", None, TypeError), ("k", 9.0, TypeError)),
+        *(("k", 10**100, ValueError), ("metric", "typo", ValueError), ("metric", 3, TypeError)),
+    ):
+        with pytest.raises(error, match=f"{name} must be"):
+            KNNGraph(**{**right, name: value})
+
+
+def test_has_no_parameters_no_buffers_and_an_empty_state_dict(small):
     assert not list(small.parameters())
+    assert not list(small.buffers())
     assert small.state_dict() == {}
 
 
@@ -500,6 +594,56 @@ def test_survives_saving_by_torch(small):
     assert_same_graph(small, torch.load(file, weights_only=False))
 
 
+def test_it_comes_back_from_the_meta_device_with_its_values(small):
+    before = copy.deepcopy(small)
+    small.kernel_map(6)
+    assert small.to("meta").kernel_map(6).cell.is_meta
+    assert small.edge_index.is_meta
+    assert_same_graph(small.to("cpu"), before)
+    assert_same_graph(small.to("meta").to_empty(device="cpu"), before)
+    assert_same_graph(copy.deepcopy(small.to("meta")).to_empty(device="cpu"), before)
+
+
+CONTEXTS = {
+    "inference mode": torch.inference_mode,
+    "another device": lambda: torch.device("meta"),
+    "fake tensors": lambda: FakeTensorMode(allow_non_fake_inputs=True),
+}
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_made_and_first_used_in_any_context_it_is_the_same_and_can_be_trained_on(
+    context, interpolation
+):
+    def maps(graph):
+        kernel_map = graph.kernel_map(6, interpolation)
+        ways = (kernel_map.by_dst, kernel_map.by_src, kernel_map.by_cell)
+        shares = (kernel_map.share, kernel_map.share_by_cell)
+        turned = kernel_map.transposed
+        return [
+            *(tensor for way in ways for tensor in way),
+            *(share for share in shares if share is not None),
+            *(turned.dst, turned.src, turned.cell, turned.by_cell.edge),
+            *graph.fixed_tensors().values(),
+        ]
+
+    with CONTEXTS[context]():
+        graph = knn_graph(array(7), array(4), k=9)
+        found = maps(graph)
+    for mine, yours in zip(found, maps(knn_graph(array(7), array(4), k=9)), strict=True):
+        assert type(mine) is torch.Tensor
+        assert not mine.is_inference()
+        assert mine.equal(yours)
+        assert mine.dtype == yours.dtype
+
+
+def test_a_kernel_map_first_used_in_a_transform_is_an_ordinary_one(small):
+    torch.func.grad(lambda x: x * len(small.kernel_map(6).by_cell.ptr))(torch.tensor(1.0))
+    for tensor in (small.kernel_map(6).cell, small.kernel_map(6).by_cell.edge):
+        assert copy.deepcopy(tensor).numpy().shape == (small.num_edges,)
+
+
 # ---- kernel maps
 
 
@@ -518,10 +662,18 @@ def test_kernel_maps_are_made_once_for_each_size(small):
     assert small.kernel_map(5).num_cells == 25
 
 
-@pytest.mark.parametrize(("size", "error"), [(0, ValueError), (-1, ValueError), (3.5, TypeError)])
+@pytest.mark.parametrize(
+    ("size", "error"), [(0, ValueError), (-1, ValueError), (10**6, ValueError), (3.5, TypeError)]
+)
 def test_a_bad_kernel_size_is_refused(small, size, error):
-    with pytest.raises(error, match="kernel_size"):
+    with pytest.raises(error, match="kernel_size must be"):
         small.kernel_map(size)
+
+
+@pytest.mark.parametrize(("value", "error"), [("cubic", ValueError), (None, TypeError)])
+def test_an_unknown_interpolation_is_refused(small, value, error):
+    with pytest.raises(error, match="interpolation must be one of 'bilinear', 'nearest', got"):
+        small.kernel_map(3, value)
 
 
 def test_no_two_neighbours_share_a_cell_of_a_grid_of_twice_the_resolution():

@@ -23,8 +23,8 @@ def nearest(src, dst, k):
 def test_with_self_loops_it_is_the_knn_graph_of_a_level_with_itself(pyramid):
     level = pyramid.levels[1]
     graph, expected = pyramid.lateral("conv1", 9, self_loops=True), knn_graph(level, level, 9)
-    for name, buffer in expected.named_buffers():
-        assert getattr(graph, name).equal(buffer)
+    for name, tensor in expected.fixed_tensors().items():
+        assert getattr(graph, name).equal(tensor)
     assert (graph.edge_index[0] == graph.edge_index[1]).sum() == len(level)
 
 

@@ -3,7 +3,8 @@
     python scripts/bundle_network.py RUN NAME [KEY=VALUE …]
 
 Weights are rounded to half precision, which halves the file; overrides change the configuration, for
-instance retina.acuity. The run's recipe and figures go along.
+instance retina.acuity. The run's recipe and figures go along. The card, README.md, is for a person to
+write.
 """
 
 import shutil
@@ -15,16 +16,14 @@ from fovigraph.models.pretrained import BUNDLED, load_weights
 
 
 def main(run: str, name: str, *overrides: str) -> None:
-    """Writes the folder and says how large its weights are."""
+    """Writes the folder, and says how large its weights are."""
     source, target = Path(run), BUNDLED / name
     net = fg.FoviNet(fg.load_config(source / "config.yaml", overrides))
     load_weights(net, source / "model.safetensors")
     net.half().save_pretrained(target)
     for file in ("recipe.yaml", "metrics.csv"):
-        shutil.copy(source / file, target / file)
-    print(
-        f"{target / 'model.safetensors'}: {(target / 'model.safetensors').stat().st_size:,} bytes"
-    )
+        shutil.copyfile(source / file, target / file)
+    print(f"{target / 'model.safetensors'}: {(target / 'model.safetensors').stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from fovigraph.models.heads import LinearProbe, Projector
 from fovigraph.models.inference import Optimized, optimize
 from fovigraph.models.predict import Prediction
 from fovigraph.models.pretrained import pretrained_names
-from fovigraph.models.registry import Backbone, build_backbone
+from fovigraph.models.registry import build_backbone
 
 __all__ = [
     "Backbone",

@@ -164,9 +164,10 @@ class KNNGraph(FixedTensors):
 
     @isolated
     def _nearest_map(self, kernel_size: int) -> KernelMap:
+        # Rows of their own: torch.export saves no two constants that are parts of one tensor.
         return KernelMap.of_fitting(
-            self.edge_index[1],
-            self.edge_index[0],
+            self.edge_index[1].clone(),
+            self.edge_index[0].clone(),
             cell_of(self.offset, kernel_size),
             num_dst=self.num_dst,
             num_src=self.num_src,

@@ -253,6 +253,75 @@ def test_fov_and_cmf_a_must_be_numbers(name, value):
         SensorArray(4, **{name: value})
 
 
+@pytest.mark.parametrize("make", [SensorArray, SensorArray.matched], ids=["plain", "matched"])
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("fov", 400, "fov must be from 0.001 to 360, got 400"),
+        ("fov", 1e308, r"fov must be from 0.001 to 360, got 1e\+308"),
+        ("fov", 5e-324, "fov must be from 0.001 to 360, got 5e-324"),
+        ("fov", 10**400, "fov must be finite and above 0, got"),
+        ("cmf_a", 1e-300, r"cmf_a must be from 1e-06 to 1e\+06, got 1e-300"),
+        ("cmf_a", 1e7, r"cmf_a must be from 1e-06 to 1e\+06, got 10000000"),
+    ],
+    ids=["wide", "huge", "tiny", "no float", "sharp", "flat"],
+)
+def test_fov_and_cmf_a_have_limits_that_are_said(make, name, value, message):
+    with pytest.raises(ValueError, match=message):
+        make(4, **{name: value})
+
+
+@layouts
+@pytest.mark.parametrize("fov", [1e-3, 16.0, 360.0])
+@pytest.mark.parametrize("cmf_a", [1e-6, 1e-3, 0.5, 1e3, 1e6])
+def test_within_the_limits_nodes_and_padding_are_finite_and_apart(layout, fov, cmf_a):
+    array = SensorArray(30, fov=fov, cmf_a=cmf_a, layout=layout)
+    for name in ("polar", "cartesian", "cortical"):
+        assert getattr(array, name).isfinite().all()
+        assert getattr(array, f"padding_{name}").isfinite().all()
+    places = array.cortical / array.cortical.norm(dim=1).max()
+    apart = torch.cdist(places, places, compute_mode="donot_use_mm_for_euclid_dist")
+    assert apart.fill_diagonal_(math.inf).min() > 1e-6
+
+
+@few
+@given(
+    resolution=st.integers(2, 30),
+    fov=st.floats(1e-3, 360),
+    cmf_a=st.floats(-6, 6).map(lambda power: 10**power),
+)
+def test_within_the_limits_the_cortex_leads_back_to_the_visual_field(resolution, fov, cmf_a):
+    array = SensorArray(resolution, fov=fov, cmf_a=cmf_a)
+    back = array.manifold.to_polar(array.cortical)
+    torch.testing.assert_close(back[:, 0], array.eccentricity, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("value", [10**9, 4097])
+def test_sides_that_no_array_has_are_refused_at_once(value):
+    with pytest.raises(ValueError, match=f"side must be at most 4096, got {value}"):
+        SensorArray.matched(value)
+    with pytest.raises(ValueError, match=f"side must be at most 4096, got {value}"):
+        SensorArray(3).with_side(value)
+
+
+@layouts
+def test_resolutions_of_more_nodes_than_there_may_be_are_refused_at_once(layout):
+    most = SensorArray.matched(4096, layout=layout).resolution
+    message = f"resolution must give at most 16,777,216 nodes, got {most + 1}, which gives"
+    with pytest.raises(ValueError, match=message):
+        SensorArray(most + 1, layout=layout)
+    with pytest.raises(ValueError, match="resolution must be at most 8192, got 1000000000"):
+        SensorArray(10**9, layout=layout)
+
+
+@layouts
+@pytest.mark.parametrize(("fov", "cmf_a"), [(1e-3, 1e6), (360.0, 1e-6), (16.0, 0.5)])
+def test_the_limit_of_the_resolution_is_beyond_that_of_the_nodes(layout, fov, cmf_a):
+    """And no array of half a side's resolution is beyond it."""
+    assert len(LAYOUTS[layout](8192, fov, cmf_a)) > 4096**2
+    assert len(LAYOUTS[layout](2048, fov, cmf_a)) <= 4096**2
+
+
 @pytest.mark.parametrize("value", [0, -3])
 def test_resolution_side_and_stride_must_be_at_least_one(value):
     for call, name in (

@@ -38,3 +38,22 @@ def test_keeps_shape_and_dtype(dtype):
     got = magnification(torch.ones(2, 3, dtype=dtype), 0.5)
     assert got.shape == (2, 3)
     assert got.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("eccentricity", "cmf_a", "error", "message"),
+    [
+        (torch.rand(3), -1.0, ValueError, "cmf_a must be finite and above 0, got -1"),
+        (torch.rand(3), 1e-300, ValueError, r"cmf_a must be from 1e-06 to 1e\+06, got 1e-300"),
+        (torch.rand(3), "0.5", TypeError, "cmf_a must be a finite number above 0, got '0.5'"),
+        (torch.rand(3), True, TypeError, "cmf_a must be a finite number above 0, got True"),
+        ([1.0], 0.5, TypeError, r"eccentricity must be a torch\.Tensor of real numbers, got \[1"),
+        (None, 0.5, TypeError, "eccentricity must be a torch.Tensor of real numbers, got None"),
+        (-torch.ones(3), 0.5, ValueError, "eccentricity must be at least 0 degrees, got -1"),
+        (torch.ones(3) / 0, 0.5, ValueError, "eccentricity must be finite, got inf"),
+    ],
+    ids=str,
+)
+def test_what_has_no_magnification_is_refused_by_name(eccentricity, cmf_a, error, message):
+    with pytest.raises(error, match=message):
+        magnification(eccentricity, cmf_a)

@@ -208,6 +208,76 @@ def test_a_bad_cmf_a_is_refused(name, cmf_a):
         sensor_manifold(name, cmf_a)
 
 
+@surfaces
+@pytest.mark.parametrize("cmf_a", [1e-300, 1e7])
+def test_a_cmf_a_beyond_the_limits_is_refused_with_them(name, cmf_a):
+    with pytest.raises(ValueError, match=r"cmf_a must be from 1e-06 to 1e\+06, got"):
+        sensor_manifold(name, cmf_a)
+
+
+WRONG = [
+    ([[1.0, 2.0]], TypeError, r"must be a torch\.Tensor of real numbers, got \[\[1.0, 2.0\]\]"),
+    (None, TypeError, r"must be a torch\.Tensor of real numbers, got None"),
+    (torch.ones(3, 2, dtype=torch.bool), TypeError, r"must be real numbers, got torch\.bool"),
+    (torch.tensor(1.0), ValueError, r"must have shape \[\.\.\., .\], got \[\]"),
+    (torch.rand(4, 5), ValueError, r"must have shape \[\.\.\., .\], got \[4, 5\]"),
+]
+
+
+@surfaces
+@pytest.mark.parametrize(("points", "error", "message"), WRONG, ids=str)
+def test_what_are_no_points_is_refused_by_name(name, points, error, message):
+    manifold = sensor_manifold(name, 0.5)
+    with pytest.raises(error, match=f"^polar {message}"):
+        manifold.to_cortical(points)
+    with pytest.raises(error, match=f"^cortical {message}"):
+        manifold.to_polar(points)
+
+
+@surfaces
+def test_points_that_are_nowhere_are_refused_by_name(name):
+    manifold = sensor_manifold(name, 0.5)
+    for call, points, message in (
+        (manifold.to_cortical, tensor([1.0, math.nan]), "polar must be finite, got nan"),
+        (
+            manifold.to_cortical,
+            tensor([-1.0, 0.0]),
+            r"polar\[\.\.\., 0\] must be at least 0 degrees",
+        ),
+        (manifold.to_polar, tensor([1.0, math.inf, 0.0]), "cortical must be finite, got inf"),
+        (manifold.profile, tensor(-1.0), "eccentricity must be at least 0 degrees, got -1"),
+        (manifold.profile, tensor(math.inf), "eccentricity must be finite, got inf"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call(points)
+    with pytest.raises(TypeError, match=r"eccentricity must be a torch\.Tensor of real numbers"):
+        manifold.profile([1.0])
+
+
+def test_points_that_the_surface_does_not_reach_are_refused():
+    with pytest.raises(ValueError, match="cortical must lie less than 10 mm from the axis"):
+        PlanarManifold(0.5).to_polar(tensor([11.0, 0.0, 3.0]))
+    with pytest.raises(ValueError, match=r"cortical must lie at most .* mm high, .* got 1000"):
+        LegacyManifold(0.5).to_polar(tensor([1.0, 0.0, 1000.0]))
+
+
+def test_the_planar_surface_has_gradients_and_the_legacy_one_refuses():
+    polar = tensor([2.0, 0.7]).requires_grad_()
+    PlanarManifold(0.5).to_cortical(polar).sum().backward()
+    assert polar.grad.isfinite().all()
+    manifold, away = LegacyManifold(0.5), torch.ones(2, device="meta")
+    with pytest.raises(
+        ValueError, match="polar must be on the CPU and require no gradient for a L"
+    ):
+        manifold.to_cortical(polar)
+    with pytest.raises(
+        ValueError, match=r"eccentricity must be on the CPU .* got a tensor on meta"
+    ):
+        manifold.profile(away)
+    with pytest.raises(ValueError, match="cortical must be on the CPU and require no gradient"):
+        manifold.to_polar(torch.rand(2, 3, requires_grad=True))
+
+
 def test_an_unknown_surface_is_refused_and_the_nearest_suggested():
     message = r"field_geometry must be one of 'legacy', 'planar', got 'planer' \(did you mean 'pl"
     with pytest.raises(ValueError, match=message):

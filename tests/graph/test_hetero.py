@@ -4,7 +4,7 @@ import io
 
 import pytest
 import torch
-from torch_geometric.data import Batch, HeteroData
+from torch_geometric.data import Batch, Data, HeteroData
 
 from fovigraph import GraphPyramid, SensorArray, Stage
 
@@ -84,6 +84,20 @@ def test_graphs_found_elsewhere_are_taken_as_they_are(data):
     assert graph.kernel_map(4).cell.equal(edges.cell)
 
 
+def test_what_is_done_to_the_data_is_not_done_to_the_graphs(data):
+    pyramid = PYRAMIDS["matched"]()
+    for value in pyramid.to_hetero_data(lateral=6, up=3).stores:
+        for tensor in value.values():
+            if isinstance(tensor, torch.Tensor):
+                tensor.zero_()
+    assert_same_data(pyramid.to_hetero_data(lateral=6, up=3), data)
+    read = GraphPyramid.from_hetero_data(data)
+    for edges in data.edge_stores:
+        for tensor in edges.values():
+            tensor.zero_()
+    assert_same_data(read.to_hetero_data(), pyramid.to_hetero_data())
+
+
 def test_features_in_the_data_are_left_alone(data):
     data["conv1"].x = torch.rand(data["conv1"].num_nodes, 4)
     GraphPyramid.from_hetero_data(data)
@@ -152,3 +166,59 @@ def test_data_of_another_origin_and_batches_are_refused(data):
         GraphPyramid.from_hetero_data(batch)
     one = GraphPyramid.from_hetero_data(batch.to_data_list()[1])
     assert_same_data(one.to_hetero_data(lateral=6, up=3), data)
+
+
+@pytest.mark.parametrize("value", [{}, None, 3, "data", Data()], ids=repr)
+def test_what_is_no_hetero_data_is_refused(value):
+    with pytest.raises(TypeError, match="data must be a HeteroData, got "):
+        GraphPyramid.from_hetero_data(value)
+
+
+@pytest.mark.parametrize("value", ["3", 3.0, True, [3]], ids=repr)
+@pytest.mark.parametrize("name", ["lateral", "up"])
+def test_numbers_of_neighbours_must_be_whole(name, value):
+    with pytest.raises(TypeError, match=f"{name} must be a whole number of at least 1, got"):
+        PYRAMIDS["matched"]().to_hetero_data(**{name: value})
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        PYRAMIDS["without steps"]().to_hetero_data(**{name: 0})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda recipe: "no recipe",
+        lambda recipe: "[]",
+        lambda recipe: "{}",
+        lambda recipe: 3,
+        lambda recipe: recipe.replace("cortical", "cortcal"),
+        lambda recipe: recipe.replace('"fov": 30.0', '"fov": -30.0'),
+        lambda recipe: recipe.replace('"kind": "conv"', '"kind": "conf"', 1),
+        lambda recipe: recipe.replace('"k": [16, ', '"k": ['),
+        lambda recipe: recipe.replace('"stride": 2', '"stride": 200'),
+    ],
+)
+def test_a_recipe_that_somebody_changed_is_refused(data, change):
+    data.recipe = change(data.recipe)
+    with pytest.raises(
+        ValueError, match=r"data\.recipe must be as GraphPyramid\.to_hetero_data wr"
+    ):
+        GraphPyramid.from_hetero_data(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "error", "message"),
+    [
+        ("edge_index", lambda e: e.int(), TypeError, r"\.edge_index must be torch\.int64"),
+        ("distance", lambda d: d * float("nan"), ValueError, r"\.distance must be finite"),
+        ("offset", lambda o: o * 9, ValueError, r"\.offset must be finite and from -1 to 1"),
+        ("offset", lambda o: o[:, :1], ValueError, r"\.offset must have one entry for each"),
+        ("relative_distance", lambda q: q.tolist(), TypeError, r"\.relative_distance must be"),
+    ],
+)
+def test_attributes_that_do_not_fit_are_refused_with_their_relation(
+    data, name, change, error, message
+):
+    edges = data["retina", "conv", "conv1"]
+    edges[name] = change(edges[name])
+    with pytest.raises(error, match=r"^data\[\('retina', 'conv', 'conv1'\)\]" + message):
+        GraphPyramid.from_hetero_data(data)

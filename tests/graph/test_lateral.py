@@ -3,10 +3,12 @@
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
 from fovigraph import GraphPyramid, SensorArray, Stage, knn_graph
+from fovigraph.graph.lateral import lateral_graph, up_graph
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,15 @@ def test_they_move_copy_and_pickle_with_the_pyramid_and_are_no_state(pyramid):
     assert other.lateral("conv1", 4).edge_index.equal(graph.edge_index)
 
 
+def test_they_are_as_precise_as_the_pyramid(pyramid):
+    pyramid = copy.deepcopy(pyramid).double()
+    assert pyramid.lateral("conv1", 4).distance.dtype == torch.float64
+    assert pyramid.up("pool1", 2).offset.dtype == torch.float64
+    without_steps = GraphPyramid(SensorArray(5), [])
+    without_steps.lateral(0, 3)
+    assert without_steps.double().lateral(0, 4).distance.dtype == torch.float64
+
+
 def test_they_are_near_as_the_pyramid_says():
     pyramid = GraphPyramid(SensorArray(9), [Stage("conv", k=9)], metric="visual")
     assert pyramid.lateral(0, 4).metric == "visual"
@@ -114,3 +125,27 @@ def test_up_k_or_level_that_there_is_not_is_refused(pyramid):
         pyramid.up("retina")
     with pytest.raises(ValueError, match="level must be one of"):
         pyramid.lateral("pool9", 3)
+
+
+@pytest.mark.parametrize("k", [None, 3.0, "3", True, [3], torch.tensor(3)], ids=repr)
+def test_k_must_be_a_whole_number(pyramid, k):
+    for make in (pyramid.lateral, pyramid.up):
+        with pytest.raises(TypeError, match="k must be a whole number of at least 1, got"):
+            make("conv1", k)
+
+
+def test_k_may_be_an_integer_of_numpy(pyramid):
+    assert up_graph(pyramid.levels[3], pyramid.levels[2], np.int64(2)).k == 2
+    assert lateral_graph(pyramid.levels[3], np.int64(2)).k == 2
+
+
+def test_arrays_and_flags_must_be_such(pyramid):
+    level = pyramid.levels[1]
+    with pytest.raises(TypeError, match="self_loops must be True or False, got 1"):
+        pyramid.lateral("conv1", 3, self_loops=1)
+    with pytest.raises(TypeError, match="array must be a SensorArray, got 3"):
+        lateral_graph(3, 3)
+    with pytest.raises(TypeError, match="src must be a SensorArray, got None"):
+        up_graph(None, level, 3)
+    with pytest.raises(TypeError, match="dst must be a SensorArray, got 'retina'"):
+        up_graph(level, "retina", 3)

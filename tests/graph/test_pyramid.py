@@ -176,9 +176,44 @@ def test_ready_made_graphs_must_lead_from_level_to_level(small):
 # ---- being a module
 
 
-def test_has_no_parameters_and_an_empty_state_dict(small):
+def test_has_no_parameters_no_buffers_and_an_empty_state_dict(small):
+    small.lateral("conv1", 4)
     assert not list(small.parameters())
+    assert not list(small.buffers())
     assert small.state_dict() == {}
+
+
+def test_its_geometry_is_known_on_the_meta_device_too(small):
+    away = copy.deepcopy(small).to("meta")
+    assert away.graphs[0].edge_index.is_meta
+    field, expected = (pyramid.receptive_field("pool1", 2) for pyramid in (away, small))
+    assert field.nodes.equal(expected.nodes)
+    assert field.paths.equal(expected.paths)
+    data, whole = (pyramid.to_hetero_data(lateral=3, up=2) for pyramid in (away, small))
+    for edge_type in whole.edge_types:
+        for name, tensor in whole[edge_type].items():
+            assert data[edge_type][name].equal(tensor)
+    assert away.lateral("conv1", 4).edge_index.is_meta
+    back = away.to_empty(device="cpu").lateral("conv1", 4)
+    assert back.edge_index.equal(small.lateral("conv1", 4).edge_index)
+
+
+@pytest.mark.parametrize("context", [torch.inference_mode, lambda: torch.device("meta")])
+def test_receptive_fields_data_and_graphs_beside_are_the_same_in_any_context(small, context):
+    other = copy.deepcopy(small)
+    with context():
+        field, data = other.receptive_field("pool1", 2), other.to_hetero_data(lateral=3, up=2)
+        beside = (other.lateral("conv1", 5), other.up("pool1", 2))
+    assert field.paths.equal(small.receptive_field("pool1", 2).paths)
+    assert not field.nodes.is_inference()
+    for edge_type, edges in small.to_hetero_data(lateral=3, up=2).edge_items():
+        for name, tensor in edges.items():
+            assert data[edge_type][name].equal(tensor)
+            assert not data[edge_type][name].is_inference()
+    for graph, same in zip(beside, (small.lateral("conv1", 5), small.up("pool1", 2)), strict=True):
+        for name, tensor in same.fixed_tensors().items():
+            assert getattr(graph, name).equal(tensor)
+            assert not getattr(graph, name).is_inference()
 
 
 def test_a_cast_keeps_shared_graphs_shared_and_half_keeps_the_geometry(fovinet):
@@ -386,6 +421,12 @@ def test_prints_itself_in_one_line():
         ({"kernel_size": 0}, ValueError, "kernel_size must be at least 1, got 0"),
         ({"kernel_size": True}, TypeError, "kernel_size must be a whole number"),
         ({"kind": "pool", "kernel_size": 3}, ValueError, "kernel_size must be None for a pool"),
+        ({"kernel_size": 10**6}, ValueError, "kernel_size must be at most 1024, got 1000000"),
+        ({"side": 10**9}, ValueError, "side must be at most 4096, got 1000000000"),
+        ({"k": True}, TypeError, "k must be a whole number"),
+        ({"kind": None}, TypeError, "kind must be one of 'conv', 'pool', got None"),
+        ({"mode": "mxa"}, ValueError, r"mode must be one of .* got 'mxa' \(did you mean 'max'\?"),
+        ({"kind": "pool", "mode": None}, TypeError, "mode must be one of .* got None"),
     ],
     ids=str,
 )
@@ -404,6 +445,36 @@ def test_a_stride_that_leaves_no_nodes_is_refused():
         GraphPyramid(SensorArray.matched(8), [Stage("pool", k=9, stride=4)] * 2)
 
 
-def test_an_unknown_metric_is_refused():
+@pytest.mark.parametrize("stages", [[Stage("pool", k=4)], []], ids=["a stage", "none"])
+def test_an_unknown_metric_is_refused(stages):
     with pytest.raises(ValueError, match="metric must be one of"):
-        GraphPyramid(SensorArray(3), [Stage("pool", k=4)], metric="cortex")
+        GraphPyramid(SensorArray(3), stages, metric="cortex")
+    with pytest.raises(TypeError, match="metric must be one of"):
+        GraphPyramid(SensorArray(3), stages, metric=None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"retina": 3}, "retina must be a SensorArray, got 3"),
+        ({"retina": None}, "retina must be a SensorArray, got None"),
+        ({"stages": 3}, "stages must be a list of Stage, got 3"),
+        ({"stages": None}, "stages must be a list of Stage, got None"),
+        ({"stages": torch.tensor(3)}, r"stages must be a list of Stage, got tensor\(3\)"),
+        ({"stages": "conv"}, r"stages\[0\] must be a Stage, got 'c'"),
+        ({"stages": [Stage("conv"), "conv"]}, r"stages\[1\] must be a Stage, got 'conv'"),
+        ({"graphs": 3}, "graphs must be a list of KNNGraph, got 3"),
+        ({"graphs": [None]}, r"graphs\[0\] must be a KNNGraph, got None"),
+    ],
+    ids=str,
+)
+def test_what_a_pyramid_cannot_be_made_of_is_refused(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        GraphPyramid(**{"retina": SensorArray(3), "stages": [Stage("conv", k=4)], **arguments})
+
+
+def test_a_stage_leads_from_arrays_only():
+    with pytest.raises(TypeError, match="level must be a SensorArray, got 3"):
+        Stage("conv").next_level(3)
+    with pytest.raises(TypeError, match="dst must be a SensorArray, got None"):
+        Stage("conv").neighbours(SensorArray(3), None)

@@ -111,3 +111,13 @@ def test_bad_arguments_are_refused(retina):
     for x in ([1.0], None, torch.ones(nodes, 3, dtype=torch.int64)):
         with pytest.raises(TypeError, match="x must be a floating-point tensor, got"):
             InverseRetina(retina, (9, 9))(x)
+
+
+def test_its_geometry_is_no_buffer_and_stays_as_it_is(retina):
+    with torch.inference_mode(), torch.device("meta"):
+        inverse = InverseRetina(retina, (20, 30))
+    assert not list(inverse.buffers())
+    expected = InverseRetina(retina, (20, 30))
+    x = torch.rand(2, len(retina.array), 3, requires_grad=True)
+    assert inverse.half().to("meta").to_empty(device="cpu")(x).equal(expected(x))
+    inverse(x).sum().backward()

@@ -340,6 +340,14 @@ class TestPrecision:
         torch.testing.assert_close(half(images, places()), retina(images, places()))
         assert torch.equal(half.pixels(CENTER, (500, 700)), retina.pixels(CENTER, (500, 700)))
 
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_precision_leaves_grid_colours_and_normalisation_as_they_are(self, array, dtype):
+        options = {"color_decay": 3.0, "mean": [0.1, 0.2, 0.3], "std": [0.3, 0.2, 0.1]}
+        retina, half = Retina(array, **options), Retina(array, **options).to(dtype)
+        for name in ("grid", "saturation", "mean", "std"):
+            assert getattr(half, name).equal(getattr(retina, name))
+            assert getattr(half, name).dtype == torch.float32
+
     def test_half_precision_fixations_become_single(self, array):
         pixels = Retina(array).pixels(torch.tensor([[0.25, 0.75]]).half(), (1000, 1000))
         assert pixels.dtype == torch.float32
@@ -418,10 +426,30 @@ class TestGradients:
 
 
 class TestModule:
-    def test_has_no_parameters_and_no_state(self, array):
+    @pytest.mark.parametrize("sampling", SAMPLINGS)
+    @pytest.mark.parametrize("context", [torch.inference_mode, lambda: torch.device("meta")])
+    def test_made_and_used_in_any_context_it_is_the_same(self, array, sampling, context):
+        options = {"color_decay": 3.0, "mean": [0.1, 0.2, 0.3], "std": [0.3, 0.2, 0.1]}
+        with context():
+            retina = Retina(array, sampling, fixation_size=(20, 30), **options)
+        with torch.inference_mode():
+            retina(picture(), CENTER)
+        images = picture().requires_grad_()
+        other = Retina(array, sampling, fixation_size=(20, 30), **options)
+        assert retina(images, CENTER).equal(other(images, CENTER))
+        retina(images, CENTER).sum().backward()
+
+    def test_it_comes_back_from_the_meta_device(self, array):
+        retina = Retina(array, color_decay=3.0)
+        expected = retina(picture(), CENTER)
+        assert retina.to("meta").grid.is_meta
+        assert retina.to_empty(device="cpu")(picture(), CENTER).equal(expected)
+
+    def test_has_no_parameters_no_buffers_and_no_state(self, array):
         for sampling in SAMPLINGS:
             retina = Retina(array, sampling, color_decay=3.0)
             assert not list(retina.parameters())
+            assert not list(retina.buffers())
             assert not retina.state_dict()
 
     def test_repr(self, array):
@@ -539,3 +567,20 @@ class TestErrors:
     def test_images(self, array, images, error, message):
         with pytest.raises(error, match=message):
             Retina(array)(images, CENTER)
+
+
+class TestImageSize:
+    @pytest.mark.parametrize("value", [None, 24, "24", (24,), (24, 30, 3), {24, 30}], ids=repr)
+    def test_must_be_two_numbers(self, array, value):
+        with pytest.raises(TypeError, match=r"image_size must be \(height, width\) in pixels, got"):
+            Retina(array).pixels(CENTER, value)
+
+    @pytest.mark.parametrize("side", [math.nan, 24.0, "24", None, True], ids=repr)
+    def test_must_be_whole(self, array, side):
+        with pytest.raises(TypeError, match="image_size must be a whole number of at least 1, got"):
+            Retina(array).pixels(CENTER, (24, side))
+
+    @pytest.mark.parametrize("side", [0, -3])
+    def test_must_be_positive(self, array, side):
+        with pytest.raises(ValueError, match=f"image_size must be at least 1, got {side}"):
+            Retina(array).pixels(CENTER, (side, 24))

@@ -121,6 +121,8 @@ def to_ours(
             missing.append(f"missing: {link.theirs} {needed}")
         elif list(given.shape) != needed:
             misshapen.append(f"of another shape: {link.theirs} {list(given.shape)}, not {needed}")
+        elif (reason := _unusable(given, own[link.ours].dtype)) is not None:
+            misshapen.append(f"of another kind: {link.theirs} {reason}")
         else:
             found[link.ours] = link.to_ours(given).to(own[link.ours].dtype).contiguous()
     rest = {name: weights[name] for name in weights.keys() - {link.theirs for link in links}}
@@ -136,6 +138,16 @@ def to_ours(
             raise ValueError(report)
         log.warning("%s", report)
     return found
+
+
+def _unusable(given: Tensor, needed: torch.dtype) -> str | None:
+    """Return why a tensor cannot be converted to a type of weights; ``None`` if it can be."""
+    if needed.is_floating_point != given.is_floating_point():
+        return f"dtype {given.dtype}, needed {needed}"
+    if given.is_sparse or given.is_meta:
+        return "has no values, or they are sparse"
+    broken = int((~given.to(needed).isfinite()).sum())
+    return f"{broken} of {given.numel()} values are NaN, infinite or too large" if broken else None
 
 
 def _report(

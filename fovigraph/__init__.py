@@ -4,6 +4,7 @@ A retina's samples are nodes, each layer is a bipartite kNN graph to the next la
 convolution is message passing whose weight is looked up by relative position.
 """
 
+from fovigraph import _interrupt as _interrupt  # isort: skip # first: the others take seconds
 from fovigraph import data, geometry, graph, models, nn, ops, sensing
 from fovigraph.config import ConfigError, config_names, load_config, save_config
 from fovigraph.geometry import SensorArray

@@ -19,15 +19,28 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-import yaml  # for its errors; OmegaConf reads
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fovigraph._checks import fraction, nearest, one_of, positive_float, positive_int
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be read, or that does not fit the schema."""
+from fovigraph._checks import (
+    fraction,
+    nearest,
+    one_of,
+    path_of,
+    positive_float,
+    positive_int,
+    shown,
+)
+from fovigraph._plain import (
+    DEEPEST,
+    References,
+    as_plain,
+    read_text,
+    read_value,
+    read_yaml,
+    said,
+)
+from fovigraph._plain import ConfigError as ConfigError
 
 
 @dataclass
@@ -61,6 +74,7 @@ class RetinaConfig:
     std: list[float] | None = None
 
     def __post_init__(self) -> None:
+        check_types("retina", self)
         positive_int("retina.side", self.side)
         positive_float("retina.fov", self.fov)
         positive_float("retina.cmf_a", self.cmf_a)
@@ -112,6 +126,7 @@ class FixationConfig:
     fixations: list[list[float]] | None = None
 
     def __post_init__(self) -> None:
+        check_types("fixation", self)
         positive_int("fixation.count", self.count)
         if self.eval_count is not None:
             positive_int("fixation.eval_count", self.eval_count)
@@ -162,6 +177,7 @@ class AlexNetConfig(BackboneConfig):
     metric: str = "cortical"
 
     def __post_init__(self) -> None:
+        check_types("backbone", self)
         layers = len(self.channels)
         if layers == 0:
             raise ValueError("backbone.channels must have at least one entry, got []")
@@ -204,6 +220,7 @@ class ProjectorConfig:
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
+        check_types("projector", self)
         _check_counts("projector.channels", self.channels)
         fraction("projector.dropout", self.dropout)
 
@@ -228,6 +245,7 @@ class HeadConfig:
     sharpening: float = 0.0
 
     def __post_init__(self) -> None:
+        check_types("head", self)
         positive_int("head.num_classes", self.num_classes)
         if self.class_names is not None:
             check_class_names("head.class_names", self.class_names, self.num_classes)
@@ -251,6 +269,9 @@ class FoviConfig:
 BACKBONES: dict[str, type[BackboneConfig]] = {"alexnet": AlexNetConfig}
 """The schema of each backbone, by ``backbone.name``."""
 
+LONGEST_KEY = 100
+"""Characters that errors quote of a key that is none."""
+
 TRAINING = ("data", "augment", "objective", "optimizer", "train")
 """The sections that a training recipe (:mod:`fovigraph.train`) adds to a network's."""
 
@@ -264,6 +285,21 @@ def check_class_names(argument: str, names: Sequence[str], count: int) -> None:
     if len(set(names)) < count:
         twice = next(name for name in names if list(names).count(name) > 1)
         raise ValueError(f"{argument} must be distinct, got {twice!r} more than once")
+
+
+def check_types(name: str, section: Any) -> None:
+    """Check that a section's fields are of the types that its dataclass says.
+
+    Raises:
+        TypeError: If not, with the section's ``name`` and the field's.
+    """
+    for key, kind in get_type_hints(type(section)).items():
+        value = getattr(section, key)
+        try:
+            _typed(value, kind)
+        except TypeError:
+            wanted = _described(kind)
+            raise TypeError(f"{name}.{key} must be {wanted}, got {shown(value)}") from None
 
 
 def _check_counts(name: str, values: Sequence[int]) -> None:
@@ -312,10 +348,12 @@ def load_config(
         (2, [121, 25, 9, 9, 9])
     """
     path = _find(name_or_path)
-    if isinstance(overrides, str):
+    if isinstance(overrides, (str, bytes)) or not isinstance(overrides, Sequence):
         raise ConfigError(
-            f"overrides must be a list of 'dotted.key=value' strings, got {overrides!r}"
+            f"overrides must be a list of 'dotted.key=value' strings, got {shown(overrides)}"
         )
+    if not (isinstance(schema, type) and issubclass(schema, FoviConfig)):
+        raise ConfigError(f"schema must be FoviConfig or a class of it, got {shown(schema)}")
     layers = [_parse_override(override) for override in overrides]
     # Which backbone it is must be known before its settings are.
     layers.sort(key=lambda layer: _backbone_name(layer.content) is None)
@@ -335,16 +373,12 @@ def as_config(config: DictConfig | Mapping[str, Any] | FoviConfig) -> DictConfig
     Raises:
         ConfigError: If it does not fit the schema.
     """
-    try:
-        content = _plain(config)
-        if not isinstance(content, Mapping):
-            raise ConfigError(
-                f"config must be a mapping like a configuration file's, got {config!r}; "
-                "load_config reads one by name or path"
-            )
-        content = {key: _plain(section) for key, section in content.items()}
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"config: {_said(error)}") from None
+    content = as_plain(config, "config")
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"config must be a mapping like a configuration file's, got {shown(config)}; "
+            "load_config reads one by name or path"
+        )
     return _compose([_Layer("config", content)], "config", FoviConfig)
 
 
@@ -353,8 +387,11 @@ def save_config(config: DictConfig | Mapping[str, Any] | FoviConfig, path: str |
 
     Raises:
         ConfigError: If ``config`` does not fit the schema.
+        TypeError: If ``path`` is no path.
+        OSError: If the file cannot be written.
     """
-    Path(path).write_text(OmegaConf.to_yaml(as_config(config)), encoding="utf-8")
+    text = OmegaConf.to_yaml(as_config(config))
+    path_of("path", path).write_text(text, encoding="utf-8")
 
 
 def config_names() -> list[str]:
@@ -368,37 +405,34 @@ def _shipped_folder() -> Path:
     return installed if installed.is_dir() else Path(__file__).parent.parent / "configs"
 
 
-def _plain(section: Any) -> Any:
-    """The mapping that a dataclass or a DictConfig holds; anything else as it is."""
-    if isinstance(section, DictConfig):
-        return OmegaConf.to_container(section, resolve=True)
-    if dataclasses.is_dataclass(section) and not isinstance(section, type):
-        return dataclasses.asdict(section)
-    return section
-
-
 def _find(name_or_path: Any, *, within: Path | None = None) -> Path:
     """Return the file meant by a name or path; ``within`` is the file whose ``base`` it is."""
     said_by = f"{within}: base" if within else "name_or_path"
-    if not isinstance(name_or_path, (str, os.PathLike)):
+    text = os.fspath(name_or_path) if isinstance(name_or_path, (str, os.PathLike)) else None
+    if not isinstance(text, str):
         raise ConfigError(
             f"{said_by} must be the name of a configuration or the path of a YAML file, "
-            f"got {name_or_path!r}"
+            f"got {shown(name_or_path)}"
         )
-    text, names = str(name_or_path), config_names()
+    names = config_names()
     if name_or_path in names:
         return _shipped_folder() / f"{text}.yaml"
-    path = Path(text).expanduser()
-    if isinstance(name_or_path, str) and path.name == text and not path.suffix:
+    if isinstance(name_or_path, str) and Path(text).name == text and not Path(text).suffix:
         hint = nearest(text, names)
         raise ConfigError(
             f"{said_by} must be the path of a YAML file or one of "
-            f"{', '.join(map(repr, names))}, got {text!r}"
+            f"{', '.join(map(repr, names))}, got {shown(text)}"
             + (f" (did you mean {hint!r}?)" if hint else "")
         )
-    path = within.parent / path if within else path
-    if not path.is_file():
-        raise ConfigError(f"{said_by} must be an existing file, got {str(path)!r}")
+    path = Path(text)
+    try:
+        path = path.expanduser()
+        path = within.parent / path if within else path
+        there = path.is_file()
+    except (OSError, RuntimeError, ValueError):  # too long, no such user, a NUL in it
+        there = False
+    if not there:
+        raise ConfigError(f"{said_by} must be an existing file, got {shown(str(path))}")
     return path
 
 
@@ -415,58 +449,27 @@ def _read_layers(path: Path, below: tuple[Path, ...] = ()) -> list[_Layer]:
     chain = (*below, path)
     if path.resolve() in [other.resolve() for other in below]:
         raise ConfigError(f"base makes a cycle: {' → '.join(map(str, chain))}")
-    content = _read_yaml(path)
+    if len(below) > DEEPEST:
+        raise ConfigError(f"{path}: base must lead through at most {DEEPEST} files")
+    content = as_plain(read_yaml(read_text(path), str(path)), str(path))
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: must hold 'key: value' pairs, got {shown(content)}")
     base = content.pop("base", None)
     based_on = [] if base is None else _read_layers(_find(base, within=path), chain)
     return [*based_on, _Layer(str(path), content)]
 
 
-def _read_yaml(path: Path) -> dict[Any, Any]:
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: {_yaml_problem(error)}") from None
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{path}: {_said(error)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: must hold 'key: value' pairs, got {content!r}")
-    return content
-
-
 def _parse_override(override: Any) -> _Layer:
-    source = f"override {override!r}"
+    source = f"override {shown(override)}"
     match = isinstance(override, str) and re.fullmatch(
         r"\s*(?P<key>[\w-]+(\.[\w-]+)*)\s*=(?P<value>.*)", override, re.DOTALL
     )
     if not match:
         raise ConfigError(f"{source}: must be of the form 'dotted.key=value'")
-    try:
-        parsed = OmegaConf.from_dotlist([f"value={match['value']}"])
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: {_yaml_problem(error)}") from None
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{source}: {_said(error)}") from None
-    plain = OmegaConf.to_container(parsed)
-    assert isinstance(plain, dict)
-    content = plain["value"]
+    content = read_value(match["value"], source)
     for key in reversed(match["key"].split(".")):
         content = {key: content}
-    return _Layer(source, content)
-
-
-def _yaml_problem(error: yaml.YAMLError) -> str:
-    problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
-    return f"not valid YAML: {problem}"
-
-
-def _said(error: OmegaConfBaseException) -> str:
-    """OmegaConf's message on one line, with the key where it knows it."""
-    key = f"{error.full_key}: " if error.full_key else ""
-    return key + str(error).partition("\n")[0]
+    return _Layer(source, as_plain(content, source))
 
 
 def _compose(layers: Sequence[_Layer], where: str, schema: type[FoviConfig]) -> DictConfig:
@@ -477,19 +480,25 @@ def _compose(layers: Sequence[_Layer], where: str, schema: type[FoviConfig]) -> 
         layer.content = {key: layer.content[key] for key in layer.content if key not in beside}
         _rename(layer.content)
         name = _backbone_name(layer.content)
-        if name is not None and name != config.backbone.name:
+        if name is not None and not (isinstance(name, str) and name == config.backbone.name):
             try:
                 config.backbone = BACKBONES[one_of("backbone.name", name, BACKBONES)]()
             except (TypeError, ValueError) as error:
                 raise ConfigError(f"{layer.source}: {error}") from None
         _merge(config, layer.content, layer.source, root=config)
+    stated: Any = OmegaConf.to_container(config)
     try:
-        OmegaConf.resolve(config)
+        followed = References(stated).within()
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    if followed != stated:
+        _merge(config, followed, where, root=config)
+    try:
         if missing := sorted(OmegaConf.missing_keys(config)):
             raise ValueError(f"{', '.join(missing)} must be given a value, got '???'")
         OmegaConf.to_object(config)  # makes the dataclasses, which check themselves
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{where}: {_said(error)}") from None
+        raise ConfigError(f"{where}: {said(error)}") from None
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{where}: {error}") from None
     OmegaConf.set_readonly(config, True)
@@ -516,9 +525,10 @@ def _merge(
     """Write ``content`` into the typed ``node``, whose keys begin with ``prefix``."""
     schema = get_type_hints(OmegaConf.get_type(node))
     for key, value in content.items():
-        path = f"{prefix}{key}"
+        word = key if isinstance(key, str) and len(key) <= LONGEST_KEY else shown(key)
+        path = f"{prefix}{word}"
         if key not in schema:
-            raise ConfigError(f"{source}: {path} is not a key{_suggestion(str(key), prefix, root)}")
+            raise ConfigError(f"{source}: {path} is not a key{_suggestion(word, prefix, root)}")
         if dataclasses.is_dataclass(schema[key]) and isinstance(value, Mapping):
             _merge(node[key], value, source, root=root, prefix=f"{path}.")
             continue
@@ -526,9 +536,9 @@ def _merge(
             OmegaConf.update(node, key, _typed(value, schema[key]))
         except TypeError:
             wanted = _described(schema[key])
-            raise ConfigError(f"{source}: {path} must be {wanted}, got {value!r}") from None
+            raise ConfigError(f"{source}: {path} must be {wanted}, got {shown(value)}") from None
         except OmegaConfBaseException as error:
-            raise ConfigError(f"{source}: {_said(error)}") from None
+            raise ConfigError(f"{source}: {said(error)}") from None
 
 
 def _typed(value: Any, kind: Any) -> Any:

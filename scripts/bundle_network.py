@@ -23,7 +23,9 @@ def main(run: str, name: str, *overrides: str) -> None:
     net.half().save_pretrained(target)
     for file in ("recipe.yaml", "metrics.csv"):
         shutil.copyfile(source / file, target / file)
-    print(f"{target / 'model.safetensors'}: {(target / 'model.safetensors').stat().st_size:,} bytes")
+    print(
+        f"{target / 'model.safetensors'}: {(target / 'model.safetensors').stat().st_size:,} bytes"
+    )
 
 
 if __name__ == "__main__":

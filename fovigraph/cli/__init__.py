@@ -1,347 +1,92 @@
 """The command ``fovigraph``: what a network is made of, and what it sees.
 
-Every mistake that a user can make is one line on stderr and exit status 2.
+Every mistake that a user can make is one line on stderr and exit status 2. So is Ctrl-C, with exit
+status 130, and an output that cannot be written.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import io
+import signal
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import NoReturn
+from collections.abc import Callable, Sequence
 
-from fovigraph import __version__
+from fovigraph._interrupt import INTERRUPTED, STATUS, exit_at_once, set_handler
 from fovigraph.cli.errors import UserError
+from fovigraph.cli.output import OutputError, complain
+from fovigraph.cli.parser import KINDS, parse
 
-LARGEST_SEED = 2**63 - 1
-
-DESCRIPTION = "Foveated vision as graph neural networks."
-
-CONFIG = "fovi_alexnet"
-
-CONFIG_HELP = "a configuration's name, its YAML file, or the folder of a saved model"
-
-KINDS = {
-    "sampling": "where the retina samples, and how densely",
-    "manifold": "the cortical surface (--out FILE.html: to be turned with the mouse)",
-    "kernel-map": "how neighbours fall into the cells of a kernel",
-    "receptive-field": "what one unit sees, level by level",
-    "fields": "the receptive fields of a level, as ellipses",
-    "field-sizes": "the diameter of fields against eccentricity",
-    "effective-field-sizes": "the same, of the fields that gradients show",
-    "filters": "the filters of a convolution",
-    "filter-in-field": "a filter, as it lies in the visual field",
-    "samples": "what the retina keeps of a photograph",
-    "rebuilt": "the photograph, rebuilt from the samples",
-    "fixations": "where the network looks",
-    "activations": "what a level computes of a photograph, on its nodes",
-    "pyramid": "the levels and steps (--out FILE.dot or FILE.graphml: as a graph)",
-}
-"""What ``plot`` draws."""
-
-OVERRIDE_HELP = "change the configuration, as fixation.count=2"
+__all__ = ["KINDS", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line, the program's own if ``None``, and return its exit status."""
+    program = argv is None
     try:
-        status = _run(_parse(argv))
-        sys.stdout.flush()
-        return status
+        if program:
+            set_handler(exit_at_once)
+            _print_anything()
+        args = parse(argv)
+        command = _command(args)
+        if program:  # from here on, there may be something to clean up
+            set_handler(signal.default_int_handler)
+        return command(args)
     except UserError as error:
-        print(f"fovigraph: {error}", file=sys.stderr)
+        complain(f"fovigraph: {error}")
         return 2
-    except BrokenPipeError:  # as of `fovigraph info … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OutputError as error:
+        complain(f"fovigraph: {error}")
+        return error.status
     except KeyboardInterrupt:
-        print("fovigraph: interrupted", file=sys.stderr)
-        return 130
+        complain(INTERRUPTED)
+        return STATUS
     except SystemExit as done:  # argparse, after --help or --version
         return int(done.code or 0)
+    finally:
+        if program:  # the process ends, and nothing else may come of it
+            set_handler(signal.SIG_IGN)
 
 
-def _run(args: argparse.Namespace) -> int:
-    # Each command imports what it needs, so that --help does not wait for it.
+def _print_anything() -> None:
+    """Let file names and signs that the terminal's encoding lacks be printed in another way."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
+    """Import what a command needs, and nothing else, so that --help does not wait for it."""
     if args.command == "info":
         from fovigraph.cli.info import info
 
-        return info(args)
+        return info
     if args.command == "convert":
         from fovigraph.cli.convert import convert_command
 
-        return convert_command(args)
+        return convert_command
     if args.command == "eval":
         from fovigraph.cli.eval import eval_command
 
-        return eval_command(args)
+        return eval_command
     if args.command == "train":
-        from fovigraph.cli.train import train_command
+        try:
+            from fovigraph.cli.train import train_command
+        except ImportError as error:
+            raise UserError(
+                f"training needs {error.name}: pip install 'fovigraph[train]'"
+            ) from error
+        return train_command
+    from fovigraph.cli.files import need_matplotlib
 
-        return train_command(args)
-    if args.command in ("explore", "plot"):
-        from fovigraph.cli.files import need_matplotlib
-
-        need_matplotlib("viz")
+    need_matplotlib("demo" if args.command == "demo" else "viz")
     if args.command == "explore":
         from fovigraph.cli.explore import explore
 
-        return explore(args)
+        return explore
     if args.command == "plot":
         from fovigraph.cli.plot import plot
 
-        return plot(args)
+        return plot
     from fovigraph.cli.look import look
 
-    return look(args)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see {self.prog} --help)")
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    args, rest = _parser().parse_known_args(argv)
-    # argparse takes overrides for unknown where an option stands before them.
-    unknown = [word for word in rest if word.startswith("-")]
-    if unknown:
-        raise UserError(f"unknown option {unknown[0]!r} (see fovigraph {args.command} --help)")
-    if rest and args.command == "convert":
-        raise UserError(f"too many arguments: {rest[0]!r} (see fovigraph convert --help)")
-    args.overrides = [*getattr(args, "overrides", []), *rest]
-    return args
-
-
-def _parser() -> _Parser:
-    parser = _Parser(prog="fovigraph", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"fovigraph {__version__}")
-    commands = parser.add_subparsers(
-        dest="command", metavar="COMMAND", required=True, parser_class=_Parser
-    )
-
-    info = commands.add_parser(
-        "info",
-        help="the levels of a network, with nodes, edges, parameters and FLOPs",
-        description="Print a network's graph pyramid and what each level costs.",
-        allow_abbrev=False,
-    )
-    info.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
-    info.add_argument("--json", action="store_true", help="print JSON instead of a table")
-
-    look = commands.add_parser(
-        "look",
-        help="look at an image, and draw what the network sees",
-        description="Look at an image; write pictures of what the network sees, and its numbers.",
-        allow_abbrev=False,
-    )
-    look.add_argument("image", metavar="IMAGE", help="an image file")
-    demo = commands.add_parser(
-        "demo",
-        help="the same with a photograph of a cat that comes with scikit-image",
-        description="Look at a photograph of a cat; needs the extra 'demo'.",
-        allow_abbrev=False,
-    )
-    demo.set_defaults(image=None)
-    explore = commands.add_parser(
-        "explore",
-        help="a web page in which every unit that is pointed at shows what it sees",
-        description="Write one HTML file, which needs no network, to explore receptive fields in.",
-        allow_abbrev=False,
-    )
-    explore.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
-    plot = commands.add_parser(
-        "plot",
-        help="one picture of a network, of a kind that you choose",
-        description="Draw a picture of a network.",
-        epilog=_kinds_text(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    _add_plot_options(plot)
-    convert = commands.add_parser(
-        "convert",
-        help="a network of the fovi package to a folder of ours, or back",
-        description="Convert a saved network from the fovi package's format to ours, or back.",
-        allow_abbrev=False,
-    )
-    convert.add_argument("source", metavar="SRC", help="a folder, or an id on the Hugging Face Hub")
-    convert.add_argument("destination", metavar="DST", help="the folder to make")
-    convert.add_argument("--to-upstream", action="store_true", help="from ours to fovi's")
-    convert.add_argument("--revision", metavar="REV", help="branch, tag or commit on the Hub")
-    train = commands.add_parser(
-        "train",
-        help="train a network",
-        description="Train a network by a recipe: a configuration that may also say what to learn "
-        "from, and how. Ctrl-C stops it after the step that is under way, and saves it.",
-        allow_abbrev=False,
-    )
-    _add_train_options(train)
-    evaluation = commands.add_parser(
-        "eval",
-        help="how well a trained network tells classes, and what that costs",
-        description="Evaluate a network on labelled images; write a web page and its numbers.",
-        allow_abbrev=False,
-    )
-    _add_eval_options(evaluation)
-    for command in (explore, plot):
-        command.add_argument("--image", metavar="IMAGE", help="a photograph to look at")
-    for command in (look, demo, plot):
-        command.add_argument(
-            "--config", default=CONFIG, metavar="CONFIG", help=f"{CONFIG_HELP} (default: {CONFIG})"
-        )
-    for command in (look, demo, explore):
-        command.add_argument("--fixations", type=_count, metavar="N", help="how often to look")
-    for command in (look, demo, explore, plot, evaluation):
-        command.add_argument(
-            "--seed", type=_seed, default=0, metavar="S", help="of all random numbers (default: 0)"
-        )
-    _add_out(look, "look")
-    _add_out(demo, "demo")
-    _add_out(evaluation, "evaluation")
-    _add_out_file(explore, "explorer.html")
-    _add_out_file(plot, None)
-    for command in (info, look, demo, explore, plot, train, evaluation):
-        command.add_argument(
-            "overrides", nargs="*", default=[], metavar="KEY=VALUE", help=OVERRIDE_HELP
-        )
-    return parser
-
-
-def _add_plot_options(plot: argparse.ArgumentParser) -> None:
-    plot.add_argument("kind", metavar="KIND", choices=KINDS, help="what to draw: see below")
-    plot.add_argument("--level", type=_level, metavar="L", help="a level, by name or index")
-    plot.add_argument("--unit", type=_seed, metavar="U", help="a unit's index within its level")
-    plot.add_argument(
-        "--channel", type=_seed, default=0, metavar="C", help="of a filter (default: 0)"
-    )
-    plot.add_argument(
-        "--fixation",
-        type=float,
-        nargs=2,
-        default=(0.5, 0.5),
-        metavar=("ROW", "COLUMN"),
-        help="where to look, as fractions of the photograph (default: 0.5 0.5)",
-    )
-    plot.add_argument(
-        "--space",
-        choices=("visual", "cortical"),
-        default="visual",
-        help="draw in the visual field or on the flattened cortex",
-    )
-    plot.add_argument(
-        "--color",
-        choices=("eccentricity", "polar_angle"),
-        default="eccentricity",
-        help="what sampling and manifold are coloured by",
-    )
-    plot.add_argument(
-        "--binary", action="store_true", help="of a receptive field, not the number of paths"
-    )
-
-
-def _add_train_options(train: argparse.ArgumentParser) -> None:
-    train.add_argument("config", metavar="CONFIG", help="a recipe's name or its YAML file")
-    train.add_argument(
-        "--out",
-        type=Path,
-        metavar="FOLDER",
-        help="where the run and the model are kept (default: runs/CONFIG)",
-    )
-    train.add_argument("--resume", action="store_true", help="go on with the run in that folder")
-    train.add_argument(
-        "--strict", action="store_true", help="stop at a broken image, do not leave it out"
-    )
-
-
-def _add_eval_options(evaluation: argparse.ArgumentParser) -> None:
-    evaluation.add_argument(
-        "model", metavar="MODEL", help="the folder of a saved model, or an id on the Hub"
-    )
-    evaluation.add_argument(
-        "data",
-        metavar="DATA",
-        help="digits; a folder of images by class, or of parquet files; or an id on the Hub",
-    )
-    evaluation.add_argument(
-        "--fixations",
-        type=_count,
-        default=20,
-        metavar="N",
-        help="how often to look at an image (default: 20)",
-    )
-    evaluation.add_argument(
-        "--split", metavar="NAME", help="of the data (default: the one to test on)"
-    )
-    evaluation.add_argument(
-        "--size",
-        type=_count,
-        metavar="PIXELS",
-        help="side of the images (default: as in training, or 64)",
-    )
-    evaluation.add_argument(
-        "--limit", type=_count, metavar="N", help="take only N images, at random"
-    )
-    evaluation.add_argument(
-        "--batch-size", type=_count, default=64, metavar="N", help="images at once (default: 64)"
-    )
-    evaluation.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="what computes (default: a GPU if there is one)",
-    )
-    evaluation.add_argument(
-        "--json", action="store_true", help="print the numbers instead of a table"
-    )
-
-
-def _kinds_text() -> str:
-    width = max(map(len, KINDS))
-    lines = (f"  {kind:<{width}}  {shows}" for kind, shows in KINDS.items())
-    return "\n".join(("kinds of picture:", *lines))
-
-
-def _add_out_file(command: argparse.ArgumentParser, default: str | None) -> None:
-    command.add_argument(
-        "--out",
-        type=Path,
-        default=None if default is None else Path(default),
-        metavar="FILE",
-        help=f"file to write (default: {default or 'KIND.png'})",
-    )
-
-
-def _add_out(command: argparse.ArgumentParser, folder: str) -> None:
-    command.add_argument(
-        "--out",
-        type=Path,
-        default=Path(folder),
-        metavar="DIR",
-        help=f"folder to write to, made if need be (default: {folder})",
-    )
-
-
-def _level(text: str) -> int | str:
-    return int(text) if text.isascii() and text.isdigit() else text
-
-
-def _count(text: str) -> int:
-    return _whole_number(text, 1, None)
-
-
-def _seed(text: str) -> int:
-    return _whole_number(text, 0, LARGEST_SEED)
-
-
-def _whole_number(text: str, low: int, high: int | None) -> int:
-    allowed = f"of at least {low}" if high is None else f"from {low} to {high}"
-    try:
-        value = int(text)
-    except ValueError:
-        value = low - 1
-    if value < low or (high is not None and value > high):
-        raise argparse.ArgumentTypeError(f"must be a whole number {allowed}, got {text!r}")
-    return value
+    return look

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from fovigraph.cli.errors import users_mistake
+from fovigraph.cli.output import say
 from fovigraph.interop import convert
 
 
@@ -18,5 +19,5 @@ def convert_command(args: argparse.Namespace) -> int:
             revision=args.revision,
         )
     loads = "fovi's own loader" if args.to_upstream else "FoviNet.from_pretrained"
-    print(f"{folder}  the network of {args.source}, for {loads}")
+    say(f"{folder}  the network of {args.source}, for {loads}")
     return 0

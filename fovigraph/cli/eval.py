@@ -18,6 +18,7 @@ from fovigraph import __version__
 from fovigraph.cli.errors import UserError, users_mistake
 from fovigraph.cli.files import make_folder
 from fovigraph.cli.networks import build
+from fovigraph.cli.output import say
 from fovigraph.models.pretrained import find_pretrained
 from fovigraph.train.batches import Batch, Batches
 from fovigraph.train.data import DataError, open_data
@@ -79,7 +80,7 @@ def eval_command(args: argparse.Namespace) -> int:
     with users_mistake(OSError):
         (args.out / "evaluation.json").write_text(numbers + "\n", encoding="utf-8")
         (args.out / "evaluation.html").write_text(page, encoding="utf-8")
-    print(numbers if args.json else _table(result, args.out, len(batches.skipped)))
+    say(numbers if args.json else _table(result, args.out, len(batches.skipped)))
     return 0
 
 

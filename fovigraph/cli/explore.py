@@ -11,6 +11,7 @@ from fovigraph import viz
 from fovigraph.cli.errors import users_mistake
 from fovigraph.cli.files import image_file, make_way
 from fovigraph.cli.networks import build, read_config, saved_folder
+from fovigraph.cli.output import say
 
 
 def explore(args: argparse.Namespace) -> int:
@@ -39,5 +40,5 @@ def explore(args: argparse.Namespace) -> int:
     with users_mistake(OSError):
         args.out.write_text(page, encoding="utf-8")
     size = args.out.stat().st_size / 1e6
-    print(f"{args.out}  {net.pyramid} in one page of {size:.1f} MB; open it in a browser")
+    say(f"{args.out}  {net.pyramid} in one page of {size:.1f} MB; open it in a browser")
     return 0

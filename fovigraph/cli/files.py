@@ -8,14 +8,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fovigraph._matplotlib import import_matplotlib
 from fovigraph.cli.errors import UserError, users_mistake
 from fovigraph.sensing import read_image
 
 
 def need_matplotlib(extra: str) -> None:
-    """Say which extra to install if matplotlib is missing."""
+    """Import matplotlib, or say which extra to install."""
     try:
-        import matplotlib  # noqa: F401
+        import_matplotlib()
     except ImportError as error:
         raise UserError(f"pictures need matplotlib: pip install 'fovigraph[{extra}]'") from error
 

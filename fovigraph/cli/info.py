@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from fovigraph.cli.networks import build, read_config
+from fovigraph.cli.output import say
 from fovigraph.graph.pyramid import format_table
 from fovigraph.models.cost import describe
 
@@ -19,7 +20,7 @@ def info(args: argparse.Namespace) -> int:
     with torch.random.fork_rng(devices=[]):
         net = build(config)
     report = describe(net)
-    print(json.dumps({"config": args.config, **report}, indent=2) if args.json else _table(report))
+    say(json.dumps({"config": args.config, **report}, indent=2) if args.json else _table(report))
     return 0
 
 

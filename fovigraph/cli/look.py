@@ -6,20 +6,19 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from fovigraph import __version__
+from fovigraph import __version__, viz
 from fovigraph.cli.errors import users_mistake
-from fovigraph.cli.files import demo_image, image_file, make_folder, need_matplotlib
+from fovigraph.cli.files import demo_image, image_file, make_folder
 from fovigraph.cli.networks import build, read_config, saved_folder
+from fovigraph.cli.output import say
 from fovigraph.models import FoviNet, FoviOutput
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 TOP = 5
 """Classes that are reported."""
@@ -51,7 +50,6 @@ class Picture(NamedTuple):
 
 def look(args: argparse.Namespace) -> int:
     """Look at ``args.image`` (None: the demo's), and write pictures and numbers to ``args.out``."""
-    need_matplotlib("viz" if args.image else "demo")
     overrides = list(args.overrides)
     if args.fixations is not None:
         overrides.append(f"fixation.count={args.fixations}")
@@ -105,8 +103,6 @@ def _glance(net: FoviNet, image: Tensor, seed: int) -> Glances:
 
 
 def _pictures(glances: Glances) -> Iterator[Picture]:
-    from fovigraph import viz
-
     net, image, output, samples = glances
     array, where, size = net.retina.array, output.fixations[0], output.fixation_sizes[0]
     yield Picture(
@@ -183,14 +179,14 @@ def _tell(folder: Path, written: list[tuple[str, str]], numbers: dict[str, Any])
     paths = [str(folder / name) for name, _ in written]
     width = max(map(len, paths))
     for path, (_, shows) in zip(paths, written, strict=True):
-        print(f"{path:<{width}}  {shows}")
+        say(f"{path:<{width}}  {shows}")
     looks = len(numbers["fixations"])
     glances = f"{looks} glance{'s' if looks > 1 else ''} of {numbers['nodes']['retina']:,} samples"
     if numbers["weights"] == "random":
-        print(
+        say(
             f"{glances}. The weights are random, as this is a configuration, not a trained model: "
             "what is sampled and seen is real, the classes mean nothing."
         )
     else:
         best = numbers["top"][0]
-        print(f"{glances}. Most likely class: {best['class']} ({best['probability']:.1%}).")
+        say(f"{glances}. Most likely class: {best['class']} ({best['probability']:.1%}).")

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from fovigraph import viz
-from fovigraph.cli import KINDS
 from fovigraph.cli.errors import UserError, users_mistake
 from fovigraph.cli.files import image_file, make_way
 from fovigraph.cli.networks import build, read_config, saved_folder
+from fovigraph.cli.output import say
+from fovigraph.cli.parser import KINDS
 from fovigraph.nn import KNNConv
 
 if TYPE_CHECKING:
@@ -195,6 +196,10 @@ def plot(args: argparse.Namespace) -> int:
     args.out = args.out or Path(f"{args.kind}.png")
     make_way(args.out, (*PICTURES, *EXPORTS.get(args.kind, ())))
     suffix = args.out.suffix.lower()
+    if args.kind == "pyramid" and suffix not in PICTURES:
+        for option in ("level", "unit"):
+            if getattr(args, option) is not None:
+                raise UserError(f"argument --{option}: does nothing for a {suffix} file")
     with torch.random.fork_rng(devices=[]), users_mistake(ValueError, TypeError, ImportError):
         subject = Subject(args)
         made = DRAW[args.kind](subject) if suffix in PICTURES else _exported(subject, suffix)
@@ -203,7 +208,7 @@ def plot(args: argparse.Namespace) -> int:
             args.out.write_text(made, encoding="utf-8")
         else:
             made.savefig(args.out)
-    print(f"{args.out}  {KINDS[args.kind]}")
+    say(f"{args.out}  {KINDS[args.kind]}")
     return 0
 
 

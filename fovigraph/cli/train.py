@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fovigraph.cli.errors import UserError, users_mistake
+from fovigraph.cli.errors import users_mistake
 from fovigraph.cli.files import make_folder
 from fovigraph.cli.networks import read
+from fovigraph.cli.output import complain, say
 from fovigraph.graph.pyramid import format_table
+from fovigraph.train.checkpoint import CheckpointError
+from fovigraph.train.interrupt import Interrupted
+from fovigraph.train.recipe import load_recipe
+from fovigraph.train.trainer import Trainer, TrainingError
 
 SHOWN_SKIPPED = 5
 """Broken images that are named."""
@@ -19,15 +23,6 @@ SHOWN_SKIPPED = 5
 
 def train_command(args: argparse.Namespace) -> int:
     """Train the network of the recipe ``args.config``, and write to ``args.out``."""
-    try:
-        from fovigraph.train.trainer import Trainer
-    except ImportError as error:
-        raise UserError(f"training needs {error.name}: pip install 'fovigraph[train]'") from error
-    from fovigraph.train.checkpoint import CheckpointError
-    from fovigraph.train.interrupt import Interrupted
-    from fovigraph.train.recipe import load_recipe
-    from fovigraph.train.trainer import TrainingError
-
     folder = args.out or Path("runs") / Path(args.config).stem
     strict = ["data.strict=true"] if args.strict else []
     mistakes = (ValueError, TypeError, ImportError, OSError, CheckpointError, TrainingError)
@@ -39,14 +34,14 @@ def train_command(args: argparse.Namespace) -> int:
             history = trainer.fit()
         except Interrupted as stopped:
             if trainer.main:
-                print(f"fovigraph: {stopped}; to go on: {_resume(args, folder)}", file=sys.stderr)
+                complain(f"fovigraph: {stopped}; to go on: {_resume(args, folder)}")
             return 130
     if trainer.main:
-        print(_table(history))
+        say(_table(history))
         if trainer.skipped:
-            print(f"\n{_skipped([error.name for error in trainer.skipped])}")
+            say(f"\n{_skipped([error.name for error in trainer.skipped])}")
         evaluate = shlex.join(["fovigraph", "eval", str(folder), recipe.data.source])
-        print(f"\nThe model is in {folder}; to evaluate it: {evaluate}")
+        say(f"\nThe model is in {folder}; to evaluate it: {evaluate}")
     return 0
 
 

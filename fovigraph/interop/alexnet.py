@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from fovigraph._checks import shown
 from fovigraph.config import ConfigError
 from fovigraph.geometry import SensorArray
 from fovigraph.interop.upstream_config import UpstreamConfig, only, reverse
@@ -59,11 +60,13 @@ def read_config(theirs: UpstreamConfig, retina: Mapping[str, Any]) -> dict[str, 
     flag = theirs.get("model.arch_flag", "") or ""
     if multiplier is not None:
         if flag:
-            theirs.fail("model.arch_flag", f"must be '' with model.ref_frame_mult, got {flag!r}")
+            theirs.fail(
+                "model.arch_flag", f"must be '' with model.ref_frame_mult, got {shown(flag)}"
+            )
         section["kernel_multiplier"] = theirs.number("model.ref_frame_mult")
     else:
         if flag not in ("", "doubleres"):
-            theirs.fail("model.arch_flag", f"must be '' or 'doubleres', got {flag!r}")
+            theirs.fail("model.arch_flag", f"must be '' or 'doubleres', got {shown(flag)}")
         section["kernel_multiplier"] = 2.0 if flag else 1.0
         section["k"] = _capped(theirs, section, retina)
     return section
@@ -74,7 +77,7 @@ def _check_convolution(theirs: UpstreamConfig) -> None:
     if conv != "default":
         theirs.fail(
             "model.conv_layer_cls",
-            f"must be 'default', got {conv!r}: upstream's depthwise convolutions, of as many "
+            f"must be 'default', got {shown(conv)}: upstream's depthwise convolutions, of as many "
             "outputs a channel as it takes, are not loaded yet",
         )
 

@@ -13,14 +13,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fovigraph.config import ConfigError
+from fovigraph._checks import instance, path_of, shown
+from fovigraph._plain import ConfigError, as_plain, read_text, read_yaml, said
 
 log = logging.getLogger(__name__)
 
@@ -59,14 +59,20 @@ def find_upstream(
         cache_dir: The Hub's cache; ``None``: where huggingface_hub has it.
 
     Raises:
+        TypeError: If an argument is of another type.
         FileNotFoundError: If there is no such folder, and the Hub does not give it. What is in the
             cache needs no network.
     """
-    text = str(path_or_hub_id)
-    folder = Path(path_or_hub_id).expanduser()
-    if folder.is_dir():
+    cache = None if cache_dir is None else path_of("cache_dir", cache_dir)
+    if revision is not None:
+        instance("revision", revision, str, allowed="a string or None")
+    try:
+        folder, text = path_of("path_or_hub_id", path_or_hub_id), os.fspath(path_or_hub_id)
+    except ValueError as error:
+        raise FileNotFoundError(str(error)) from None
+    if os.path.isdir(folder):
         return folder
-    if folder.exists():
+    if os.path.exists(folder):
         raise FileNotFoundError(
             "path_or_hub_id must be a folder with a configuration and weights, "
             f"got the file {text!r}"
@@ -78,8 +84,9 @@ def find_upstream(
         )
     hub_id = text if "/" in text else f"{ORGANISATION}/{text}"
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", hub_id):
-        raise FileNotFoundError(f"there is no folder {text!r}, and it cannot be an id on the Hub")
-    cache = None if cache_dir is None else Path(cache_dir)
+        raise FileNotFoundError(
+            f"there is no folder {shown(text)}, and it cannot be an id on the Hub"
+        )
     return _fetch(hub_id, revision, cache, f"there is no folder {text!r}")
 
 
@@ -150,19 +157,17 @@ def read_config(folder: Path) -> tuple[DictConfig, Path]:
     path = next((folder / name for name in CONFIGS if (folder / name).is_file()), None)
     if path is None:
         raise FileNotFoundError(f"{folder} has no configuration: none of {', '.join(CONFIGS)}")
+    text = read_text(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        content: Any = (
-            OmegaConf.create(_mapping(json.loads(text)))
-            if path.suffix == ".json"
-            else OmegaConf.create(text)
-        )
-    except (json.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {_said(error)}") from None
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{path}: {str(error).partition(chr(10))[0]}") from None
-    if not isinstance(content, DictConfig):
-        raise ConfigError(f"{path}: must hold sections of keys and values")
+        stated = json.loads(text) if path.suffix == ".json" else read_yaml(text, str(path))
+        stated = as_plain(stated, str(path), check=False)
+        if not isinstance(stated, dict):
+            raise ConfigError(f"{path}: must hold sections of keys and values")
+        content = OmegaConf.create(stated)
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path}: cannot be read: {said(error)}") from None
     if "retina" in content and "saccades" not in content:
         raise ConfigError(
             f"{path} is a configuration of fovigraph, not of upstream: "
@@ -176,16 +181,6 @@ def read_config(folder: Path) -> tuple[DictConfig, Path]:
             + (parts if "defaults" in content else "")
         )
     return content, path
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).replace('in "<unicode string>", ', "at ").split())
-
-
-def _mapping(content: Any) -> dict[str, Any]:
-    if not isinstance(content, dict):
-        raise TypeError("must hold sections of keys and values")
-    return content
 
 
 def read_weights(folder: Path) -> tuple[dict[str, Tensor], Path]:
@@ -217,7 +212,7 @@ def _read_index(path: Path) -> dict[str, str]:
     try:
         weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
         files = {str(name): str(file) for name, file in weight_map.items()}
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         raise ValueError(
             f"{path} cannot be read: it must be JSON with a 'weight_map' of tensors to files"
         ) from None
@@ -272,9 +267,11 @@ def read_tensors(path: Path) -> Any:
     """Read a pickle (``torch.save``) or safetensors file; never runs what a pickle contains.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If there is no such file, or it is no regular one.
         ValueError: If it is damaged, or a pickle of more than tensors and plain values.
     """
+    if not path.is_file():  # to open a named pipe would be to wait
+        raise FileNotFoundError(f"no such file: {path}")
     with path.open("rb") as file:
         if file.read(len(_LFS)) == _LFS:
             raise ValueError(

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from omegaconf import DictConfig, OmegaConf
 
+from fovigraph._checks import shown
 from fovigraph.config import ConfigError, as_config
 from fovigraph.interop import alexnet
 from fovigraph.interop.upstream_config import UpstreamConfig, only, reverse
@@ -149,11 +150,11 @@ def backbone_of(theirs: UpstreamConfig) -> Backbone:
     """Return the mapping of the backbone that ``model.arch`` names."""
     known = {name: backbone for backbone in BACKBONES.values() for name in backbone.NAMES}
     name = theirs.get("model.arch")
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         names = ", ".join(map(repr, known))
         theirs.fail(
             "model.arch",
-            f"must be one of {names}, got {name!r}: fovigraph reads no other network yet",
+            f"must be one of {names}, got {shown(name)}: fovigraph reads no other network yet",
         )
     return known[name]
 
@@ -162,14 +163,16 @@ def write_config(config: DictConfig) -> dict[str, Any]:
     """Return the configuration of upstream's that describes the same network as one of ours.
 
     Args:
-        config: A complete configuration (:func:`fovigraph.load_config`).
+        config: A configuration (:func:`fovigraph.load_config`).
 
     Returns:
         Nested mappings with all that upstream needs to build the network and to run it.
 
     Raises:
-        ConfigError: If upstream has nothing that corresponds. The message names our key.
+        ConfigError: If it is no configuration, or upstream has nothing that corresponds. The
+            message names our key.
     """
+    config = as_config(config)
     if config.backbone.name not in BACKBONES:
         names = ", ".join(map(repr, BACKBONES))
         raise ConfigError(
@@ -205,7 +208,7 @@ def _refuse(theirs: UpstreamConfig) -> None:
     if mode != "isotropic":
         theirs.fail(
             "saccades.mode",
-            f"must be 'isotropic', got {mode!r}: fovigraph reads no other sensor yet",
+            f"must be 'isotropic', got {shown(mode)}: fovigraph reads no other sensor yet",
         )
     matched = theirs.whole("saccades.auto_match_cart_resources")
     if matched <= 0:
@@ -215,7 +218,7 @@ def _refuse(theirs: UpstreamConfig) -> None:
         )
     fov_type = theirs.get("saccades.fov_type", "circular")
     if fov_type != "circular":
-        theirs.fail("saccades.fov_type", f"must be 'circular', got {fov_type!r}")
+        theirs.fail("saccades.fov_type", f"must be 'circular', got {shown(fov_type)}")
     if theirs.get("saccades.color_sigma", None) is not None:
         theirs.fail(
             "saccades.color_sigma",
@@ -232,10 +235,10 @@ def _refuse(theirs: UpstreamConfig) -> None:
     aggregation = theirs.get("saccades.fix_agg")
     if aggregation != "mean":
         reason = {
-            None: "a network without a probe is not loaded yet",
+            "None": "a network without a probe is not loaded yet",
             "force_mean": "fovigraph averages probabilities in evaluation, not logits",
-        }.get(aggregation, "fovigraph has no learnt aggregation over fixations yet")
-        theirs.fail("saccades.fix_agg", f"must be 'mean', got {aggregation!r}: {reason}")
+        }.get(str(aggregation), "fovigraph has no learnt aggregation over fixations yet")
+        theirs.fail("saccades.fix_agg", f"must be 'mean', got {shown(aggregation)}: {reason}")
 
 
 def _retina(theirs: UpstreamConfig) -> dict[str, Any]:
@@ -268,7 +271,9 @@ def _cmf_a(theirs: UpstreamConfig) -> float:
             "write the number there that upstream's model.cfg.saccades.cmf_a has then",
         )
     if isinstance(value, list):
-        theirs.fail("saccades.cmf_a", f"must be one number, got {value}: several are not done yet")
+        theirs.fail(
+            "saccades.cmf_a", f"must be one number, got {shown(value)}: several are not done yet"
+        )
     return theirs.number("saccades.cmf_a")
 
 
@@ -277,7 +282,10 @@ def _fov(theirs: UpstreamConfig) -> float:
     fov = theirs.number("saccades.fov")
     if not theirs.flag("saccades.rescale_fov"):
         size = theirs.number("saccades.fixation_size")
-        return fov * (size / theirs.number("training.resolution"))
+        resolution = theirs.number("training.resolution")
+        if resolution <= 0:
+            theirs.fail("training.resolution", f"must be above 0, got {resolution:g}")
+        return fov * (size / resolution)
     low, high = _area(theirs)
     if low != high:
         theirs.fail(
@@ -289,8 +297,13 @@ def _fov(theirs: UpstreamConfig) -> float:
 
 
 def _area(theirs: UpstreamConfig) -> tuple[float, float]:
-    least, most = (theirs.number(f"saccades.fixation_size_{end}_frac") for end in ("min", "max"))
-    return least, most
+    area = {}
+    for end in ("min", "max"):
+        key = f"saccades.fixation_size_{end}_frac"
+        area[end] = theirs.number(key)
+        if area[end] <= 0:
+            theirs.fail(key, f"must be above 0, got {area[end]:g}")
+    return area["min"], area["max"]
 
 
 def _fixation(theirs: UpstreamConfig, retina: dict[str, Any]) -> dict[str, Any]:
@@ -329,7 +342,7 @@ def projector_channels(theirs: UpstreamConfig) -> list[int]:
     try:
         return [int(part) for part in text.split("-")] if text else []
     except ValueError:
-        theirs.fail("model.mlp", f"must be whole numbers joined by '-', got {written!r}")
+        theirs.fail("model.mlp", f"must be whole numbers joined by '-', got {shown(written)}")
 
 
 def _projector(theirs: UpstreamConfig) -> dict[str, Any]:

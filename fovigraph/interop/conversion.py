@@ -11,12 +11,11 @@ from pathlib import Path
 from uuid import uuid4
 
 import torch
-import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 
-from fovigraph.config import ConfigError
+from fovigraph._checks import flag, path_of
+from fovigraph._plain import ConfigError, read_text, read_yaml
 from fovigraph.interop import checkpoint, config
 from fovigraph.interop.load import from_upstream, links
 from fovigraph.interop.upstream_config import UpstreamConfig
@@ -55,12 +54,15 @@ def convert(
         The folder made.
 
     Raises:
+        TypeError: If an argument is of another type.
         FileExistsError: If there is something at ``destination``.
         OSError: If it cannot be written. Nothing half-written is left.
         FileNotFoundError, ConfigError, ValueError: If ``source`` cannot be loaded, or has what the
             other package cannot express.
     """
-    target = Path(destination).expanduser().resolve()
+    flag("to_upstream", to_upstream)
+    path_of("source", source)
+    target = path_of("destination", destination).resolve()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"destination must not exist or be an empty folder, got {target}")
     write = _write_upstream if to_upstream else _write_ours
@@ -98,7 +100,7 @@ def _write_ours(source: str | os.PathLike[str], folder: Path, revision: str | No
         card = model_card(
             net,
             Path(source).expanduser().resolve().name,
-            "converted from the format of the `fovi` package",
+            "converted from the format of the fovi package",
         )
         (folder / "README.md").write_text(card, encoding="utf-8")
 
@@ -116,15 +118,14 @@ def _write_upstream(source: str | os.PathLike[str], folder: Path, revision: str 
 def _upstream_config(net: FoviNet, origin: Path) -> DictConfig:
     """Return the configuration the network came with, if it still describes it, or a new one."""
     path = origin / ORIGIN
-    try:
-        content = OmegaConf.load(path)
-        if isinstance(content, DictConfig) and config.read_config(content, str(path)) == net.config:
-            return content
-        log.info("%s describes another network than it lies beside", path)
-    except FileNotFoundError:
-        pass
-    except (OSError, ConfigError, OmegaConfBaseException, yaml.YAMLError) as error:
-        log.warning("%s is not used: %s", path, error)
+    if path.exists():
+        try:
+            content = read_yaml(read_text(path), str(path))
+            if config.read_config(content, str(path)) == net.config:
+                return OmegaConf.create(content)
+            log.info("%s describes another network than it lies beside", path)
+        except (ConfigError, TypeError) as error:
+            log.warning("%s is not used: %s", path, error)
     return OmegaConf.create(config.write_config(net.config))
 
 

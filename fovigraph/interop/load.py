@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 
+from fovigraph._checks import flag, shown
 from fovigraph.config import ConfigError
 from fovigraph.interop import checkpoint, config
-from fovigraph.interop.neighbours import use_neighbours
+from fovigraph.interop.neighbours import check_lists, use_neighbours
 from fovigraph.interop.upstream_config import UpstreamConfig
 from fovigraph.interop.weights import Link, features_link, norm_links, to_ours
 from fovigraph.models import FoviNet
@@ -31,6 +32,11 @@ def from_upstream(
 
     See :meth:`fovigraph.FoviNet.from_upstream`; ``cls`` is the class of the network.
     """
+    flag("strict", strict)
+    if not (isinstance(cls, type) and issubclass(cls, FoviNet)):
+        raise TypeError(f"cls must be FoviNet or a class of it, got {shown(cls)}")
+    if neighbours is not None:
+        check_lists("neighbours", neighbours)
     folder = checkpoint.find_upstream(path_or_hub_id, revision=revision, cache_dir=cache_dir)
     content, path = checkpoint.read_config(folder)
     ours = config.read_config(content, str(path))

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from fovigraph._checks import one_of
+from fovigraph._checks import instance, one_of, path_of, shown
 from fovigraph.graph import GraphPyramid, KNNGraph, graph_from_neighbours, nearest_cell
 from fovigraph.graph.search import k_nearest
 from fovigraph.interop.checkpoint import read_tensors
@@ -25,6 +25,8 @@ from fovigraph.models.wrapped import unwrapped
 Lists = Mapping[str, Tensor]
 
 PLACES = "retina.cartesian"
+
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 _OFF = 1e-4
 """How far given places may lie from ours, in radii of the field of view."""
@@ -59,6 +61,8 @@ def use_neighbours(net: FoviNet, lists: Lists | str | os.PathLike[str]) -> None:
         ValueError, TypeError: If the file cannot be read, lists are missing or unknown, or they do
             not fit the network's geometry.
     """
+    instance("net", net, FoviNet)
+    check_lists("lists", lists)
     source, lists = _read(lists)
     pyramid, places = net.pyramid, lists.pop(PLACES, None)
     if places is not None:
@@ -80,12 +84,25 @@ def use_neighbours(net: FoviNet, lists: Lists | str | os.PathLike[str]) -> None:
         net.retina.grid = places.to(device)
 
 
+def check_lists(name: str, lists: Any) -> None:
+    """Check that lists of neighbours are named tensors, or what may be the path of their file."""
+    if isinstance(lists, (str, os.PathLike)):
+        path_of(name, lists)
+        return
+    if not isinstance(lists, Mapping):
+        raise TypeError(f"{name} must be named tensors, or their file's path, got {shown(lists)}")
+    for key, tensor in lists.items():
+        instance(f"the names of {name}", key, str, allowed="strings")
+        instance(f"{name}[{key!r}]", tensor, Tensor, allowed="a tensor")
+
+
 def _read(lists: Lists | str | os.PathLike[str]) -> tuple[str, dict[str, Tensor]]:
     """Return where lists come from, for errors, and the lists under the names of layers."""
     source = "lists"
     if isinstance(lists, (str, os.PathLike)):
-        source = str(lists)
-        lists = _as_lists(source, read_tensors(Path(lists)))
+        path = path_of("lists", lists)
+        source, content = str(path), read_tensors(path)
+        lists = _as_lists(source, content)
     return source, {name.removeprefix("network."): values for name, values in lists.items()}
 
 
@@ -112,6 +129,8 @@ def _checked_places(source: str, places: Tensor, ours: Tensor) -> Tensor:
         raise ValueError(
             f"{source}: {PLACES} must have shape {list(ours.shape)}, got {list(places.shape)}"
         )
+    if not places.is_floating_point():
+        raise ValueError(f"{source}: {PLACES} must be of floating point, got {places.dtype}")
     off = float((places.double() - ours).abs().max())
     if not off <= _OFF:
         raise ValueError(
@@ -125,6 +144,8 @@ def _graph(pyramid: GraphPyramid, step: int, neighbours: Tensor, cells: Tensor |
     """Make the graph of one step from upstream's ``[k, nodes]`` lists."""
     usual, size = pyramid.graphs[step], pyramid.kernel_sizes[step]
     shape = (usual.k, usual.num_dst)
+    if neighbours.dtype not in _WHOLE:
+        raise TypeError(f"neighbours must be whole numbers, got {neighbours.dtype}")
     if neighbours.shape != shape:
         raise ValueError(f"neighbours must have shape {list(shape)}, got {list(neighbours.shape)}")
     graph = graph_from_neighbours(usual.src, usual.dst, neighbours.t(), usual.metric)
@@ -133,6 +154,8 @@ def _graph(pyramid: GraphPyramid, step: int, neighbours: Tensor, cells: Tensor |
         return graph
     if cells.shape != shape:
         raise ValueError(f"cells must have shape {list(shape)}, got {list(cells.shape)}")
+    if cells.dtype not in _WHOLE:
+        raise TypeError(f"cells must be whole numbers, got {cells.dtype}")
     ordered, order = neighbours.t().long().sort(dim=1)
     return _with_cells(graph, cells.t().long().gather(1, order)[ordered < usual.num_src], size)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from numbers import Integral, Real
 from typing import Any, NoReturn
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from fovigraph._checks import nearest
-from fovigraph.config import ConfigError
+from fovigraph._checks import instance, nearest, shown
+from fovigraph._plain import ConfigError, References, as_plain
 
 _ABSENT: Any = object()
 
@@ -19,8 +19,7 @@ _ABSENT: Any = object()
 class UpstreamConfig:
     """Upstream's nested mappings, read key by key.
 
-    Values may be interpolations (``${…}``): only those that are looked up are resolved, as a
-    published configuration also names folders of the machine that it was trained on.
+    Values may refer to other keys (``${section.key}``), which is followed where they are looked up.
 
     Args:
         content: Nested mappings.
@@ -28,73 +27,69 @@ class UpstreamConfig:
     """
 
     def __init__(self, content: Mapping[Any, Any], source: str = "config"):
-        self.content = (
-            content if isinstance(content, DictConfig) else OmegaConf.create(dict(content))
-        )
+        if not isinstance(content, Mapping):
+            raise TypeError(f"content must be nested mappings, got {shown(content)}")
+        instance("source", source, str, allowed="a string")
+        stated = OmegaConf.to_container(content) if isinstance(content, DictConfig) else content
+        # Strings that OmegaConf would evaluate are left alone unless they are looked up: published
+        # configurations have some that name folders, of which nothing here asks.
+        self.content: dict[Any, Any] = as_plain(stated, source, check=False)
         self.source = source
         self.used: set[str] = set()
+        self._references = References(self.content)
 
     def get(self, key: str, default: Any = _ABSENT) -> Any:
         """Return the value of a dotted key.
 
         Raises:
-            ConfigError: If it is absent and there is no default, or it cannot be resolved.
+            ConfigError: If it is absent and there is no default, or refers to what does not exist
+                or to anything but other keys.
         """
         self.used.add(key)
         try:
-            value = OmegaConf.select(
-                self.content,
-                key,
-                default=_ABSENT,
-                throw_on_missing=True,
-                throw_on_resolution_failure=True,
-            )
-        except OmegaConfBaseException as error:
-            self.fail(key, f"cannot be resolved: {str(error).partition(chr(10))[0]}")
+            value = self._references.at(tuple(key.split(".")))
+        except ConfigError as error:
+            self.fail(key, f"cannot be resolved: {error}")
+        except KeyError:
+            value = default
         if value is _ABSENT:
-            # `select` takes null for absent.
-            if self._has(key):
-                return None
-            if default is _ABSENT:
-                self.fail(key, "is missing")
-            return default
-        return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-
-    def _has(self, key: str) -> bool:
-        section, _, name = key.rpartition(".")
-        node = OmegaConf.select(self.content, section) if section else self.content
-        return isinstance(node, DictConfig) and name in node.keys()  # noqa: SIM118 – null is a value
+            self.fail(key, "is missing")
+        if value == "???":
+            self.fail(key, "cannot be resolved: it must be given a value, got '???'")
+        return value
 
     def number(self, key: str, default: Any = _ABSENT) -> float:
         """Return the value of a key that must be a number."""
         value = self.get(key, default)
         if isinstance(value, bool) or not isinstance(value, Real):
-            self.fail(key, f"must be a number, got {value!r}")
+            self.fail(key, f"must be a number, got {shown(value)}")
+        if not math.isfinite(value):
+            self.fail(key, f"must be finite, got {value}")
         return float(value)
 
     def whole(self, key: str, default: Any = _ABSENT) -> int:
         """Return the value of a key that must be a whole number."""
         value = self.number(key, default)
         if not value.is_integer():
-            self.fail(key, f"must be a whole number, got {value!r}")
+            self.fail(key, f"must be a whole number, got {value:g}")
         return int(value)
 
     def flag(self, key: str, default: Any = _ABSENT) -> bool:
         """Return the value of a key that must be true or false (upstream writes 1 and 0)."""
         value = self.get(key, default)
         if not isinstance(value, Integral) or value not in (0, 1):
-            self.fail(key, f"must be 0 or 1, got {value!r}")
+            self.fail(key, f"must be 0 or 1, got {shown(value)}")
         return bool(value)
 
     def choice(self, key: str, allowed: Mapping[Any, Any], default: Any = _ABSENT) -> Any:
         """Return what one of the ``allowed`` values of a key stands for."""
         value = self.get(key, default)
-        if isinstance(value, list) or value not in allowed:
+        if isinstance(value, (list, dict)) or value not in allowed:
             names = ", ".join(repr(name) for name in allowed)
             hint = nearest(value, [name for name in allowed if isinstance(name, str)])
             self.fail(
                 key,
-                f"must be one of {names} to be loaded here, got {value!r}"
+                f"must be one of {names} to be loaded here, got {shown(value)}"
                 + (f" (did you mean {hint!r}?)" if hint else ""),
             )
         return allowed[value]
@@ -108,7 +103,7 @@ class UpstreamConfig:
         patterns = tuple(irrelevant)
         return [
             key
-            for key in _leaves(OmegaConf.to_container(self.content, resolve=False))
+            for key in _leaves(self.content)
             if not any(key == used or key.startswith(f"{used}.") for used in self.used)
             and not any(fnmatchcase(key, pattern) for pattern in patterns)
         ]

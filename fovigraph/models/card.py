@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from html import escape
 
 from fovigraph.models.fovinet import FoviNet
+
+_SPECIAL = re.compile(r"[\\`*_\[\]~$#]")
+"""What Markdown takes for more than text, within a line."""
 
 
 def model_card(net: FoviNet, name: str, origin: str, facts: Mapping[str, str] | None = None) -> str:
@@ -15,6 +20,9 @@ def model_card(net: FoviNet, name: str, origin: str, facts: Mapping[str, str] | 
         name: What it is called.
         origin: Where it comes from, as ``"trained on …"``.
         facts: Further rows of the table.
+
+    Returns:
+        The card. Names and facts are text in it, whatever they consist of.
     """
     from fovigraph import __version__  # which imports this module
 
@@ -30,15 +38,15 @@ def model_card(net: FoviNet, name: str, origin: str, facts: Mapping[str, str] | 
         "classes": str(classes),
         **(facts or {}),
     }
-    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    table = "\n".join(f"| {as_text(key)} | {as_text(value)} |" for key, value in rows.items())
     return f"""---
 library_name: fovigraph
 tags: [foveated-vision, graph-neural-network, image-classification]
 ---
 
-# {name}
+# {as_text(name)}
 
-A foveated network, {origin} with fovigraph {__version__}.
+A foveated network, {as_text(origin)} with fovigraph {__version__}.
 
 | | |
 |---|---|
@@ -51,3 +59,10 @@ net = fg.FoviNet.from_pretrained("path/to/this/folder")
 out = net(images)   # [B, 3, H, W]; out.logits are [B, {classes}]
 ```
 """
+
+
+def as_text(words: str) -> str:
+    """Return Markdown, for within a line or a cell of a table, that shows ``words`` as they are."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in words).split())
+    line = _SPECIAL.sub(lambda match: "\\" + match[0], escape(line, quote=False))
+    return line.replace("|", "&#124;")

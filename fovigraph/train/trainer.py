@@ -449,4 +449,4 @@ class Trainer:
             if name in last
         }
         about = {"objective": recipe.objective.name, "epochs": str(recipe.train.epochs), **told}
-        return model_card(self.net, self.folder.name, f"trained on `{recipe.data.source}`", about)
+        return model_card(self.net, self.folder.name, f"trained on {recipe.data.source}", about)

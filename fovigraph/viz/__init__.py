@@ -4,8 +4,10 @@ Every function returns a :class:`matplotlib.figure.Figure` and shows nothing; sa
 ``figure.savefig``.
 """
 
+from fovigraph._matplotlib import import_matplotlib
+
 try:
-    import matplotlib  # noqa: F401
+    import_matplotlib()
 except ImportError as error:
     raise ImportError("fovigraph.viz needs matplotlib: pip install 'fovigraph[viz]'") from error
 

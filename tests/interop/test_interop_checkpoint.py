@@ -64,7 +64,7 @@ class TestConfigurations:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("model: [a\nb: }", "cannot be read: .* line 2"),
+            ("model: [a\nb: }", "line 2: not valid YAML"),
             ("- a\n- b", "must hold sections"),
             ("", "no section 'model'"),
             ("model: {}", "no section 'saccades'"),
@@ -87,7 +87,9 @@ class TestConfigurations:
     def test_bad_json(self, copy, text):
         (copy / CONFIG).unlink()
         (copy / "params.json").write_text(text)
-        with pytest.raises(fg.ConfigError, match=r"params.json: cannot be read"):
+        with pytest.raises(
+            fg.ConfigError, match=r"params.json: (cannot be read|must hold sections)"
+        ):
             fg.FoviNet.from_upstream(copy)
 
     def test_that_describe_no_network(self, configured):

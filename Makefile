@@ -8,12 +8,13 @@ READY := $(VENV)/.ready
 
 export PYTHON WHEELS
 
-.PHONY: help setup demo test lint clean distclean
+.PHONY: help setup demo test fuzz lint clean distclean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo       set up, then draw what a foveated network sees, into demo/'
 	@echo 'make test       set up, then run linters, type checker and tests'
+	@echo 'make fuzz       20,000 trials of strange input, half an hour; FOVIGRAPH_FUZZ=N for another number'
 	@echo 'make lint       the linters and the type checker only'
 	@echo 'make setup      the set-up only'
 	@echo 'make clean      remove the environment and what was made; the compiled wheels are kept'
@@ -31,6 +32,9 @@ demo: $(READY)
 
 test: lint
 	$(VENV)/bin/pytest -q
+
+fuzz: $(READY)
+	FOVIGRAPH_FUZZ=$${FOVIGRAPH_FUZZ:-20000} $(VENV)/bin/pytest -q tests/fuzz
 
 lint: $(READY)
 	$(VENV)/bin/ruff check

@@ -387,7 +387,12 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
         ("side: 3", "side", "(did you mean retina.side?)"),
         ("projector: {num_clases: 3}", "projector.num_clases", "(did you mean head.num_classes?)"),
         ("dropout: 1", "dropout", "(did you mean projector.dropout or head.dropout?)"),
-        ("head: {xyzzy: 3}", "head.xyzzy", "; head has head.num_classes, head.dropout"),
+        (
+            "head: {xyzzy: 3}",
+            "head.xyzzy",
+            "; head has head.num_classes, head.class_names, head.dropout, head.temperature, "
+            "head.sharpening",
+        ),
         ("qqqq: 1", "qqqq", "; a configuration has retina, fixation, backbone, projector, head"),
     ],
 )

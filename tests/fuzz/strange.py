@@ -1,4 +1,4 @@
-"""Values that nobody means to pass: of wrong types, of wrong sizes, at the ends of what can be held."""
+"""Values that nobody means to pass: of wrong types and sizes, at the ends of what can be held."""
 
 import math
 from pathlib import Path
@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 NUMBERS = st.one_of(
     st.sampled_from(
-        [0, -1, 1, 2, 7, 10**9, 10**30, -(10**30), 2**31, 2**63, 0.0, -0.0, 0.5, 1.5, -2.5]
-        + [math.nan, math.inf, -math.inf, 5e-324, 1e-300, 1e308, 1e300, True, False]
+        [
+            *(0, -1, 1, 2, 7, 10**9, 10**30, -(10**30), 2**31, 2**63, 0.0, -0.0, 0.5, 1.5, -2.5),
+            *(math.nan, math.inf, -math.inf, 5e-324, 1e-300, 1e308, 1e300, True, False),
+        ]
     ),
     st.integers(-5, 40),
     st.floats(-3, 3),

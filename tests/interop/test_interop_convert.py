@@ -60,6 +60,7 @@ def test_networks_of_our_own_go_there_and_back(tmp_path, norm, dropped):
         "projector.channels=[16,12]",
         f"projector.norm={'batch' if norm == 'batch' else 'none'}",
         "head.num_classes=5",
+        "fixation.in_eval=random",  # as upstream, which has no fixed places
     ]
     net = fg.FoviNet(fg.load_config("fovi_alexnet", overrides))
     with torch.no_grad():

@@ -2,9 +2,9 @@
 
     python scripts/bundle_network.py RUN NAME [KEY=VALUE …]
 
-Weights are rounded to half precision, which halves the file; overrides change the configuration, for
-instance retina.acuity. The run's recipe and figures go along. The card, README.md, is for a person to
-write.
+Weights are rounded to half precision, which halves the file; overrides change the configuration,
+for instance retina.acuity. The run's recipe and figures go along. The card, README.md, is for a
+person to write.
 """
 
 import shutil

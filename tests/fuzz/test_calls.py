@@ -1,4 +1,4 @@
-"""Public callables with arguments replaced by strange values: a value comes out, or an error that names one."""
+"""Public callables given strange values: a value comes out, or an error that names an argument."""
 
 import functools
 
@@ -50,7 +50,7 @@ def made():
 def calls():
     """Each callable with valid arguments: name, function, arguments by name."""
     m = made()
-    a, b, graph, kmap, x, y = (m[key] for key in ("a", "b", "graph", "kmap", "x", "y"))
+    a, b, graph, kmap, x = (m[key] for key in ("a", "b", "graph", "kmap", "x"))
     edges, ptr, images = graph.edge_index, graph.ptr, m["images"]
     weight = torch.rand(9, 2, 3)
     policy = fg.fixation_policy("near_center", 2)

@@ -1,4 +1,4 @@
-"""Configurations with anything in them: they load, and say the same when written and read again, or are refused."""
+"""Configurations with anything in them load and stay the same, or are refused."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""How many trials: a bounded number with fixed seeds, or as many as FOVIGRAPH_FUZZ says, drawn anew."""
+"""How many trials: a few with fixed seeds, or as many as FOVIGRAPH_FUZZ says, drawn anew."""
 
 import os
 from collections import Counter

@@ -6,51 +6,112 @@ import difflib
 import math
 from collections.abc import Iterable
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
-def positive_int(name: str, value: Any) -> int:
-    """Return ``value`` as an int, or say that ``name`` must be a whole number of at least 1."""
+def positive_int(name: str, value: Any, most: int | None = None) -> int:
+    """Return ``value`` as an int, or say that ``name`` must be a whole number of at least 1.
+
+    Args:
+        name: What errors call it.
+        value: The value.
+        most: The largest value that is allowed.
+    """
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must be a whole number of at least 1, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return int(value)
+        raise TypeError(f"{name} must be a whole number of at least 1, got {shown(value)}")
+    number = int(value)
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {shown(value)}")
+    if most is not None and number > most:
+        raise ValueError(f"{name} must be at most {most}, got {shown(value)}")
+    return number
 
 
-def positive_float(name: str, value: Any) -> float:
-    """Return ``value`` as a float, or say that ``name`` must be finite and positive."""
+def positive_float(name: str, value: Any, least: float = 0.0, most: float = math.inf) -> float:
+    """Return ``value`` as a float, or say that ``name`` must be finite and positive.
+
+    Args:
+        name: What errors call it.
+        value: The value.
+        least, most: The smallest and the largest value that are allowed.
+    """
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a finite number above 0, got {value!r}")
-    number = float(value)
+        raise TypeError(f"{name} must be a finite number above 0, got {shown(value)}")
+    number = _as_float(value)
     if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{name} must be finite and above 0, got {value}")
+        raise ValueError(f"{name} must be finite and above 0, got {shown(value)}")
+    if not least <= number <= most:
+        raise ValueError(f"{name} must be from {least:g} to {most:g}, got {shown(value)}")
     return number
 
 
 def fraction(name: str, value: Any) -> float:
     """Return ``value`` as a float, or say that ``name`` must lie in [0, 1]."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number from 0 to 1, got {value!r}")
-    number = float(value)
+        raise TypeError(f"{name} must be a number from 0 to 1, got {shown(value)}")
+    number = _as_float(value)
     if not 0 <= number <= 1:
-        raise ValueError(f"{name} must be from 0 to 1, got {value}")
+        raise ValueError(f"{name} must be from 0 to 1, got {shown(value)}")
     return number
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return ``value``, or say that ``name`` must be True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
+    return value
 
 
 def one_of(name: str, value: Any, allowed: Iterable[str]) -> str:
     """Return ``value``, or say which values ``name`` may have and which of them is nearest."""
     allowed = sorted(allowed)
-    if value not in allowed:
-        hint = nearest(value, allowed)
-        raise ValueError(
-            f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}"
-            + (f" (did you mean {hint!r}?)" if hint else "")
-        )
-    return str(value)
+    if isinstance(value, str) and value in allowed:
+        return str(value)
+    choice = f"{name} must be one of {', '.join(map(repr, allowed))}, got {shown(value)}"
+    if not isinstance(value, str):
+        raise TypeError(choice)
+    hint = nearest(value, allowed)
+    raise ValueError(choice + (f" (did you mean {hint!r}?)" if hint else ""))
+
+
+def instance(name: str, value: Any, kind: type[T], *, allowed: str | None = None) -> T:
+    """Return ``value``, or say that ``name`` must be of a type.
+
+    Args:
+        name: What errors call it.
+        value: The value.
+        kind: The type.
+        allowed: What errors say is allowed, ``"a KNNGraph"``; made of the type's name if ``None``.
+    """
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        wanted = f"{article} {kind.__name__}" if allowed is None else allowed
+        raise TypeError(f"{name} must be {wanted}, got {shown(value)}")
+    return value
 
 
 def nearest(word: Any, known: Iterable[str]) -> str | None:
     """Return the known word that ``word`` most likely meant, if any comes close."""
     matches = difflib.get_close_matches(str(word), list(known), n=1)
     return matches[0] if matches else None
+
+
+def shown(value: Any) -> str:
+    """Return a value as errors show it, in one short line: of a tensor or an array, the shape."""
+    if getattr(value, "shape", ()) and hasattr(value, "dtype"):
+        kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
+        return f"a {kind} of shape {list(value.shape)} and dtype {value.dtype}"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # an integer of more digits than Python writes, or a class of somebody's
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def _as_float(value: Real) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer that no float holds
+        return math.inf if value > 0 else -math.inf  # type: ignore[operator]

@@ -446,7 +446,7 @@ def _compose(layers: Sequence[_Layer], where: str, schema: type[FoviConfig]) -> 
         if name is not None and name != config.backbone.name:
             try:
                 config.backbone = BACKBONES[one_of("backbone.name", name, BACKBONES)]()
-            except ValueError as error:
+            except (TypeError, ValueError) as error:
                 raise ConfigError(f"{layer.source}: {error}") from None
         _merge(config, layer.content, layer.source, root=config)
     try:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fovigraph._checks import nearest, one_of, positive_float, positive_int
+from fovigraph._tensors import may_inspect
 
 ATTEMPTS = 10
 """How often a crop is drawn anew because it does not fit in the image."""
@@ -339,11 +340,6 @@ def as_floats(name: str, values: Any) -> Tensor:
     if tensor.dtype == torch.bool or tensor.is_complex():
         raise TypeError(f"{name} must be real numbers, got {tensor.dtype}")
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
-def may_inspect(values: Tensor) -> bool:
-    """Whether looking at values is free: no accelerator to wait for, no graph to break."""
-    return values.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fovigraph._checks import one_of, positive_float, positive_int
+from fovigraph._tensors import may_inspect
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import knn_graph
 from fovigraph.nn import KNNPool
-from fovigraph.sensing.fixation import as_fixations, as_floats, batch_of_fixations, may_inspect
+from fovigraph.sensing.fixation import as_fixations, as_floats, batch_of_fixations
 
 SAMPLINGS = ("bilinear", "gaussian", "knn_mean", "nearest")
 

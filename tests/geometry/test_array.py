@@ -289,11 +289,18 @@ def test_a_stride_that_leaves_no_nodes_is_refused():
     [
         ("layout", "isotropc", r"'isotropic', 'logpolar', 'uniform', .* mean 'isotropic'\?"),
         ("layout", "hexagons", r"'isotropic', 'logpolar', 'uniform', got 'hexagons'$"),
-        ("layout", None, r"'isotropic', 'logpolar', 'uniform', got None"),
         ("field_geometry", "Planar", r"'legacy', 'planar', .* mean 'planar'\?"),
         ("field_geometry", "spherical", r"'legacy', 'planar', got 'spherical'$"),
     ],
 )
 def test_unknown_names_are_refused_with_the_known_ones_and_the_nearest(make, name, value, message):
     with pytest.raises(ValueError, match=f"{name} must be one of {message}"):
+        make(4, **{name: value})
+
+
+@pytest.mark.parametrize("make", [SensorArray, SensorArray.matched], ids=["plain", "matched"])
+@pytest.mark.parametrize("name", ["layout", "field_geometry"])
+@pytest.mark.parametrize("value", [None, 3, ["planar"], torch.ones(2), b"planar"], ids=str)
+def test_names_must_be_strings(make, name, value):
+    with pytest.raises(TypeError, match=f"{name} must be one of .*, got"):
         make(4, **{name: value})

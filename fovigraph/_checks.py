@@ -19,11 +19,22 @@ def positive_int(name: str, value: Any, most: int | None = None) -> int:
         value: The value.
         most: The largest value that is allowed.
     """
+    return whole_number(name, value, 1, most)
+
+
+def whole_number(name: str, value: Any, least: int = 0, most: int | None = None) -> int:
+    """Return ``value`` as an int, or say that ``name`` must be a whole number from a range.
+
+    Args:
+        name: What errors call it.
+        value: The value.
+        least, most: The smallest and the largest value that are allowed.
+    """
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must be a whole number of at least 1, got {shown(value)}")
+        raise TypeError(f"{name} must be a whole number of at least {least}, got {shown(value)}")
     number = int(value)
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1, got {shown(value)}")
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {shown(value)}")
     if most is not None and number > most:
         raise ValueError(f"{name} must be at most {most}, got {shown(value)}")
     return number

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fovigraph._tensors import may_inspect, real_tensor
+from fovigraph._tensors import check_below, float_tensor, index_tensor, may_inspect, real_tensor
 
 
 def test_values_are_looked_at_only_where_that_is_free():
@@ -13,21 +13,55 @@ def test_values_are_looked_at_only_where_that_is_free():
 
 def test_real_numbers_of_the_right_shape_pass_as_they_are():
     for values in (torch.ones(4, 2), torch.ones(2, dtype=torch.int16), torch.ones(0, 2).half()):
-        assert real_tensor("polar", values, last=2) is values
+        assert real_tensor("polar", values, ("...", 2)) is values
     assert real_tensor("polar", values := torch.tensor(1.0)) is values
 
 
+COMPLEX, BOOL = torch.ones(2, dtype=torch.complex64), torch.ones(2, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("value", [None, 1.0, [[1.0, 2.0]], BOOL, COMPLEX], ids=str)
+@pytest.mark.parametrize("check", [real_tensor, float_tensor])
+def test_what_is_no_tensor_of_real_numbers_is_a_type_error(check, value):
+    with pytest.raises(TypeError, match=r"polar must be .*(real numbers|floating).*, got"):
+        check("polar", value)
+
+
+def test_whole_numbers_are_real_and_not_floating_point():
+    real_tensor("share", torch.arange(3))
+    with pytest.raises(TypeError, match=r"share must be floating point, got torch\.int64"):
+        float_tensor("share", torch.arange(3))
+
+
 @pytest.mark.parametrize(
-    "value",
-    [None, 1.0, [[1.0, 2.0]], torch.ones(2, dtype=bool), torch.ones(2, dtype=torch.complex64)],
-    ids=str,
+    "value", [None, [0, 1], torch.ones(2), torch.ones(2).int(), BOOL, COMPLEX], ids=str
 )
-def test_what_is_no_tensor_of_real_numbers_is_a_type_error(value):
-    with pytest.raises(TypeError, match=r"polar must be .*real numbers, got"):
-        real_tensor("polar", value)
+def test_indices_are_int64_and_nothing_else(value):
+    with pytest.raises(TypeError, match=r"src must be .*int64.*, got"):
+        index_tensor("src", value, ("E",))
 
 
-@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 0)])
-def test_another_last_dimension_is_refused_with_the_shape(shape):
-    with pytest.raises(ValueError, match=r"polar must have shape \[\.\.\., 2\], got \["):
-        real_tensor("polar", torch.ones(shape), last=2)
+@pytest.mark.parametrize(
+    ("wanted", "given", "text"),
+    [
+        (("...", 2), (), r"\[\.\.\., 2\], got \[\]"),
+        (("...", 2), (2, 3), r"\[\.\.\., 2\], got \[2, 3\]"),
+        ((2, "E"), (3, 4), r"\[2, E\], got \[3, 4\]"),
+        (("E",), (3, 1), r"\[E\], got \[3, 1\]"),
+        ((5,), (4,), r"\[5\], got \[4\]"),
+    ],
+)
+def test_another_shape_is_refused_with_the_one_that_is_allowed(wanted, given, text):
+    with pytest.raises(ValueError, match=rf"cell must have shape {text}"):
+        index_tensor("cell", torch.zeros(given, dtype=torch.int64), wanted)
+
+
+def test_indices_of_what_there_is_not_are_refused_with_the_range():
+    check_below("cell", torch.tensor([0, 8]), 9, "cells")
+    check_below("cell", torch.tensor([], dtype=torch.int64), 0, "cells")
+    check_below("cell", torch.ones(2, dtype=torch.int64, device="meta"), 0, "cells")
+    for low, high in ((-1, 3), (0, 9)):
+        with pytest.raises(ValueError, match=f"from 0 to 8, for 9 cells, got {low} to {high}"):
+            check_below("cell", torch.tensor([low, high]), 9, "cells")
+    with pytest.raises(ValueError, match="cell must be empty, for 0 cells, got 0 to 0"):
+        check_below("cell", torch.tensor([0]), 0, "cells")

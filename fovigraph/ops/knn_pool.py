@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from fovigraph.graph.kernel_map import Triples, row_ptr
-from fovigraph.ops import gpu
-from fovigraph.ops.once import differentiable_once
+from fovigraph.ops import gpu, plain
 from fovigraph.ops.operands import same_device
 from fovigraph.ops.rows import equal_rows, from_node_rows, node_rows
+from fovigraph.ops.transforms import differentiable, gradients, transformed
 
 
 def knn_pool(
@@ -35,7 +35,7 @@ def knn_pool(
         src: Sources of the edges, sorted by destination, ``[E]``.
         ptr: Where each destination's edges begin, ``[num_dst + 1]``.
         reduce: ``"max"``, ``"mean"`` or ``"sum"``.
-        edge_weight: Factor of every edge's features in a sum, ``[E]``; it gets no gradient.
+        edge_weight: Factor of every edge's features in a sum, ``[E]``.
         by_src: The edges by source. Saves the backward pass on a GPU from sorting them.
         most: How many neighbours no destination exceeds. Up to 256, a GPU keeps winners in bytes,
             and the maximum of more than 256 is not a number.
@@ -47,6 +47,8 @@ def knn_pool(
         ValueError: If the arguments are on different devices.
     """
     same_device(x, src=src, ptr=ptr, edge_weight=edge_weight)
+    if transformed() or (edge_weight is not None and edge_weight.requires_grad):
+        return plain.pool(x, src, ptr, reduce, edge_weight)
     flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
     edges = (None, None, None) if by_src is None else (by_src.dst, by_src.edge, by_src.ptr)
     out, _ = _knn_pool(flat, src, ptr, reduce, edge_weight, *edges, most)
@@ -170,6 +172,32 @@ def _sort_by_src(src: Tensor, ptr: Tensor, num_src: int) -> tuple[Tensor, Tensor
     return dst, edge, row_ptr(src[edge], num_src)
 
 
+def _plain_backward(
+    grad: Tensor,
+    winner: Tensor,
+    src: Tensor,
+    ptr: Tensor,
+    reduce: str,
+    edge_weight: Tensor | None,
+    num_src: int,
+    *by_src: Tensor | None,
+) -> Tensor:
+    batch, _, channels = grad.shape
+    if reduce == "max":
+        return plain.won(grad, _winning_source(winner, src, ptr, num_src, batch), num_src)
+    zeros = torch.zeros(batch, num_src, channels, dtype=grad.dtype, device=grad.device)
+    return gradients(lambda x: plain.pool(x, src, ptr, reduce, edge_weight), (zeros,), grad)[0]
+
+
+def _winning_source(winner: Tensor, src: Tensor, ptr: Tensor, num_src: int, batch: int) -> Tensor:
+    """Return which source won, ``[B, num_dst, C]``, of what :func:`_knn_pool` returns."""
+    if winner.dim() == 2:
+        return winner.view(len(winner), batch, -1).transpose(0, 1)
+    nobody = src.new_full((1,), num_src)
+    found = torch.cat((src, nobody))[ptr[:-1, None] + winner]
+    return torch.where(ptr.diff()[:, None] > 0, found, nobody)
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     x, src, ptr, ctx.reduce, edge_weight, *by_src, _ = inputs
     ctx.num_src = x.shape[1]
@@ -179,11 +207,12 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 def _backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Any, ...]:
     winner, src, ptr, edge_weight, *by_src = ctx.saved_tensors
-    grad_x = _knn_pool_backward(
+    backward = _plain_backward if transformed(grad) else _knn_pool_backward
+    grad_x = backward(
         grad.contiguous(), winner, src, ptr, ctx.reduce, edge_weight, ctx.num_src, *by_src
     )
     return grad_x, *[None] * 8
 
 
 _knn_pool.register_autograd(_backward, setup_context=_setup_context)
-differentiable_once(_knn_pool_backward, "fovigraph::knn_pool")
+differentiable(_knn_pool_backward, _plain_backward, operands=1)

@@ -71,9 +71,10 @@ def knn_conv(
         Features of the destinations, ``[*, num_dst, O]``.
 
     Raises:
-        ValueError, TypeError: If the arguments differ in device or dtype, or do not fit in size.
+        ValueError, TypeError: If the arguments differ in device or dtype, or do not fit in
+            size, or are not what they should be.
     """
-    x, weight, bias = operands(x, weight, bias, kernel_map)
+    x, weight, bias = operands(x, weight, bias, kernel_map, relu)
     if transformed():
         return plain.conv(x, weight, kernel_map.by_cell, kernel_map.num_dst, bias, relu)
     flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])

@@ -42,10 +42,10 @@ def knn_conv_shared(x: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
         ValueError, TypeError: If the kernel map has no shares, or the arguments differ in device or
             dtype, or do not fit in size.
     """
+    x, weight, _ = operands(x, weight, None, kernel_map)
     share = kernel_map.share_by_cell
     if share is None:
         raise ValueError(f"kernel_map must have shares (KernelMap.bilinear), got {kernel_map}")
-    x, weight, _ = operands(x, weight, None, kernel_map)
     share, num_dst = share.to(x.dtype), kernel_map.num_dst
     if transformed():
         return plain.conv(x, weight, kernel_map.by_cell, num_dst, share=share)

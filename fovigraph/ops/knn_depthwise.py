@@ -59,7 +59,7 @@ def knn_depthwise_conv(
     Raises:
         ValueError, TypeError: If the arguments differ in device or dtype, or do not fit in size.
     """
-    x, weight, bias = operands(x, weight, bias, kernel_map, depthwise=True)
+    x, weight, bias = operands(x, weight, bias, kernel_map, relu, depthwise=True)
     if transformed():
         return plain.depthwise(x, weight, kernel_map.by_dst, kernel_map.num_dst, bias, relu)
     flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])

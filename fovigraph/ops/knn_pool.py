@@ -12,11 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fovigraph._checks import instance, one_of, whole_number
+from fovigraph._tensors import check_below, float_tensor, index_tensor, may_inspect, same_device
 from fovigraph.graph.kernel_map import Triples, row_ptr
 from fovigraph.ops import gpu, plain
-from fovigraph.ops.operands import same_device
 from fovigraph.ops.rows import equal_rows, from_node_rows, node_rows
 from fovigraph.ops.transforms import differentiable, gradients, transformed
+
+REDUCTIONS = ("max", "mean", "sum")
 
 
 def knn_pool(
@@ -44,9 +47,68 @@ def knn_pool(
         ``[*, num_dst, C]``; zero where a destination has no neighbours.
 
     Raises:
-        ValueError: If the arguments are on different devices.
+        ValueError, TypeError: If the arguments are not what they should be, differ in device, or do
+            not fit one another. (Nodes are not looked at on a GPU, which would wait for it.)
     """
-    same_device(x, src=src, ptr=ptr, edge_weight=edge_weight)
+    reduce = one_of("reduce", reduce, REDUCTIONS)
+    check_poolable(x, reduce, weighted=edge_weight is not None)
+    if x.dim() < 2:
+        raise ValueError(f"x must be [..., nodes, channels], got shape {list(x.shape)}")
+    index_tensor("src", src, ("E",))
+    index_tensor("ptr", ptr, ("num_dst + 1",))
+    if edge_weight is not None:
+        if reduce != "sum":
+            raise ValueError(f"edge_weight must be None for reduce={reduce!r}: it is for a sum")
+        float_tensor("edge_weight", edge_weight, (len(src),))
+    if by_src is not None:
+        instance("by_src", by_src, Triples)
+    if most is not None:
+        whole_number("most", most, most=2**31 - 1)
+    same_device(x=x, src=src, ptr=ptr, edge_weight=edge_weight)
+    _check_rows(src, ptr, x.shape[-2])
+    return reduce_rows(x, src, ptr, reduce, edge_weight, by_src, most)
+
+
+def check_poolable(x: Tensor, reduce: str, weighted: bool = False) -> None:
+    """Refuse features of which there is no such reduction."""
+    instance("x", x, Tensor)
+    kind, refused = "floating point", not (x.is_floating_point() or x.is_complex())
+    if reduce == "max":
+        kind, refused = "real numbers", x.is_complex() or x.dtype == torch.bool
+    elif reduce == "sum" and not weighted:
+        kind, refused = "numbers", x.dtype == torch.bool
+    if refused:
+        raise TypeError(f"x must be {kind} for a {reduce}, got {x.dtype}")
+
+
+def _check_rows(src: Tensor, ptr: Tensor, num_src: int) -> None:
+    """Refuse edges from nodes that are not there, and rows that are not rows of these edges."""
+    if torch._C._functorch.is_batchedtensor(src) or torch._C._functorch.is_batchedtensor(ptr):
+        raise ValueError(
+            "src and ptr must be the same for all that vmap runs over, got batches of them; "
+            "layers with `fused = False` take a batch of edge_index"
+        )
+    if not may_inspect(ptr):
+        return
+    check_below("src", src, num_src, "nodes of x")
+    ends = (int(ptr[0]), int(ptr[-1])) if len(ptr) else None
+    if ends != (0, len(src)) or (ptr.diff() < 0).any():
+        raise ValueError(
+            f"ptr must rise from 0 to {len(src)}, the number of edges, and never fall, "
+            f"got {ends} at its ends"
+        )
+
+
+def reduce_rows(
+    x: Tensor,
+    src: Tensor,
+    ptr: Tensor,
+    reduce: str,
+    edge_weight: Tensor | None = None,
+    by_src: Triples | None = None,
+    most: int | None = None,
+) -> Tensor:
+    """Do what :func:`knn_pool` does, with arguments that are known to be right."""
     if transformed() or (edge_weight is not None and edge_weight.requires_grad):
         return plain.pool(x, src, ptr, reduce, edge_weight)
     flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])

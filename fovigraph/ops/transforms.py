@@ -15,10 +15,10 @@ from torch.autograd import forward_ad
 
 
 def transformed(*gradients: Tensor) -> bool:
-    """Whether a transform of ``torch.func`` or forward-mode AD is at work, or gradients are batched.
+    """Whether a transform of ``torch.func`` or forward-mode AD is at work.
 
     Args:
-        gradients: What a backward pass was given; :func:`torch.autograd.grad` has batches of them.
+        gradients: What a backward pass was given: ``torch.autograd.grad`` may have batched them.
     """
     batched = any(map(torch._C._functorch.is_legacy_batchedtensor, gradients))
     return batched or forward_ad._current_level >= 0 or _inside_functorch()

@@ -84,7 +84,7 @@ def test_bad_arguments_are_refused(graph, x):
         KNNPool("gaussian", sigma=0)
     with pytest.raises(ValueError, match="sources"):
         KNNPool()(x[..., 1:, :], graph)
-    with pytest.raises(ValueError, match="relative_distance must be given"):
+    with pytest.raises(ValueError, match="relative_distance must give the distance of"):
         KNNPool("gaussian")((x, None), graph.edge_index, size=graph.size())
 
 

@@ -12,7 +12,7 @@ from torch_geometric.nn import MessagePassing
 from fovigraph._checks import shown
 from fovigraph._tensors import float_tensor, index_tensor, same_device
 from fovigraph.graph import KNNGraph
-from fovigraph.ops.operands import autocast_dtype
+from fovigraph.ops.operands import autocast_dtype, floating
 from fovigraph.ops.transforms import transformed
 
 Features = Tensor | tuple[Tensor, Tensor | None]
@@ -127,7 +127,7 @@ def has_values(tensor: Tensor) -> bool:
     """
     return not (
         torch.compiler.is_compiling()
-        or tensor.is_meta
+        or tensor.device.type == "meta"
         or torch._C._functorch.is_batchedtensor(tensor)
     )
 
@@ -157,6 +157,15 @@ def edge_values(
     return value
 
 
+def lowest(values: Tensor, dst: Tensor, num_dst: int) -> Tensor:
+    """Return the lowest of the values ``[E]`` of every destination's edges, zero if it has none.
+
+    As PyG's ``scatter`` does, but not in place, so that either may be batched by a transform.
+    """
+    start = values.new_zeros(num_dst)
+    return start.scatter_reduce(0, dst, values, reduce="amin", include_self=False)
+
+
 def check_channels(x: Tensor, channels: int, weight: Tensor) -> None:
     """Refuse features of another number of channels, device or dtype than the weights'."""
     if x.device != weight.device:
@@ -166,7 +175,7 @@ def check_channels(x: Tensor, channels: int, weight: Tensor) -> None:
             f"x must have {channels} channels (its last dimension), got {x.shape[-1]} "
             f"(shape {list(x.shape)})"
         )
-    float_tensor("x", x)
+    floating("x", x)
     if x.dtype != weight.dtype and autocast_dtype(x, weight) is None:
         raise TypeError(f"x must be {weight.dtype} like the layer's weight, got {x.dtype}")
 

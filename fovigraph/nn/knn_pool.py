@@ -12,7 +12,7 @@ from torch_geometric.utils import scatter
 from fovigraph._checks import one_of, positive_float
 from fovigraph.graph import KNNGraph
 from fovigraph.graph.kernel_map import row_ptr
-from fovigraph.nn.bipartite import Features, bipartite, edge_values, takes_messages
+from fovigraph.nn.bipartite import Features, bipartite, edge_values, lowest, takes_messages
 from fovigraph.ops.knn_pool import check_poolable, reduce_rows
 
 POOL_MODES = ("gaussian", "max", "mean", "sum")
@@ -73,7 +73,9 @@ class KNNPool(MessagePassing):
             )
         if self.mode == "gaussian":
             assert relative_distance is not None
-            weight = self._edge_weight(relative_distance, edge_index, size[1]).to(source.dtype)
+            most = 1.0 if isinstance(graph, KNNGraph) else math.inf
+            weight = self._edge_weight(relative_distance, edge_index, size[1], most)
+            weight = weight.to(source.dtype)
         learns_distance = weight is not None and weight.requires_grad
         if takes_messages(self, graph) or learns_distance:
             return self.propagate(edge_index, x=(source, None), edge_weight=weight, size=size)
@@ -90,15 +92,18 @@ class KNNPool(MessagePassing):
     def message(self, x_j: Tensor, edge_weight: Tensor | None) -> Tensor:
         return x_j if edge_weight is None else x_j * edge_weight[:, None]
 
-    def _edge_weight(self, distance: Tensor, edge_index: Tensor, num_dst: int) -> Tensor:
-        dst = edge_index[1]
-        limits = torch.finfo(distance.dtype)
-        sigma = max(self.sigma, limits.tiny)
-        # Where even the nearest weight would be lost to rounding, all are taken relative to it.
-        far = math.sqrt(-2 * math.log(limits.tiny / limits.eps)) * sigma
-        nearest = scatter(distance.detach(), dst, dim_size=num_dst, reduce="min")
-        nearest = torch.where(nearest > far, nearest, 0)[dst]
-        square = ((distance - nearest) / sigma) * ((distance + nearest) / sigma)
+    def _edge_weight(
+        self, distance: Tensor, edge_index: Tensor, num_dst: int, most: float
+    ) -> Tensor:
+        """Return the weights of edges of these distances, none of which exceeds ``most``."""
+        dst, limits = edge_index[1], torch.finfo(distance.dtype)
+        sigma = max(self.sigma, 16 * limits.tiny)  # so that quotients are finite
+        square = (distance / sigma).square()
+        far = sigma * math.sqrt(-2 * math.log(limits.tiny / limits.eps))
+        if most > far:  # where even the nearest weight would be lost, all are relative to that one
+            nearest = lowest(distance.detach(), dst, num_dst)
+            nearest = torch.where(nearest > far, nearest, 0)[dst]
+            square = (distance - nearest) / sigma * ((distance + nearest) / sigma)
         weight = (-0.5 * square).exp()
         return weight / scatter(weight, dst, dim_size=num_dst, reduce="sum")[dst]
 

@@ -8,7 +8,6 @@ from torch_geometric.utils import scatter
 
 from fovigraph import ops
 from fovigraph._checks import instance, positive_float, positive_int
-from fovigraph._tensors import float_tensor
 from fovigraph.graph import KernelMap, KNNGraph
 from fovigraph.graph.kernel_map import row_ptr
 from fovigraph.nn.bipartite import (
@@ -17,12 +16,14 @@ from fovigraph.nn.bipartite import (
     check_channels,
     check_edges,
     edge_values,
+    lowest,
     node_counts,
     source_features,
     takes_messages,
 )
 from fovigraph.nn.knn_conv import KNNConv, _KernelConv
 from fovigraph.ops.knn_pool import reduce_rows
+from fovigraph.ops.operands import floating
 
 NEAREST = 1e-6
 """Distance in millimetres below which a node is as good as at its neighbour's place."""
@@ -79,7 +80,7 @@ class KNNUnpool(MessagePassing):
             ValueError, TypeError: If the arguments do not fit one another.
         """
         source, edge_index, size = bipartite(x, graph, size)
-        float_tensor("x", source)
+        floating("x", source)
         distance = edge_values("distance", distance, "the length", graph, edge_index)
         weight = self._edge_weight(distance, edge_index, size[1]).to(source.dtype)
         if takes_messages(self, graph) or weight.requires_grad:
@@ -96,7 +97,7 @@ class KNNUnpool(MessagePassing):
     def _edge_weight(self, distance: Tensor, edge_index: Tensor, num_dst: int) -> Tensor:
         dst, length = edge_index[1], distance.clamp(min=NEAREST)
         # As a multiple of the nearest neighbour's, so that no power overflows.
-        shortest = scatter(length.detach(), dst, dim_size=num_dst, reduce="min")
+        shortest = lowest(length.detach(), dst, num_dst)
         weight = (length / shortest[dst]) ** -self.power
         return weight / scatter(weight, dst, dim_size=num_dst, reduce="sum")[dst]
 

@@ -11,9 +11,8 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _NormBase
 
 from fovigraph._checks import flag, fraction, one_of, positive_int
-from fovigraph._tensors import float_tensor
 from fovigraph.nn.limits import MAX_WEIGHTS, check_weights
-from fovigraph.ops.operands import autocast_dtype
+from fovigraph.ops.operands import autocast_dtype, floating
 
 
 class BatchNorm(_NormBase):
@@ -186,11 +185,13 @@ class LayerNorm(nn.Module):
         if self.over == "channels":
             return functional.layer_norm(x, (self.channels,), self.weight, self.bias, self.eps)
         graphs = _one_graph_each(x, self.num_nodes)
-        graphs = graphs.to(torch.promote_types(x.dtype, torch.float32))
+        half = torch.finfo(x.dtype).bits < 32  # computed in single precision, as torch does
+        graphs = graphs.float() if half else graphs
         dims = (-2,) if self.over == "nodes" else (-2, -1)
         variance, mean = torch.var_mean(graphs, dim=dims, correction=0, keepdim=True)
         normal = (graphs - mean) * torch.rsqrt(variance + self.eps)
-        return (normal * self.weight + self.bias).view_as(x).to(x.dtype)
+        out = (normal * self.weight + self.bias).view_as(x)
+        return out.to(x.dtype) if half else out
 
     def extra_repr(self) -> str:
         return f"over={self.over!r}, channels={self.channels}, num_nodes={self.num_nodes}"
@@ -259,19 +260,16 @@ def _count(name: str, value: Any) -> int:
 
 def _check_features(x: Tensor, channels: int, weight: Tensor | None) -> None:
     """Refuse features that do not fit a norm of so many channels with this weight."""
-    float_tensor("x", x)
+    floating("x", x)
     if x.dim() < 2 or x.shape[-1] != channels:
         raise ValueError(f"x must be [..., nodes, {channels} channels], got shape {list(x.shape)}")
-    if weight is None:
-        return
-    if x.device != weight.device:
+    if weight is not None and x.device != weight.device:
         raise ValueError(f"x is on {x.device} and the norm's weight on {weight.device}")
-    # As torch's norms: half precision goes with weights in single precision.
-    fits = x.dtype == weight.dtype or (
-        torch.finfo(x.dtype).bits < 32 and weight.dtype == torch.float32
-    )
-    if not fits and autocast_dtype(x, weight) is None:
-        raise TypeError(f"x must be {weight.dtype} like the norm's weight, got {x.dtype}")
+    if weight is not None and x.dtype != weight.dtype:
+        # As torch's norms: half precision goes with weights in single precision.
+        half = torch.finfo(x.dtype).bits < 32 and weight.dtype == torch.float32
+        if not half and autocast_dtype(x, weight) is None:
+            raise TypeError(f"x must be {weight.dtype} like the norm's weight, got {x.dtype}")
 
 
 def _one_graph_each(x: Tensor, num_nodes: int | None) -> Tensor:

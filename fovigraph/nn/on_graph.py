@@ -114,7 +114,7 @@ class OnGraph(nn.Module):
             ValueError, TypeError: If the arguments do not fit one another, or the graph leads from
                 one level to another.
         """
-        instance("x", x, Tensor)
+        instance("x", x, Tensor, allowed="a torch.Tensor [*, N, C]")
         _, edge_index, size = bipartite(x, graph, None)
         if size[0] != size[1]:
             raise ValueError(

@@ -154,7 +154,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, weight, positive, *rows = ctx.saved_tensors
     if positive is not None:
-        grad = grad * (positive > 0)
+        grad = grad * ~(positive <= 0)  # NaN passes, as it does through torch.relu
     needs = list(ctx.needs_input_grad[:2])
     backward = _plain_backward if transformed(grad) else _knn_conv_backward
     grad_x, grad_weight = backward(grad.contiguous(), x, weight, rows, needs)

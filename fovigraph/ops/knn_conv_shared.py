@@ -46,11 +46,11 @@ def knn_conv_shared(x: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
     share = kernel_map.share_by_cell
     if share is None:
         raise ValueError(f"kernel_map must have shares (KernelMap.bilinear), got {kernel_map}")
-    share, num_dst = share.to(x.dtype), kernel_map.num_dst
+    by_cell, num_dst = kernel_map.by_cell, kernel_map.num_dst
     if transformed():
-        return plain.conv(x, weight, kernel_map.by_cell, num_dst, share=share)
+        return plain.conv(x, weight, by_cell, num_dst, share=share.to(x.dtype))
     flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
-    out = _knn_conv_shared(flat, weight, list(kernel_map.by_cell), share, num_dst)
+    out = _knn_conv_shared(flat, weight, list(by_cell), share.to(x.dtype), num_dst)
     return out.view(*x.shape[:-2], *out.shape[-2:])
 
 

@@ -71,7 +71,7 @@ def knn_pool(
 
 def check_poolable(x: Tensor, reduce: str, weighted: bool = False) -> None:
     """Refuse features of which there is no such reduction."""
-    instance("x", x, Tensor)
+    instance("x", x, Tensor, allowed="a torch.Tensor")
     kind, refused = "floating point", not (x.is_floating_point() or x.is_complex())
     if reduce == "max":
         kind, refused = "real numbers", x.is_complex() or x.dtype == torch.bool
@@ -110,7 +110,7 @@ def reduce_rows(
 ) -> Tensor:
     """Do what :func:`knn_pool` does, with arguments that are known to be right."""
     if transformed() or (edge_weight is not None and edge_weight.requires_grad):
-        return plain.pool(x, src, ptr, reduce, edge_weight)
+        return plain.pool(x, src, ptr, reduce, edge_weight, most)
     flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
     edges = (None, None, None) if by_src is None else (by_src.dst, by_src.edge, by_src.ptr)
     out, _ = _knn_pool(flat, src, ptr, reduce, edge_weight, *edges, most)

@@ -30,11 +30,11 @@ def operands(
     """
     instance("kernel_map", kernel_map, KernelMap)
     flag("relu", relu)
-    if float_tensor("x", x).dim() < 2 or x.shape[-2] != kernel_map.num_src:
+    if floating("x", x).dim() < 2 or x.shape[-2] != kernel_map.num_src:
         raise ValueError(
             f"x must be [..., {kernel_map.num_src} nodes, channels], got shape {list(x.shape)}"
         )
-    if float_tensor("weight", weight).dim() != 3 or weight.shape[:2] != (
+    if floating("weight", weight).dim() != 3 or weight.shape[:2] != (
         kernel_map.num_cells,
         x.shape[-1],
     ):
@@ -43,7 +43,7 @@ def operands(
             f"got shape {list(weight.shape)}"
         )
     outputs = weight.shape[2] * (weight.shape[1] if depthwise else 1)
-    if bias is not None and float_tensor("bias", bias).shape != (outputs,):
+    if bias is not None and floating("bias", bias).shape != (outputs,):
         raise ValueError(f"bias must be [{outputs} outputs], got shape {list(bias.shape)}")
     same_device(x=x, weight=weight, bias=bias, kernel_map=kernel_map.dst)
     dtype = autocast_dtype(x, weight, bias)
@@ -55,12 +55,19 @@ def operands(
     return x, weight, bias
 
 
+def floating(name: str, value: Tensor) -> Tensor:
+    """Return ``value``, or say that ``name`` must be a floating-point tensor; called often."""
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value
+    return float_tensor(name, value)
+
+
 def autocast_dtype(x: Tensor, *others: Tensor | None) -> torch.dtype | None:
     """Return what ``torch.autocast`` casts the operands of a product to, ``None`` if to nothing.
 
     As for torch's own layers: float64 is left alone.
     """
-    if x.is_meta or not torch.is_autocast_enabled(x.device.type):
+    if x.device.type == "meta" or not torch.is_autocast_enabled(x.device.type):
         return None
     if any(tensor is not None and tensor.dtype == torch.float64 for tensor in (x, *others)):
         return None

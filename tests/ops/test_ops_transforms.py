@@ -6,8 +6,6 @@ from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, linearize, vmap
 
 import fovigraph as fg
-from fovigraph import ops
-from fovigraph.ops.knn_conv_shared import knn_conv_shared
 
 CHANNELS, OUTPUTS, SIDE = 2, 3, 3
 LAYERS = {
@@ -27,15 +25,17 @@ ACTIVE = ("full", "depthwise")  # the layers that can apply a ReLU
 @pytest.fixture(scope="module")
 def graph():
     retina = fg.SensorArray.matched(5)
-    return fg.knn_graph(retina, retina.strided(2), k=7)
+    graph = fg.knn_graph(retina, retina.strided(2), k=7)
+    for name, make in LAYERS.items():  # makes the kernel maps
+        nodes = graph.num_dst if name == "transposed" else graph.num_src
+        make()(torch.zeros(1, nodes, CHANNELS), graph)
+    return graph
 
 
 @pytest.fixture(params=[*LAYERS, *(f"{name}, relu" for name in ACTIVE)])
 def layer(request):
-    name, _, relu = request.param.partition(", relu")
-    layer = LAYERS[name if name in LAYERS else request.param]().double()
-    if request.param.endswith(", relu"):
-        layer.relu = True
+    layer = LAYERS[request.param.removesuffix(", relu")]().double()
+    layer.relu = request.param.endswith(", relu")
     return layer
 
 
@@ -82,7 +82,6 @@ TRANSFORMS = {
         ({name: direction(weight) for name, weight in weights(layer).items()},),
     ),
     "dual numbers": by_dual_numbers,
-    "linearize": lambda layer, graph, x: linearize(lambda x: layer(x, graph), x)[1](direction(x)),
     "jacfwd": lambda layer, graph, x: jacfwd(lambda x: layer(x, graph))(x[:1]),
     "jacrev": lambda layer, graph, x: jacrev(lambda x: layer(x, graph))(x[:1]),
     "grad": lambda layer, graph, x: grad(loss(layer, graph), (0, 1))(weights(layer), x),
@@ -100,7 +99,6 @@ TRANSFORMS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node")  # linearize's tracer
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_a_transform_gives_what_it_gives_through_plain_message_passing(transform, layer, graph, x):
     if "weights" in transform and not weights(layer):
@@ -108,6 +106,16 @@ def test_a_transform_gives_what_it_gives_through_plain_message_passing(transform
     found = TRANSFORMS[transform](layer, graph, x)
     wanted = TRANSFORMS[transform](unfused(layer), graph, x)
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node")  # of torch's tracer
+@pytest.mark.parametrize("name", ["full", "max pool"])
+def test_a_linearised_layer_is_its_derivative(name, graph):
+    layer = LAYERS[name]().double()
+    x = torch.randn(3, graph.num_src, CHANNELS, dtype=torch.float64)
+    _, derivative = linearize(lambda x: layer(x, graph), x)
+    wanted = jvp(lambda x: layer(x, graph), (x,), (direction(x),))[1]
+    torch.testing.assert_close(derivative(direction(x)), wanted)
 
 
 def test_derivatives_are_those_of_finite_differences(layer, graph, x):
@@ -134,3 +142,78 @@ def test_third_derivatives_are_those_of_plain_message_passing(layer, graph, x):
     found = third()
     unfused(layer)
     torch.testing.assert_close(found, third(), rtol=1e-9, atol=1e-12)
+
+
+# Edges of somebody's own, which may themselves be batched or differentiated.
+
+
+def on_raw_edges(layer, x, edges, geometry, graph):
+    """A layer on raw edges, ``geometry`` being what it takes for each of them, if it does."""
+    size = {"size": graph.size()}
+    if isinstance(layer, fg.nn.KNNConv) and layer.interpolation == "bilinear":
+        return layer((x, None), edges, **size, offset=geometry)
+    if isinstance(layer, (fg.nn.KNNUnpool, fg.nn.KNNPool)):
+        return layer((x, None), edges, geometry, **size)
+    return layer((x, None), edges, graph.kernel_map(SIDE).cell, **size)
+
+
+def geometry_of(layer, graph):
+    """Something to differentiate by, away from where cells meet."""
+    if isinstance(layer, fg.nn.KNNConv) and layer.interpolation == "bilinear":
+        return torch.rand_like(graph.offset).double() * 1.8 - 0.9
+    return graph.relative_distance.double() + 0.1
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_batches_of_raw_edges_give_what_each_gives_alone(layer, graph, x, fused):
+    if not fused:
+        unfused(layer)
+    geometry = geometry_of(layer, graph)
+    batch = torch.stack((graph.edge_index, graph.edge_index.flip(1)))
+    found = vmap(lambda edges: on_raw_edges(layer, x, edges, geometry, graph))(batch)
+    for edges, one in zip(batch, found, strict=True):
+        torch.testing.assert_close(one, on_raw_edges(layer, x, edges, geometry, graph))
+
+
+@pytest.mark.parametrize("name", ["bilinear", "gaussian pool", "unpool"])
+@pytest.mark.parametrize("fused", [True, False])
+def test_geometry_given_with_raw_edges_has_all_derivatives(name, graph, fused):
+    layer = LAYERS[name]().double()
+    layer.fused = fused
+    x = torch.randn(2, graph.num_src, CHANNELS, dtype=torch.float64)
+    geometry = geometry_of(layer, graph).requires_grad_()
+
+    def run(geometry):
+        return on_raw_edges(layer, x, graph.edge_index, geometry, graph)
+
+    options = {"fast_mode": True, "check_batched_grad": True}
+    assert gradcheck(run, (geometry,), check_forward_ad=True, **options)
+    assert gradgradcheck(run, (geometry,), check_fwd_over_rev=True, **options)
+    every = torch.stack((geometry.detach(), geometry.detach() * 0.9))
+    for one, found in zip(every, vmap(run)(every), strict=True):
+        torch.testing.assert_close(found, run(one))
+
+
+@pytest.mark.parametrize("transform", ["jvp", "vmap", "gradients of every sample"])
+@pytest.mark.parametrize("name", ["full", "depthwise", "max pool", "mean pool"])
+def test_a_transform_within_what_is_compiled_is_compiled_whole(name, transform, graph):
+    layer = LAYERS[name]().double().requires_grad_(False)
+    x = torch.randn(3, graph.num_src, CHANNELS, dtype=torch.float64)
+    run = {
+        "jvp": lambda x: jvp(lambda x: layer(x, graph), (x,), (x.cos(),))[1],
+        "vmap": vmap(lambda x: layer(x, graph)),
+        "gradients of every sample": vmap(grad(lambda x: layer(x, graph).square().sum())),
+    }[transform]
+    wanted = run(x)
+    found = torch.compile(run, fullgraph=True, backend="aot_eager")(x)
+    torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("transform", ["dual numbers", "vmap"])
+def test_what_was_compiled_without_a_transform_is_right_under_one(transform, graph):
+    layer = LAYERS["full"]().double().requires_grad_(False)
+    x = torch.randn(3, graph.num_src, CHANNELS, dtype=torch.float64)
+    compiled = torch.compile(layer, backend="aot_eager")
+    torch.testing.assert_close(compiled(x, graph), layer(x, graph))
+    found, wanted = (TRANSFORMS[transform](each, graph, x) for each in (compiled, layer))
+    torch.testing.assert_close(found, wanted)

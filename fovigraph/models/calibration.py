@@ -44,8 +44,7 @@ class Calibration:
 
     def __post_init__(self) -> None:
         positive_float("temperature", self.temperature)
-        if not math.isfinite(self.sharpening):
-            raise ValueError(f"sharpening must be a finite number, got {self.sharpening}")
+        positive_float("sharpening", self.sharpening, least=-math.inf)
 
     def of_one(self, logits: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
         """Return the calibrated logits of single fixations."""

@@ -10,12 +10,21 @@ from torch.nn import functional
 from torch_geometric.nn import MessagePassing
 
 from fovigraph import ops
-from fovigraph._checks import one_of, positive_int
+from fovigraph._checks import flag, instance, one_of, positive_int
 from fovigraph.graph import KernelMap, KNNGraph
 from fovigraph.graph.kernel_map import bilinear_cells
 from fovigraph.graph.knn_graph import INTERPOLATIONS
-from fovigraph.nn.bipartite import Features, bipartite, check_channels, wants_messages
+from fovigraph.nn.bipartite import (
+    Features,
+    bipartite,
+    check_channels,
+    edge_values,
+    has_values,
+    takes_messages,
+)
+from fovigraph.nn.limits import MAX_KERNEL_SIZE, check_weights
 from fovigraph.ops.knn_conv_shared import knn_conv_shared
+from fovigraph.ops.operands import autocast_dtype
 
 
 class _KernelConv(MessagePassing):
@@ -27,9 +36,19 @@ class _KernelConv(MessagePassing):
     def __init__(self, in_channels: int, kernel_size: int):
         super().__init__(aggr="sum", node_dim=-2)
         self.in_channels = positive_int("in_channels", in_channels)
-        self.kernel_size = positive_int("kernel_size", kernel_size)
+        self.kernel_size = positive_int("kernel_size", kernel_size, MAX_KERNEL_SIZE)
         self.fused = True
         self.relu = False
+
+    def _make_parameters(self, bias: bool, **matrix: int) -> None:
+        """Make the weight, for every cell a matrix of these sizes, and the bias; draw values."""
+        has_bias = flag("bias", bias)
+        check_weights(cells=self.num_cells, **matrix)
+        self.weight = nn.Parameter(torch.empty(self.num_cells, *matrix.values()))
+        self.register_parameter(
+            "bias", nn.Parameter(torch.empty(self.out_channels)) if has_bias else None
+        )
+        self.reset_parameters()
 
     @property
     def num_cells(self) -> int:
@@ -74,18 +93,39 @@ class _KernelConv(MessagePassing):
         source, edge_index, size = bipartite(x, graph, size)
         check_channels(source, self.in_channels, self.weight)
         cell = self._cells(graph, edge_index, cell)
-        if not self.fused or wants_messages(self):
-            out = self.propagate(edge_index, x=(source, None), cell=cell, share=None, size=size)
-            return self._finish(out)
+        if takes_messages(self, graph):
+            return self._by_messages(source, edge_index, cell, None, size)
         if isinstance(graph, KNNGraph):
             return self._fused(source, graph.kernel_map(self.kernel_size))
         sizes = {"num_src": size[0], "num_dst": size[1], "num_cells": self.num_cells}
         return self._fused(source, KernelMap.from_edges(edge_index, cell, **sizes))
 
+    def _by_messages(
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        cell: Tensor,
+        share: Tensor | None,
+        size: tuple[int, int],
+    ) -> Tensor:
+        """Convolve by plain message passing, in the type that ``torch.autocast`` says."""
+        dtype = autocast_dtype(x, self.weight, self.bias)
+        x = x if dtype is None else x.to(dtype)
+        share = None if share is None else share.to(x.dtype)
+        out = self.propagate(edge_index, x=(x, None), cell=cell, share=share, size=size)
+        return self._finish(out)
+
+    def _weight_of(self, cell: Tensor, like: Tensor) -> Tensor:
+        """The weights of cells, in the type of a message."""
+        weight = self.weight[cell]
+        return weight if weight.dtype == like.dtype else weight.to(like.dtype)
+
     def _finish(self, sums: Tensor) -> Tensor:
         """What follows the sum of messages: the bias, and the ReLU if there is one."""
-        out = sums if self.bias is None else sums + self.bias
-        return out.relu() if self.relu else out
+        bias = self.bias
+        if bias is not None:
+            sums = sums + (bias if bias.dtype == sums.dtype else bias.to(sums.dtype))
+        return sums.relu() if self.relu else sums
 
     def _fused(self, x: Tensor, kernel_map: KernelMap) -> Tensor:
         """Convolve, and do what :meth:`_finish` does, in one operator."""
@@ -102,13 +142,8 @@ class _KernelConv(MessagePassing):
             if cell is not None:
                 raise ValueError("cell must be None with a KNNGraph, which knows its own cells")
             return graph.kernel_map(self.kernel_size).cell
-        if not isinstance(cell, Tensor) or cell.shape != edge_index.shape[1:]:
-            given = f"shape {list(cell.shape)}" if isinstance(cell, Tensor) else repr(cell)
-            raise ValueError(
-                f"cell must give the kernel cell of each of the {edge_index.shape[1]} edges, "
-                f"got {given}"
-            )
-        low, high = map(int, cell.aminmax()) if cell.numel() else (0, 0)
+        cell = edge_values("cell", cell, "the kernel cell", graph, edge_index)
+        low, high = map(int, cell.aminmax()) if has_values(cell) and cell.numel() else (0, 0)
         if low < 0 or high >= self.num_cells:
             raise ValueError(
                 f"cell must be from 0 to {self.num_cells - 1} for kernel_size={self.kernel_size}, "
@@ -161,9 +196,7 @@ class KNNConv(_KernelConv):
         super().__init__(in_channels, kernel_size)
         self.interpolation = one_of("interpolation", interpolation, INTERPOLATIONS)
         self.out_channels = positive_int("out_channels", out_channels)
-        self.weight = nn.Parameter(torch.empty(self.num_cells, in_channels, out_channels))
-        self.register_parameter("bias", nn.Parameter(torch.empty(out_channels)) if bias else None)
-        self.reset_parameters()
+        self._make_parameters(bias, in_channels=self.in_channels, out_channels=self.out_channels)
 
     @property
     def fan_in(self) -> int:
@@ -202,22 +235,21 @@ class KNNConv(_KernelConv):
             return super().forward(x, graph, cell, size)
         source, edge_index, size = bipartite(x, graph, size)
         check_channels(source, self.in_channels, self.weight)
-        offset = _offsets(graph, edge_index, cell, offset)
-        if not self.fused or wants_messages(self) or offset.requires_grad:
+        if cell is not None:
+            raise ValueError("cell must be None for interpolation='bilinear': give offset")
+        offset = edge_values("offset", offset, "the position in the kernel", graph, edge_index)
+        if takes_messages(self, graph) or offset.requires_grad:
             cell, share = bilinear_cells(offset, self.kernel_size)
-            share = share.to(source.dtype)
-            out = self.propagate(edge_index, x=(source, None), cell=cell, share=share, size=size)
+            return self._by_messages(source, edge_index, cell, share, size)
+        if isinstance(graph, KNNGraph):
+            kernel_map = graph.kernel_map(self.kernel_size, "bilinear")
         else:
-            if isinstance(graph, KNNGraph):
-                kernel_map = graph.kernel_map(self.kernel_size, "bilinear")
-            else:
-                sizes = {"num_src": size[0], "num_dst": size[1]}
-                kernel_map = KernelMap.bilinear(edge_index, offset, self.kernel_size, **sizes)
-            out = knn_conv_shared(source, self.weight, kernel_map)
-        return self._finish(out)
+            sizes = {"num_src": size[0], "num_dst": size[1]}
+            kernel_map = KernelMap.bilinear(edge_index, offset, self.kernel_size, **sizes)
+        return self._finish(knn_conv_shared(source, self.weight, kernel_map))
 
     def message(self, x_j: Tensor, cell: Tensor, share: Tensor | None = None) -> Tensor:
-        weight = self.weight[cell]
+        weight = self._weight_of(cell, x_j)
         if share is not None:
             weight = (share[..., None, None] * weight).sum(1)
         return (x_j.unsqueeze(-2) @ weight).squeeze(-2)
@@ -233,8 +265,10 @@ class KNNConv(_KernelConv):
         bilinearly, corners aligned.
 
         Raises:
+            TypeError: If ``conv`` is not a ``Conv2d``.
             ValueError: If channels, groups or the presence of a bias differ.
         """
+        instance("conv", conv, nn.Conv2d)
         if conv.groups != 1:
             raise ValueError(f"conv must have groups=1, got {conv.groups}")
         wanted = (self.in_channels, self.out_channels)
@@ -274,19 +308,15 @@ class KNNDepthwiseConv(_KernelConv):
     def __init__(self, in_channels: int, kernel_size: int, multiplier: int = 1, bias: bool = True):
         super().__init__(in_channels, kernel_size)
         self.multiplier = positive_int("multiplier", multiplier)
-        self.out_channels = in_channels * multiplier
-        self.weight = nn.Parameter(torch.empty(self.num_cells, in_channels, multiplier))
-        self.register_parameter(
-            "bias", nn.Parameter(torch.empty(self.out_channels)) if bias else None
-        )
-        self.reset_parameters()
+        self.out_channels = self.in_channels * self.multiplier
+        self._make_parameters(bias, in_channels=self.in_channels, multiplier=self.multiplier)
 
     @property
     def fan_in(self) -> int:
         return self.num_cells
 
     def message(self, x_j: Tensor, cell: Tensor) -> Tensor:
-        return (x_j.unsqueeze(-1) * self.weight[cell]).flatten(-2)
+        return (x_j.unsqueeze(-1) * self._weight_of(cell, x_j)).flatten(-2)
 
     def _fused(self, x: Tensor, kernel_map: KernelMap) -> Tensor:
         return ops.knn_depthwise_conv(x, self.weight, kernel_map, self.bias, self.relu)
@@ -296,8 +326,10 @@ class KNNDepthwiseConv(_KernelConv):
         """Take over the weights of a depthwise ``Conv2d`` (as many groups as input channels).
 
         Raises:
+            TypeError: If ``conv`` is not a ``Conv2d``.
             ValueError: If channels, groups or the presence of a bias differ.
         """
+        instance("conv", conv, nn.Conv2d)
         wanted = (self.in_channels, self.out_channels, self.in_channels)
         given = (conv.in_channels, conv.out_channels, conv.groups)
         if given != wanted:
@@ -337,10 +369,11 @@ class KNNSeparableConv(nn.Module):
         bias: bool = True,
     ):
         super().__init__()
+        out_channels, bias = positive_int("out_channels", out_channels), flag("bias", bias)
         self.depthwise = KNNDepthwiseConv(in_channels, kernel_size, multiplier, bias=False)
-        self.pointwise = nn.Linear(
-            self.depthwise.out_channels, positive_int("out_channels", out_channels), bias=bias
-        )
+        channels = self.depthwise.out_channels
+        check_weights(depthwise_channels=channels, out_channels=out_channels)
+        self.pointwise = nn.Linear(channels, out_channels, bias=bias)
 
     @property
     def kernel_size(self) -> int:
@@ -361,25 +394,6 @@ class KNNSeparableConv(nn.Module):
     ) -> Tensor:
         """Convolve node features; arguments and errors as :class:`KNNConv` has them."""
         return self.pointwise(self.depthwise(x, graph, cell, size))
-
-
-def _offsets(
-    graph: KNNGraph | Tensor, edge_index: Tensor, cell: Tensor | None, offset: Tensor | None
-) -> Tensor:
-    """Return the offset of every edge, given with raw edges and known to a graph."""
-    if cell is not None:
-        raise ValueError("cell must be None for interpolation='bilinear': give offset")
-    if isinstance(graph, KNNGraph):
-        if offset is not None:
-            raise ValueError("offset must be None with a KNNGraph, which knows its own offsets")
-        return graph.offset
-    if not isinstance(offset, Tensor) or offset.shape != (edge_index.shape[1], 2):
-        given = f"shape {list(offset.shape)}" if isinstance(offset, Tensor) else repr(offset)
-        raise ValueError(
-            f"offset must give the position in the kernel of each of the {edge_index.shape[1]} "
-            f"edges, [{edge_index.shape[1]}, 2], got {given}"
-        )
-    return offset
 
 
 def _to_cells(weight: Tensor, kernel_size: int) -> Tensor:

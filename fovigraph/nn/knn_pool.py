@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import scatter
 
-from fovigraph import ops
 from fovigraph._checks import one_of, positive_float
 from fovigraph.graph import KNNGraph
 from fovigraph.graph.kernel_map import row_ptr
 from fovigraph.graph.pyramid import POOL_MODES
-from fovigraph.nn.bipartite import Features, bipartite, wants_messages
+from fovigraph.nn.bipartite import (
+    Features,
+    bipartite,
+    edge_values,
+    lowest,
+    takes_messages,
+)
+from fovigraph.ops.knn_pool import check_poolable, reduce_rows
 
 
 class KNNPool(MessagePassing):
@@ -61,39 +70,47 @@ class KNNPool(MessagePassing):
             ValueError, TypeError: If the arguments do not fit one another.
         """
         source, edge_index, size = bipartite(x, graph, size)
+        check_poolable(source, self.mode)
         weight = None
+        if self.mode == "gaussian" or relative_distance is not None:
+            relative_distance = edge_values(
+                "relative_distance", relative_distance, "the distance", graph, edge_index
+            )
         if self.mode == "gaussian":
-            if isinstance(graph, KNNGraph):
-                relative_distance = graph.relative_distance
-            weight = self._edge_weight(relative_distance, edge_index, size[1]).to(source.dtype)
+            assert relative_distance is not None
+            most = 1.0 if isinstance(graph, KNNGraph) else math.inf
+            weight = self._edge_weight(relative_distance, edge_index, size[1], most)
+            weight = weight.to(source.dtype)
         learns_distance = weight is not None and weight.requires_grad
-        if not self.fused or learns_distance or wants_messages(self):
+        if takes_messages(self, graph) or learns_distance:
             return self.propagate(edge_index, x=(source, None), edge_weight=weight, size=size)
         if isinstance(graph, KNNGraph):  # whose edges are sorted
             by_src = graph.kernel_map(1).by_src  # for which one cell will do
-            return ops.knn_pool(
+            return reduce_rows(
                 source, edge_index[0], graph.ptr, self.reduce, weight, by_src, graph.k
             )
         src, dst = edge_index
         order = dst.argsort(stable=True)
         weight = None if weight is None else weight[order]
-        return ops.knn_pool(source, src[order], row_ptr(dst[order], size[1]), self.reduce, weight)
+        return reduce_rows(source, src[order], row_ptr(dst[order], size[1]), self.reduce, weight)
 
     def message(self, x_j: Tensor, edge_weight: Tensor | None) -> Tensor:
         return x_j if edge_weight is None else x_j * edge_weight[:, None]
 
     def _edge_weight(
-        self, relative_distance: Tensor | None, edge_index: Tensor, num_dst: int
+        self, distance: Tensor, edge_index: Tensor, num_dst: int, most: float
     ) -> Tensor:
-        if relative_distance is None or relative_distance.shape != edge_index.shape[1:]:
-            given = None if relative_distance is None else list(relative_distance.shape)
-            raise ValueError(
-                "relative_distance must be given for each of the "
-                f"{edge_index.shape[1]} edges in mode 'gaussian', got {given}"
-            )
-        weight = (-0.5 * (relative_distance / self.sigma).square()).exp()
-        total = scatter(weight, edge_index[1], dim_size=num_dst, reduce="sum")
-        return weight / total[edge_index[1]]
+        """Return the weights of edges of these distances, none of which exceeds ``most``."""
+        dst, limits = edge_index[1], torch.finfo(distance.dtype)
+        sigma = max(self.sigma, 16 * limits.tiny)  # so that quotients are finite
+        square = (distance / sigma).square()
+        far = sigma * math.sqrt(-2 * math.log(limits.tiny / limits.eps))
+        if most > far:  # where even the nearest weight would be lost, all are relative to that one
+            nearest = lowest(distance.detach(), dst, num_dst)
+            nearest = torch.where(nearest > far, nearest, 0)[dst]
+            square = (distance - nearest) / sigma * ((distance + nearest) / sigma)
+        weight = (-0.5 * square).exp()
+        return weight / scatter(weight, dst, dim_size=num_dst, reduce="sum")[dst]
 
     def __repr__(self) -> str:
         sigma = f", sigma={self.sigma:g}" if self.mode == "gaussian" else ""

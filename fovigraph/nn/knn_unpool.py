@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import scatter
 
 from fovigraph import ops
-from fovigraph._checks import positive_float, positive_int
+from fovigraph._checks import instance, positive_float, positive_int
 from fovigraph.graph import KernelMap, KNNGraph
 from fovigraph.graph.kernel_map import row_ptr
-from fovigraph.nn.bipartite import Features, bipartite, check_channels, wants_messages
+from fovigraph.nn.bipartite import (
+    Features,
+    bipartite,
+    check_channels,
+    check_edges,
+    edge_values,
+    lowest,
+    node_counts,
+    source_features,
+    takes_messages,
+)
 from fovigraph.nn.knn_conv import KNNConv, _KernelConv
+from fovigraph.ops.knn_pool import reduce_rows
+from fovigraph.ops.operands import floating
 
 NEAREST = 1e-6
 """Distance in millimetres below which a node is as good as at its neighbour's place."""
@@ -69,29 +80,24 @@ class KNNUnpool(MessagePassing):
             ValueError, TypeError: If the arguments do not fit one another.
         """
         source, edge_index, size = bipartite(x, graph, size)
-        if isinstance(graph, KNNGraph):
-            distance = graph.distance
+        floating("x", source)
+        distance = edge_values("distance", distance, "the length", graph, edge_index)
         weight = self._edge_weight(distance, edge_index, size[1]).to(source.dtype)
-        if not self.fused or weight.requires_grad or wants_messages(self):
+        if takes_messages(self, graph) or weight.requires_grad:
             return self.propagate(edge_index, x=(source, None), edge_weight=weight, size=size)
         if isinstance(graph, KNNGraph):  # whose edges are sorted
-            return ops.knn_pool(source, edge_index[0], graph.ptr, "sum", weight)
+            return reduce_rows(source, edge_index[0], graph.ptr, "sum", weight)
         src, dst = edge_index
         order = dst.argsort(stable=True)
-        return ops.knn_pool(source, src[order], row_ptr(dst[order], size[1]), "sum", weight[order])
+        return reduce_rows(source, src[order], row_ptr(dst[order], size[1]), "sum", weight[order])
 
     def message(self, x_j: Tensor, edge_weight: Tensor) -> Tensor:
         return x_j * edge_weight[:, None]
 
-    def _edge_weight(self, distance: Tensor | None, edge_index: Tensor, num_dst: int) -> Tensor:
-        if distance is None or distance.shape != edge_index.shape[1:]:
-            given = None if distance is None else list(distance.shape)
-            raise ValueError(
-                f"distance must be given for each of the {edge_index.shape[1]} edges, got {given}"
-            )
+    def _edge_weight(self, distance: Tensor, edge_index: Tensor, num_dst: int) -> Tensor:
         dst, length = edge_index[1], distance.clamp(min=NEAREST)
         # As a multiple of the nearest neighbour's, so that no power overflows.
-        shortest = scatter(length.detach(), dst, dim_size=num_dst, reduce="min")
+        shortest = lowest(length.detach(), dst, num_dst)
         weight = (length / shortest[dst]) ** -self.power
         return weight / scatter(weight, dst, dim_size=num_dst, reduce="sum")[dst]
 
@@ -129,17 +135,17 @@ class KNNConvTranspose(_KernelConv):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, bias: bool = True):
         super().__init__(in_channels, kernel_size)
         self.out_channels = positive_int("out_channels", out_channels)
-        self.weight = nn.Parameter(torch.empty(self.num_cells, out_channels, in_channels))
-        self.register_parameter("bias", nn.Parameter(torch.empty(out_channels)) if bias else None)
-        self.reset_parameters()
+        self._make_parameters(bias, out_channels=self.out_channels, in_channels=self.in_channels)
 
     @classmethod
     def tied(cls, conv: KNNConv, bias: bool = True) -> KNNConvTranspose:
         """Return the transpose of a convolution, with the very same weight parameter.
 
         Raises:
+            TypeError: If ``conv`` is not a :class:`KNNConv`.
             ValueError: If the convolution interpolates between cells.
         """
+        instance("conv", conv, KNNConv)
         if conv.interpolation != "nearest":
             raise ValueError(f"conv must have interpolation='nearest', got {conv}")
         layer = cls(conv.out_channels, conv.in_channels, conv.kernel_size, bias)
@@ -173,25 +179,28 @@ class KNNConvTranspose(_KernelConv):
             ValueError, TypeError: If the arguments do not fit the layer or one another.
         """
         if not isinstance(graph, KNNGraph):
-            flipped = graph.flip(0) if isinstance(graph, Tensor) else graph
-            size = None if size is None else (size[1], size[0])
+            flipped = check_edges(graph).flip(0) if isinstance(graph, Tensor) else graph
+            size = None if size is None else node_counts("size", size)[::-1]
             return super().forward(x, flipped, cell, size)
-        source = x[0] if isinstance(x, tuple) else x
-        if source.dim() < 2 or source.shape[-2] != graph.num_dst:
+        source = source_features(x)
+        if size is not None and node_counts("size", size) != graph.size():
+            raise ValueError(f"size must be {graph.size()} or None for {graph}, got {size}")
+        if source.shape[-2] != graph.num_dst:
             raise ValueError(
                 f"x must have as many nodes as the graph has destinations, {graph.num_dst}, "
                 f"got shape {list(source.shape)}"
             )
+        if source.device != graph.edge_index.device:
+            raise ValueError(f"x is on {source.device} and the graph on {graph.edge_index.device}")
         check_channels(source, self.in_channels, self.weight)
         cell = self._cells(graph, graph.edge_index, cell)
-        if not self.fused or wants_messages(self):
+        if takes_messages(self, graph):
             turned, size = graph.edge_index.flip(0), (graph.num_dst, graph.num_src)
-            out = self.propagate(turned, x=(source, None), cell=cell, share=None, size=size)
-            return self._finish(out)
+            return self._by_messages(source, turned, cell, None, size)
         return self._fused(source, graph.kernel_map(self.kernel_size).transposed)
 
     def message(self, x_j: Tensor, cell: Tensor) -> Tensor:
-        return (x_j.unsqueeze(-2) @ self.weight[cell].transpose(1, 2)).squeeze(-2)
+        return (x_j.unsqueeze(-2) @ self._weight_of(cell, x_j).transpose(1, 2)).squeeze(-2)
 
     def _fused(self, x: Tensor, kernel_map: KernelMap) -> Tensor:
         weight = self.weight.transpose(1, 2)

@@ -3,44 +3,95 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.autograd.function import FunctionCtx
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _NormBase
 
-from fovigraph._checks import one_of, positive_int
+from fovigraph._checks import flag, fraction, one_of, positive_int
+from fovigraph.nn.limits import MAX_WEIGHTS, check_weights
+from fovigraph.ops.operands import autocast_dtype, floating
 
 
-class BatchNorm(nn.BatchNorm1d):
+class BatchNorm(_NormBase):
     """Batch normalisation of every channel, over all nodes of all graphs.
 
-    Takes ``[*, N, C]`` and a disjoint PyG batch ``[ΣN, C]`` alike.
+    Takes ``[*, N, C]`` and a disjoint PyG batch ``[ΣN, C]`` alike. It has the arguments, parameters
+    and buffers of ``torch.nn.BatchNorm1d``, but is none, as that has channels second; what torch's
+    tools find is its :attr:`handle`.
+
+    Args:
+        num_features: Channels C.
+        eps: Added to the variance.
+        momentum: Share of a batch in the running statistics; ``None``: they are means of all.
+        affine: Whether there are learnt weights and a bias.
+        track_running_stats: Whether there are running statistics, for evaluation.
+        *device_and_dtype, **options: Further arguments of ``torch.nn.BatchNorm1d``.
 
     Attributes:
         synchronized: Whether, while training in several processes (``torch.distributed``), the
-            statistics are those of all processes' features together, on any device.
+            statistics are those of all processes' features together, on any device. So they are
+            after ``torch.nn.SyncBatchNorm.convert_sync_batchnorm``.
+        process_group: Which processes; ``None``: all.
+        handle: A ``BatchNorm1d`` with this norm's parameters, statistics and settings, for
+            ``convert_sync_batchnorm``, ``update_bn`` and ``replace_all_batch_norm_modules_``.
     """
 
     synchronized = False
+    process_group: distributed.ProcessGroup | None = None
     num_batches_tracked: Tensor
     running_mean: Tensor
     running_var: Tensor
 
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        *device_and_dtype: Any,
+        **options: Any,
+    ):
+        super().__init__(
+            _count("num_features", num_features),
+            fraction("eps", eps),
+            None if momentum is None else fraction("momentum", momentum),
+            flag("affine", affine),
+            flag("track_running_stats", track_running_stats),
+            *device_and_dtype,
+            **options,
+        )
+        self.handle = _Handle(self)
+
     def forward(self, x: Tensor) -> Tensor:
-        _check_channels(x, self.num_features)
+        _check_features(x, self.num_features, self.weight)
         rows = x.reshape(-1, x.shape[-1])
         if self.training and self.synchronized and distributed.is_initialized():
             return self._normalise_together(rows).view_as(x)
-        return super().forward(rows).view_as(x)
+        return nn.BatchNorm1d.forward(self, rows).view_as(x)  # type: ignore[arg-type]
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Torch's name for what :meth:`forward` has done."""
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """Add a child; a ``SyncBatchNorm`` in the handle's place means to synchronise."""
+        if isinstance(module, nn.SyncBatchNorm):
+            self.synchronized, self.process_group = True, module.process_group
+        else:
+            super().add_module(name, module)
 
     def _normalise_together(self, rows: Tensor) -> Tensor:
         """Normalise ``[rows, C]`` with the statistics of the rows of all processes."""
         wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        total = _SumOverProcesses.apply(torch.cat((wide.sum(0), wide.new_tensor([len(rows)]))))
+        own = torch.cat((wide.sum(0), wide.new_tensor([len(rows)])))
+        total = _SumOverProcesses.apply(own, self.process_group)
         count, mean = total[-1], total[:-1] / total[-1]
         centred = wide - mean
-        variance = _SumOverProcesses.apply(centred.square().sum(0)) / count
+        squares = _SumOverProcesses.apply(centred.square().sum(0), self.process_group)
+        variance = squares / count
         if self.track_running_stats:
             with torch.no_grad():
                 unbiased = variance * count / (count - 1).clamp(min=1)
@@ -51,21 +102,56 @@ class BatchNorm(nn.BatchNorm1d):
                 self.running_mean.lerp_(mean.to(self.running_mean), share)
                 self.running_var.lerp_(unbiased.to(self.running_var), share)
         normal = centred * torch.rsqrt(variance + self.eps)
-        return (normal * self.weight + self.bias if self.affine else normal).to(rows.dtype)
+        normal = normal if self.weight is None else normal * self.weight
+        return (normal if self.bias is None else normal + self.bias).to(rows.dtype)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
+
+class _Handle(nn.BatchNorm1d):
+    """A batch norm of torch's with nothing of its own: all of it is another norm's."""
+
+    norm: BatchNorm
+
+    def __init__(self, norm: BatchNorm):
+        self.__dict__["norm"] = norm  # which this is a module of, not the other way round
+        nn.Module.__init__(self)
+
+    # Without parameters and buffers there is nothing to load.
+    _load_from_state_dict = nn.Module._load_from_state_dict
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x)
+
+
+def _of_the_norm(name: str) -> property:
+    return property(
+        lambda handle: getattr(handle.norm, name),
+        lambda handle, value: setattr(handle.norm, name, value),
+    )
+
+
+for _name in (
+    *("num_features", "eps", "momentum", "affine", "track_running_stats", "training"),
+    *("weight", "bias", "running_mean", "running_var", "num_batches_tracked"),
+):
+    setattr(_Handle, _name, _of_the_norm(_name))
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """The sum of a tensor over all processes; so is its gradient."""
+    """The sum of a tensor over all processes of a group; so is its gradient."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, own: Tensor) -> Tensor:
+    def forward(ctx: Any, own: Tensor, group: distributed.ProcessGroup | None) -> Tensor:
+        ctx.group = group
         total = own.clone(memory_format=torch.contiguous_format)
-        distributed.all_reduce(total)
+        distributed.all_reduce(total, group=group)
         return total
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
-        return _SumOverProcesses.forward(ctx, gradient)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _SumOverProcesses.forward(ctx, gradient, ctx.group), None
 
 
 class LayerNorm(nn.Module):
@@ -84,24 +170,28 @@ class LayerNorm(nn.Module):
     ):
         super().__init__()
         self.over = one_of("over", over, ("channels", "nodes", "both"))
-        self.channels = positive_int("channels", channels)
-        nodes = 1 if over == "channels" else positive_int("num_nodes", num_nodes)
+        self.channels = channels = _count("channels", channels)
+        nodes = 1 if over == "channels" else _count("num_nodes", num_nodes)
+        check_weights(num_nodes=nodes, channels=1 if over == "nodes" else channels)
         self.num_nodes = None if over == "channels" else nodes
-        self.eps = eps
+        self.eps = fraction("eps", eps)
         shape = {"channels": (channels,), "nodes": (nodes, 1), "both": (nodes, channels)}[over]
         self.weight = nn.Parameter(torch.ones(shape))
         self.bias = nn.Parameter(torch.zeros(shape))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``[*, N, C]``, or a disjoint PyG batch ``[ΣN, C]`` of graphs of N nodes."""
-        _check_channels(x, self.channels)
+        _check_features(x, self.channels, self.weight)
         if self.over == "channels":
             return functional.layer_norm(x, (self.channels,), self.weight, self.bias, self.eps)
         graphs = _one_graph_each(x, self.num_nodes)
+        half = torch.finfo(x.dtype).bits < 32  # computed in single precision, as torch does
+        graphs = graphs.float() if half else graphs
         dims = (-2,) if self.over == "nodes" else (-2, -1)
         variance, mean = torch.var_mean(graphs, dim=dims, correction=0, keepdim=True)
         normal = (graphs - mean) * torch.rsqrt(variance + self.eps)
-        return (normal * self.weight + self.bias).view_as(x)
+        out = (normal * self.weight + self.bias).view_as(x)
+        return out.to(x.dtype) if half else out
 
     def extra_repr(self) -> str:
         return f"over={self.over!r}, channels={self.channels}, num_nodes={self.num_nodes}"
@@ -118,15 +208,15 @@ class GroupNorm(nn.GroupNorm):
     """
 
     def __init__(self, num_groups: int, channels: int, num_nodes: int | None = None):
-        channels = positive_int("channels", channels)
+        channels = _count("channels", channels)
         num_groups = positive_int("num_groups", num_groups)
         if channels % num_groups:
             raise ValueError(f"num_groups must divide channels={channels}, got {num_groups}")
         super().__init__(num_groups, channels)
-        self.num_nodes = num_nodes
+        self.num_nodes = None if num_nodes is None else _count("num_nodes", num_nodes)
 
     def forward(self, x: Tensor) -> Tensor:
-        _check_channels(x, self.num_channels)
+        _check_features(x, self.num_channels, self.weight)
         graphs = _one_graph_each(x, x.shape[-2] if self.num_nodes is None else self.num_nodes)
         flat = graphs.reshape(-1, *graphs.shape[-2:]).transpose(1, 2)
         return super().forward(flat).transpose(1, 2).reshape(x.shape)
@@ -156,13 +246,30 @@ def make_norm(name: str, channels: int, num_nodes: int) -> nn.Module:
             ``"layer"`` (over both), ``"group"`` or ``"none"``.
         channels: Channels C.
         num_nodes: Nodes N of the level it is for.
+
+    Raises:
+        ValueError, TypeError: If the name is unknown, or a number is no whole number of at least 1.
     """
-    return NORMS[one_of("norm", name, NORMS)](channels, num_nodes)
+    norm = NORMS[one_of("norm", name, NORMS)]
+    return norm(_count("channels", channels), _count("num_nodes", num_nodes))
 
 
-def _check_channels(x: Tensor, channels: int) -> None:
+def _count(name: str, value: Any) -> int:
+    return positive_int(name, value, MAX_WEIGHTS)
+
+
+def _check_features(x: Tensor, channels: int, weight: Tensor | None) -> None:
+    """Refuse features that do not fit a norm of so many channels with this weight."""
+    floating("x", x)
     if x.dim() < 2 or x.shape[-1] != channels:
         raise ValueError(f"x must be [..., nodes, {channels} channels], got shape {list(x.shape)}")
+    if weight is not None and x.device != weight.device:
+        raise ValueError(f"x is on {x.device} and the norm's weight on {weight.device}")
+    if weight is not None and x.dtype != weight.dtype:
+        # As torch's norms: half precision goes with weights in single precision.
+        half = torch.finfo(x.dtype).bits < 32 and weight.dtype == torch.float32
+        if not half and autocast_dtype(x, weight) is None:
+            raise TypeError(f"x must be {weight.dtype} like the norm's weight, got {x.dtype}")
 
 
 def _one_graph_each(x: Tensor, num_nodes: int | None) -> Tensor:

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import conv
 
-from fovigraph._checks import one_of
+from fovigraph._checks import instance, one_of, shown, whole_number
+from fovigraph._tensors import index_tensor
 from fovigraph.graph import KNNGraph
-from fovigraph.nn.bipartite import bipartite
+from fovigraph.nn.bipartite import bipartite, check_nodes, node_counts
+from fovigraph.nn.limits import MAX_WEIGHTS
 
 LAYOUTS = ("disjoint", "static")
 
@@ -29,7 +31,20 @@ def disjoint_edges(edge_index: Tensor, batch: int, size: tuple[int, int]) -> Ten
         edge_index: Of one copy, ``[2, E]``.
         batch: Number of copies.
         size: Sources and destinations of one copy.
+
+    Raises:
+        ValueError, TypeError: If an argument is not of the kind said above.
     """
+    edges, size = (
+        index_tensor("edge_index", edge_index, (2, "E")).shape[1],
+        node_counts("size", size),
+    )
+    check_nodes(edge_index, size)
+    most = MAX_WEIGHTS // max(1, edges)
+    return _copies(edge_index, whole_number("batch", batch, most=most), size)
+
+
+def _copies(edge_index: Tensor, batch: int, size: tuple[int, int]) -> Tensor:
     copies = torch.arange(batch, device=edge_index.device)
     shift = copies * edge_index.new_tensor(size)[:, None]
     return (edge_index[:, None] + shift[:, :, None]).flatten(1)
@@ -48,6 +63,7 @@ class OnGraph(nn.Module):
         layout: ``"disjoint"`` or ``"static"``.
 
     Raises:
+        TypeError: If the operator is not a module.
         ValueError: If the layout is unknown, or static and the operator is not one of those that
             support it.
 
@@ -63,7 +79,7 @@ class OnGraph(nn.Module):
 
     def __init__(self, operator: nn.Module, layout: str = "disjoint"):
         super().__init__()
-        self.operator = operator
+        self.operator = instance("operator", operator, nn.Module)
         self.layout = one_of("layout", layout, LAYOUTS)
         if layout == "static" and not isinstance(operator, STATIC):
             raise ValueError(
@@ -98,14 +114,14 @@ class OnGraph(nn.Module):
             ValueError, TypeError: If the arguments do not fit one another, or the graph leads from
                 one level to another.
         """
-        edge, node = dict(edge or {}), dict(node or {})
+        instance("x", x, Tensor, allowed="a torch.Tensor [*, N, C]")
         _, edge_index, size = bipartite(x, graph, None)
         if size[0] != size[1]:
             raise ValueError(
                 f"graph must stay within one level, got one from {size[0]} to {size[1]} nodes"
             )
-        _check_lengths("edge", edge, edge_index.shape[1])
-        _check_lengths("node", node, size[0])
+        edge = _of_each("edge", edge, edge_index.shape[1])
+        node = _of_each("node", node, size[0])
         if self.layout == "static" or x.dim() == 2:
             return self.operator(x=x, edge_index=edge_index, **edge, **node, **options)
         flat = x.reshape(-1, *x.shape[-2:])
@@ -114,7 +130,7 @@ class OnGraph(nn.Module):
             name: value.repeat(copies, *[1] * (value.dim() - 1))
             for name, value in {**edge, **node}.items()
         }
-        edges = disjoint_edges(edge_index, copies, size)
+        edges = _copies(edge_index, copies, size)
         out = self.operator(x=flat.flatten(0, 1), edge_index=edges, **every, **options)
         return out.view(*x.shape[:-1], *out.shape[1:])
 
@@ -122,10 +138,19 @@ class OnGraph(nn.Module):
         return f"layout={self.layout!r}"
 
 
-def _check_lengths(kind: str, given: Mapping[str, Tensor], count: int) -> None:
+def _of_each(kind: str, given: Mapping[str, Tensor] | None, count: int) -> dict[str, Tensor]:
+    """Return tensors by name, or say that each must have one entry for each edge or node."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{kind} must be a mapping from names to tensors, got {shown(given)}")
     for name, values in given.items():
+        instance(f"the names in {kind}", name, str)
+        if not isinstance(values, Tensor):
+            raise TypeError(f"{kind}[{name!r}] must be a torch.Tensor, got {shown(values)}")
         if values.dim() == 0 or len(values) != count:
             raise ValueError(
                 f"{kind}[{name!r}] must have one entry for each of the {count} {kind}s, "
                 f"got shape {list(values.shape)}"
             )
+    return dict(given)

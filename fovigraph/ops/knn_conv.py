@@ -31,9 +31,8 @@ from torch import Tensor
 
 from fovigraph.graph import KernelMap
 from fovigraph.graph.kernel_map import Triples
-from fovigraph.ops import gpu
+from fovigraph.ops import gpu, plain
 from fovigraph.ops.gemm import gemm
-from fovigraph.ops.once import differentiable_once
 from fovigraph.ops.operands import operands
 from fovigraph.ops.rows import (
     chunks,
@@ -43,6 +42,7 @@ from fovigraph.ops.rows import (
     node_rows,
     sum_dtype,
 )
+from fovigraph.ops.transforms import differentiable, gradients, transformed
 
 BATCHED = 0.05
 """What a multiply–add costs more in a batched GEMM than in a single one, in numbers moved."""
@@ -71,9 +71,12 @@ def knn_conv(
         Features of the destinations, ``[*, num_dst, O]``.
 
     Raises:
-        ValueError, TypeError: If the arguments differ in device or dtype, or do not fit in size.
+        ValueError, TypeError: If the arguments differ in device or dtype, or do not fit in
+            size, or are not what they should be.
     """
-    x, weight, bias = operands(x, weight, bias, kernel_map)
+    x, weight, bias = operands(x, weight, bias, kernel_map, relu)
+    if transformed():
+        return plain.conv(x, weight, kernel_map.by_cell, kernel_map.num_dst, bias, relu)
     flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
     rows = [tensor for part in _three_ways(kernel_map) for tensor in part]
     out = _knn_conv(flat, weight, rows, bias, relu)
@@ -135,6 +138,14 @@ def _(
     )
 
 
+def _plain_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, rows: Sequence[Tensor], needs: Sequence[bool]
+) -> tuple[Tensor, ...]:
+    by_dst, _, by_cell = _unpack(rows)
+    num_dst = len(by_dst.ptr) - 1
+    return gradients(lambda x, w: plain.conv(x, w, by_cell, num_dst), (x, weight), grad)
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, weight, rows, _, relu = inputs
     ctx.save_for_backward(x, weight, output if relu else None, *rows)
@@ -143,9 +154,10 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, weight, positive, *rows = ctx.saved_tensors
     if positive is not None:
-        grad = grad * (positive > 0)
+        grad = grad * ~(positive <= 0)  # NaN passes, as it does through torch.relu
     needs = list(ctx.needs_input_grad[:2])
-    grad_x, grad_weight = _knn_conv_backward(grad.contiguous(), x, weight, rows, needs)
+    backward = _plain_backward if transformed(grad) else _knn_conv_backward
+    grad_x, grad_weight = backward(grad.contiguous(), x, weight, rows, needs)
     return (
         grad_x if needs[0] else None,
         grad_weight if needs[1] else None,
@@ -156,7 +168,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 
 _knn_conv.register_autograd(_backward, setup_context=_setup_context)
-differentiable_once(_knn_conv_backward, "fovigraph::knn_conv")
+differentiable(_knn_conv_backward, _plain_backward, operands=3)
 
 
 def gather_gemm(

@@ -20,10 +20,11 @@ from torch import Tensor
 
 from fovigraph.graph import KernelMap
 from fovigraph.graph.kernel_map import Triples
+from fovigraph.ops import plain
 from fovigraph.ops.gemm import gemm
-from fovigraph.ops.once import differentiable_once
 from fovigraph.ops.operands import operands
 from fovigraph.ops.rows import chunks, from_node_rows, node_rows, sum_dtype
+from fovigraph.ops.transforms import differentiable, gradients, transformed
 
 
 def knn_conv_shared(x: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
@@ -41,13 +42,15 @@ def knn_conv_shared(x: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
         ValueError, TypeError: If the kernel map has no shares, or the arguments differ in device or
             dtype, or do not fit in size.
     """
+    x, weight, _ = operands(x, weight, None, kernel_map)
     share = kernel_map.share_by_cell
     if share is None:
         raise ValueError(f"kernel_map must have shares (KernelMap.bilinear), got {kernel_map}")
-    x, weight, _ = operands(x, weight, None, kernel_map)
+    by_cell, num_dst = kernel_map.by_cell, kernel_map.num_dst
+    if transformed():
+        return plain.conv(x, weight, by_cell, num_dst, share=share.to(x.dtype))
     flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
-    by_cell = list(kernel_map.by_cell)
-    out = _knn_conv_shared(flat, weight, by_cell, share.to(x.dtype), kernel_map.num_dst)
+    out = _knn_conv_shared(flat, weight, list(by_cell), share.to(x.dtype), num_dst)
     return out.view(*x.shape[:-2], *out.shape[-2:])
 
 
@@ -95,6 +98,15 @@ def _(
     return x.new_empty(x.shape), weight.new_empty(weight.shape)
 
 
+def _plain_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, by_cell: Sequence[Tensor], share: Tensor
+) -> tuple[Tensor, ...]:
+    def convolve(x: Tensor, weight: Tensor) -> Tensor:
+        return plain.conv(x, weight, Triples(*by_cell), grad.shape[1], share=share)
+
+    return gradients(convolve, (x, weight), grad)
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, weight, by_cell, share, _ = inputs
     ctx.save_for_backward(x, weight, share, *by_cell)
@@ -102,9 +114,10 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, weight, share, *by_cell = ctx.saved_tensors
-    grads = _knn_conv_shared_backward(grad.contiguous(), x, weight, by_cell, share)
+    backward = _plain_backward if transformed(grad) else _knn_conv_shared_backward
+    grads = backward(grad.contiguous(), x, weight, by_cell, share)
     return *grads, [None] * len(by_cell), None, None
 
 
 _knn_conv_shared.register_autograd(_backward, setup_context=_setup_context)
-differentiable_once(_knn_conv_shared_backward, "fovigraph::knn_conv_shared")
+differentiable(_knn_conv_shared_backward, _plain_backward, operands=3)

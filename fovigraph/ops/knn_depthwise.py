@@ -27,11 +27,11 @@ from torch.nn.functional import embedding_bag
 
 from fovigraph.graph import KernelMap
 from fovigraph.graph.kernel_map import Triples
-from fovigraph.ops import gpu
+from fovigraph.ops import gpu, plain
 from fovigraph.ops.knn_conv import gather_gemm, gather_outer
-from fovigraph.ops.once import differentiable_once
 from fovigraph.ops.operands import operands
 from fovigraph.ops.rows import CHUNK, chunks, finish, node_rows, sum_dtype
+from fovigraph.ops.transforms import differentiable, gradients, transformed
 
 MANY = 8
 """Outputs a channel from which on a full convolution of each channel is faster."""
@@ -59,7 +59,9 @@ def knn_depthwise_conv(
     Raises:
         ValueError, TypeError: If the arguments differ in device or dtype, or do not fit in size.
     """
-    x, weight, bias = operands(x, weight, bias, kernel_map, depthwise=True)
+    x, weight, bias = operands(x, weight, bias, kernel_map, relu, depthwise=True)
+    if transformed():
+        return plain.depthwise(x, weight, kernel_map.by_dst, kernel_map.num_dst, bias, relu)
     flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
     ways = [*kernel_map.by_cell, *kernel_map.by_dst, *kernel_map.by_src]
     out = _knn_depthwise_conv(flat, weight, ways, kernel_map.num_dst, bias, relu)
@@ -188,6 +190,14 @@ def _weight_gradient(x: Tensor, grad: Tensor, by_dst: Triples, by_cell: Triples)
     return out.to(x.dtype)
 
 
+def _plain_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, ways: Sequence[Tensor], needs: Sequence[bool]
+) -> tuple[Tensor, ...]:
+    _, by_dst, _ = _unpack(ways)
+    num_dst = len(by_dst.ptr) - 1
+    return gradients(lambda x, w: plain.depthwise(x, w, by_dst, num_dst), (x, weight), grad)
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, weight, ways, *_, relu = inputs
     ctx.save_for_backward(x, weight, output if relu else None, *ways)
@@ -196,9 +206,10 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, weight, positive, *ways = ctx.saved_tensors
     if positive is not None:
-        grad = grad * (positive > 0)
+        grad = grad * ~(positive <= 0)  # NaN passes, as it does through torch.relu
     needs = list(ctx.needs_input_grad[:2])
-    grad_x, grad_weight = _knn_depthwise_conv_backward(grad.contiguous(), x, weight, ways, needs)
+    backward = _plain_backward if transformed(grad) else _knn_depthwise_conv_backward
+    grad_x, grad_weight = backward(grad.contiguous(), x, weight, ways, needs)
     return (
         grad_x if needs[0] else None,
         grad_weight if needs[1] else None,
@@ -210,4 +221,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 
 _knn_depthwise_conv.register_autograd(_backward, setup_context=_setup_context)
-differentiable_once(_knn_depthwise_conv_backward, "fovigraph::knn_depthwise_conv")
+differentiable(_knn_depthwise_conv_backward, _plain_backward, operands=3)

@@ -12,11 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fovigraph._checks import instance, one_of, whole_number
+from fovigraph._tensors import check_below, float_tensor, index_tensor, may_inspect, same_device
 from fovigraph.graph.kernel_map import Triples, row_ptr
-from fovigraph.ops import gpu
-from fovigraph.ops.once import differentiable_once
-from fovigraph.ops.operands import same_device
+from fovigraph.ops import gpu, plain
 from fovigraph.ops.rows import equal_rows, from_node_rows, node_rows
+from fovigraph.ops.transforms import differentiable, gradients, transformed
+
+REDUCTIONS = ("max", "mean", "sum")
 
 
 def knn_pool(
@@ -35,7 +38,7 @@ def knn_pool(
         src: Sources of the edges, sorted by destination, ``[E]``.
         ptr: Where each destination's edges begin, ``[num_dst + 1]``.
         reduce: ``"max"``, ``"mean"`` or ``"sum"``.
-        edge_weight: Factor of every edge's features in a sum, ``[E]``; it gets no gradient.
+        edge_weight: Factor of every edge's features in a sum, ``[E]``.
         by_src: The edges by source. Saves the backward pass on a GPU from sorting them.
         most: How many neighbours no destination exceeds. Up to 256, a GPU keeps winners in bytes,
             and the maximum of more than 256 is not a number.
@@ -44,9 +47,70 @@ def knn_pool(
         ``[*, num_dst, C]``; zero where a destination has no neighbours.
 
     Raises:
-        ValueError: If the arguments are on different devices.
+        ValueError, TypeError: If the arguments are not what they should be, differ in device, or do
+            not fit one another. (Nodes are not looked at on a GPU, which would wait for it.)
     """
-    same_device(x, src=src, ptr=ptr, edge_weight=edge_weight)
+    reduce = one_of("reduce", reduce, REDUCTIONS)
+    check_poolable(x, reduce, weighted=edge_weight is not None)
+    if x.dim() < 2:
+        raise ValueError(f"x must be [..., nodes, channels], got shape {list(x.shape)}")
+    index_tensor("src", src, ("E",))
+    index_tensor("ptr", ptr, ("num_dst + 1",))
+    if edge_weight is not None:
+        if reduce != "sum":
+            raise ValueError(f"edge_weight must be None for reduce={reduce!r}: it is for a sum")
+        float_tensor("edge_weight", edge_weight, (len(src),))
+    if by_src is not None:
+        instance("by_src", by_src, Triples)
+    if most is not None:
+        whole_number("most", most, most=2**31 - 1)
+    same_device(x=x, src=src, ptr=ptr, edge_weight=edge_weight)
+    _check_rows(src, ptr, x.shape[-2])
+    return reduce_rows(x, src, ptr, reduce, edge_weight, by_src, most)
+
+
+def check_poolable(x: Tensor, reduce: str, weighted: bool = False) -> None:
+    """Refuse features of which there is no such reduction."""
+    instance("x", x, Tensor, allowed="a torch.Tensor")
+    kind, refused = "floating point", not (x.is_floating_point() or x.is_complex())
+    if reduce == "max":
+        kind, refused = "real numbers", x.is_complex() or x.dtype == torch.bool
+    elif reduce == "sum" and not weighted:
+        kind, refused = "numbers", x.dtype == torch.bool
+    if refused:
+        raise TypeError(f"x must be {kind} for a {reduce}, got {x.dtype}")
+
+
+def _check_rows(src: Tensor, ptr: Tensor, num_src: int) -> None:
+    """Refuse edges from nodes that are not there, and rows that are not rows of these edges."""
+    if torch._C._functorch.is_batchedtensor(src) or torch._C._functorch.is_batchedtensor(ptr):
+        raise ValueError(
+            "src and ptr must be the same for all that vmap runs over, got batches of them; "
+            "layers with `fused = False` take a batch of edge_index"
+        )
+    if not may_inspect(ptr):
+        return
+    check_below("src", src, num_src=num_src)
+    ends = (int(ptr[0]), int(ptr[-1])) if len(ptr) else None
+    if ends != (0, len(src)) or (ptr.diff() < 0).any():
+        raise ValueError(
+            f"ptr must rise from 0 to {len(src)}, the number of edges, and never fall, "
+            f"got {ends} at its ends"
+        )
+
+
+def reduce_rows(
+    x: Tensor,
+    src: Tensor,
+    ptr: Tensor,
+    reduce: str,
+    edge_weight: Tensor | None = None,
+    by_src: Triples | None = None,
+    most: int | None = None,
+) -> Tensor:
+    """Do what :func:`knn_pool` does, with arguments that are known to be right."""
+    if transformed() or (edge_weight is not None and edge_weight.requires_grad):
+        return plain.pool(x, src, ptr, reduce, edge_weight, most)
     flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
     edges = (None, None, None) if by_src is None else (by_src.dst, by_src.edge, by_src.ptr)
     out, _ = _knn_pool(flat, src, ptr, reduce, edge_weight, *edges, most)
@@ -170,6 +234,32 @@ def _sort_by_src(src: Tensor, ptr: Tensor, num_src: int) -> tuple[Tensor, Tensor
     return dst, edge, row_ptr(src[edge], num_src)
 
 
+def _plain_backward(
+    grad: Tensor,
+    winner: Tensor,
+    src: Tensor,
+    ptr: Tensor,
+    reduce: str,
+    edge_weight: Tensor | None,
+    num_src: int,
+    *by_src: Tensor | None,
+) -> Tensor:
+    batch, _, channels = grad.shape
+    if reduce == "max":
+        return plain.won(grad, _winning_source(winner, src, ptr, num_src, batch), num_src)
+    zeros = torch.zeros(batch, num_src, channels, dtype=grad.dtype, device=grad.device)
+    return gradients(lambda x: plain.pool(x, src, ptr, reduce, edge_weight), (zeros,), grad)[0]
+
+
+def _winning_source(winner: Tensor, src: Tensor, ptr: Tensor, num_src: int, batch: int) -> Tensor:
+    """Return which source won, ``[B, num_dst, C]``, of what :func:`_knn_pool` returns."""
+    if winner.dim() == 2:
+        return winner.view(len(winner), batch, -1).transpose(0, 1)
+    nobody = src.new_full((1,), num_src)
+    found = torch.cat((src, nobody))[ptr[:-1, None] + winner]
+    return torch.where(ptr.diff()[:, None] > 0, found, nobody)
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     x, src, ptr, ctx.reduce, edge_weight, *by_src, _ = inputs
     ctx.num_src = x.shape[1]
@@ -179,11 +269,12 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 def _backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Any, ...]:
     winner, src, ptr, edge_weight, *by_src = ctx.saved_tensors
-    grad_x = _knn_pool_backward(
+    backward = _plain_backward if transformed(grad) else _knn_pool_backward
+    grad_x = backward(
         grad.contiguous(), winner, src, ptr, ctx.reduce, edge_weight, ctx.num_src, *by_src
     )
     return grad_x, *[None] * 8
 
 
 _knn_pool.register_autograd(_backward, setup_context=_setup_context)
-differentiable_once(_knn_pool_backward, "fovigraph::knn_pool")
+differentiable(_knn_pool_backward, _plain_backward, operands=1)

@@ -1,5 +1,7 @@
 """KNNPool against a loop over nodes."""
 
+import math
+
 import pytest
 import torch
 
@@ -77,14 +79,48 @@ def test_a_wide_gaussian_is_the_mean_and_a_narrow_one_the_nearest(graph, x):
     torch.testing.assert_close(KNNPool("gaussian", sigma=1e-2)(x, own), x)
 
 
+@pytest.mark.parametrize("sigma", [0.05, 0.01, 1e-3, 1e-30, 5e-324])
+@pytest.mark.parametrize("fused", [True, False])
+def test_no_gaussian_is_so_narrow_that_its_weights_are_lost(sigma, fused):
+    """Two neighbours far away, then two at one distance, then one alone."""
+    edges = torch.tensor([[0, 1, 2, 3, 0], [0, 0, 1, 1, 2]])
+    distance = torch.tensor([0.9, 0.901, 1.0, 1.0, 0.5], requires_grad=True)
+    x = torch.eye(4)
+    pool = KNNPool("gaussian", sigma)
+    pool.fused = fused
+    y = pool((x, None), edges, distance, size=(4, 3))
+    second = math.exp(-(0.901**2 - 0.9**2) / 2 / sigma / sigma) if sigma > 1e-9 else 0
+    first = torch.tensor([1, second, 0, 0]) / (1 + second)
+    wanted = torch.stack((first, torch.tensor([0, 0, 0.5, 0.5]), x[0]))
+    torch.testing.assert_close(y, wanted, rtol=1e-3, atol=1e-6)
+    y.square().sum().backward()
+    assert distance.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_features_without_such_a_reduction_are_refused_in_both_paths(graph, fused):
+    x = torch.ones(2, graph.num_src, 3)
+    for mode, wrong in (("max", x.cfloat()), ("mean", x.long()), ("gaussian", x.long())):
+        pool = KNNPool(mode)
+        pool.fused = fused
+        with pytest.raises(TypeError, match=f"x must be .* for a {mode}, got"):
+            pool(wrong, graph)
+
+
 def test_bad_arguments_are_refused(graph, x):
+    with pytest.raises(TypeError, match=r"mode must be one of .* got None"):
+        KNNPool(None)
+    with pytest.raises(TypeError, match="sigma must be a finite number above 0, got '1'"):
+        KNNPool("gaussian", sigma="1")
+    with pytest.raises(ValueError, match="relative_distance must be None with a KNNGraph"):
+        KNNPool("gaussian")(x, graph, graph.relative_distance)
     with pytest.raises(ValueError, match=r"mode must be one of .* got 'maxx' .*did you mean 'max'"):
         KNNPool("maxx")
     with pytest.raises(ValueError, match="sigma must be finite and above 0, got 0"):
         KNNPool("gaussian", sigma=0)
     with pytest.raises(ValueError, match="sources"):
         KNNPool()(x[..., 1:, :], graph)
-    with pytest.raises(ValueError, match="relative_distance must be given"):
+    with pytest.raises(ValueError, match="relative_distance must give the distance of"):
         KNNPool("gaussian")((x, None), graph.edge_index, size=graph.size())
 
 

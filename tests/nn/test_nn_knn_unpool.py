@@ -192,7 +192,7 @@ def test_bad_arguments_are_refused(graph, coarse, up, x):
         layer(coarse, "graph")
     with pytest.raises(ValueError, match="conv must have interpolation='nearest'"):
         KNNConvTranspose.tied(KNNConv(3, 5, 6, interpolation="bilinear"))
-    with pytest.raises(ValueError, match="distance must be given for each of the"):
+    with pytest.raises(ValueError, match="distance must give the length of each of the"):
         KNNUnpool()((x, None), up.edge_index, size=up.size())
     with pytest.raises(ValueError, match="power must be finite and above 0, got 0"):
         KNNUnpool(0)

@@ -90,8 +90,13 @@ def test_mixed_dtypes_are_refused(make, name):
     if name != "bilinear":
         with pytest.raises(TypeError, match=r"bias must be torch.float64 like x, got torch.float3"):
             op(x, weight, kernel_map, bias.float())
-    with torch.autocast("cpu", torch.bfloat16):  # which casts them all
-        assert op(x, weight.float(), kernel_map).dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):  # which casts all but float64, as for nn.Linear
+        assert op(x.float(), weight.half(), kernel_map).dtype == torch.bfloat16
+        assert op(x, weight, kernel_map).dtype == torch.float64
+        with pytest.raises(
+            TypeError, match=r"weight must be torch.float64 like x, got torch.float"
+        ):
+            op(x, weight.float(), kernel_map)
 
 
 @EVERY_CONV
@@ -105,6 +110,30 @@ def test_sizes_that_do_not_fit_are_refused(make, name):
     for other in (weight[1:], weight[:, 1:], weight[0]):
         with pytest.raises(ValueError, match=r"weight must be \[16 cells, 3 channels, outputs\]"):
             op(x, other, kernel_map)
+
+
+@EVERY_CONV
+@pytest.mark.parametrize("wrong", [None, [1.0], "x", torch.zeros(3, dtype=int), torch.ones(3) > 0])
+def test_what_is_no_floating_point_tensor_is_refused_by_name(make, name, wrong):
+    op, x, weight, _, kernel_map = make(name)
+    with pytest.raises(TypeError, match=r"x must be .*floating.point"):
+        op(wrong, weight, kernel_map)
+    with pytest.raises(TypeError, match=r"weight must be .*floating.point"):
+        op(x, wrong, kernel_map)
+    if name != "bilinear" and wrong is not None:
+        with pytest.raises(TypeError, match=r"bias must be .*floating.point"):
+            op(x, weight, kernel_map, wrong)
+
+
+@EVERY_CONV
+def test_other_arguments_of_the_wrong_type_are_refused_by_name(make, graph, name):
+    op, x, weight, bias, kernel_map = make(name)
+    for wrong in (None, graph, graph.edge_index):
+        with pytest.raises(TypeError, match="kernel_map must be a KernelMap, got"):
+            op(x, weight, wrong)
+    if name != "bilinear":
+        with pytest.raises(TypeError, match="relu must be True or False, got 1"):
+            op(x, weight, kernel_map, bias, 1)
 
 
 VIEWS = {
@@ -162,12 +191,20 @@ def test_gradcheck_with_bias_and_relu(op):
 
 
 @EVERY_OP
-def test_a_second_derivative_says_that_there_is_none(make, name):
+@pytest.mark.parametrize("relu", [False, True])
+def test_second_derivatives_are_those_of_finite_differences(make, name, relu):
     op, x, weight, bias, kernel_map = make(name)
-    out = op(x.requires_grad_(), weight.requires_grad_(), kernel_map, bias)
-    (grad,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
-    with pytest.raises(NotImplementedError, match=r"no second derivatives .*set `fused = False`"):
-        grad.square().sum().backward()
+    if relu and name not in ("full", "depthwise"):
+        pytest.skip("has no ReLU")
+    options = (True,) if relu else ()
+    leaves = [leaf.requires_grad_() for leaf in (x, weight, bias)]
+    used = leaves[: 3 if name in CONVS else 1]
+
+    def run(*given):
+        first, second, third = (*given, *leaves[len(given) :])
+        return op(first, second, kernel_map, third, *options)
+
+    assert torch.autograd.gradgradcheck(run, used, fast_mode=True)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,16 @@ def positive_float(name: str, value: Any, least: float = 0.0, most: float = math
     return number
 
 
+def finite_float(name: str, value: Any) -> float:
+    """Return ``value`` as a float, or say that ``name`` must be a finite number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a finite number, got {shown(value)}")
+    number = _as_float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {shown(value)}")
+    return number
+
+
 def fraction(name: str, value: Any) -> float:
     """Return ``value`` as a float, or say that ``name`` must lie in [0, 1]."""
     if isinstance(value, bool) or not isinstance(value, Real):

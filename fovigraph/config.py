@@ -8,7 +8,6 @@ what is allowed. Lists are replaced, never merged.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fovigraph._checks import (
+    finite_float,
     fraction,
     nearest,
     one_of,
@@ -251,8 +251,7 @@ class HeadConfig:
             check_class_names("head.class_names", self.class_names, self.num_classes)
         fraction("head.dropout", self.dropout)
         positive_float("head.temperature", self.temperature)
-        if not math.isfinite(self.sharpening):
-            raise ValueError(f"head.sharpening must be a finite number, got {self.sharpening}")
+        finite_float("head.sharpening", self.sharpening)
 
 
 @dataclass

@@ -19,7 +19,7 @@ from fovigraph._checks import (
 )
 from fovigraph.graph import GraphPyramid, KNNGraph, Stage
 from fovigraph.models.backbone import Backbone
-from fovigraph.nn import KNNConv, KNNPool, KNNSeparableConv, make_norm
+from fovigraph.nn import POOL_MODES, KNNConv, KNNPool, KNNSeparableConv, make_norm
 from fovigraph.nn.knn_conv import KNNDepthwiseConv
 
 CONVS: dict[str, Callable[[int, int, int], nn.Module]] = {
@@ -194,6 +194,7 @@ class KNNAlexNet(Backbone):
             raise ValueError(f"k must have as many entries as strides, {len(strides)}, got {k}")
         _check_layers("pool_after", pool_after, len(strides))
         positive_float("kernel_multiplier", kernel_multiplier)
+        one_of("pool", pool, POOL_MODES)
         positive_int("pool_k", pool_k)
         positive_int("pool_stride", pool_stride)
         if out_side is not None:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from fovigraph._checks import positive_float
+from fovigraph._checks import finite_float, positive_float
 
 MOST = 4.0
 """Bound of the logarithms of temperature and of the sharpening that are fitted."""
@@ -44,7 +44,7 @@ class Calibration:
 
     def __post_init__(self) -> None:
         positive_float("temperature", self.temperature)
-        positive_float("sharpening", self.sharpening, least=-math.inf)
+        finite_float("sharpening", self.sharpening)
 
     def of_one(self, logits: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
         """Return the calibrated logits of single fixations."""

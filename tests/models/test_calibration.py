@@ -88,7 +88,7 @@ def test_bad_input():
         fit_calibration(torch.full((1, 2, 3), math.nan), torch.tensor([0]))
     with pytest.raises(ValueError, match="temperature must be"):
         Calibration(temperature=0.0)
-    with pytest.raises(ValueError, match="sharpening must be a finite number, got nan"):
+    with pytest.raises(ValueError, match="sharpening must be finite, got nan"):
         Calibration(sharpening=math.nan)
 
 

@@ -121,8 +121,8 @@ class FoviNet(nn.Module):
 
     def calibrate(self, calibration: Calibration) -> None:
         """Use another calibration, and note it in the configuration."""
-        config = OmegaConf.to_container(self.config)
-        config["head"] |= asdict(calibration)
+        config: Any = OmegaConf.to_container(self.config)
+        config["head"].update(asdict(calibration))
         self.config = as_config(config)
 
     @property
@@ -228,8 +228,8 @@ class FoviNet(nn.Module):
             >>> answer.name in net.class_names
             True
         """
-        options = {"fixations": fixations, "top": top, "batch_size": batch_size}
-        return list(predictions(self, images, **options))
+        told = predictions(self, images, fixations=fixations, top=top, batch_size=batch_size)
+        return list(told)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write ``config.yaml`` and ``model.safetensors`` to a folder, made if need be.

@@ -61,14 +61,16 @@ def predictions(
 ) -> Iterator[Prediction]:
     """Yield the prediction of every image, in their order; see :meth:`FoviNet.predict`."""
     top, batch_size = positive_int("top", top), positive_int("batch_size", batch_size)
-    device, names, training = next(net.parameters()).device, net.class_names, net.training
+    device, names = next(net.parameters()).device, net.class_names
+    modes = {module: module.training for module in net.modules()}
     try:
         net.eval()
         for batch in _batches(_listed(images), batch_size):
             out = net(batch.to(device), fixations)
             yield from _told(out, names, top)
     finally:
-        net.train(training)
+        for module, training in modes.items():
+            module.training = training
 
 
 def _listed(images: Any) -> Iterator[Tensor]:

@@ -38,7 +38,7 @@ def knn_pool(
         src: Sources of the edges, sorted by destination, ``[E]``.
         ptr: Where each destination's edges begin, ``[num_dst + 1]``.
         reduce: ``"max"``, ``"mean"`` or ``"sum"``.
-        edge_weight: Factor of every edge's features in a sum, ``[E]``.
+        edge_weight: Factor of every edge's features in a sum, ``[E]``; with a gradient, slower.
         by_src: The edges by source. Saves the backward pass on a GPU from sorting them.
         most: How many neighbours no destination exceeds. Up to 256, a GPU keeps winners in bytes,
             and the maximum of more than 256 is not a number.
@@ -65,7 +65,7 @@ def knn_pool(
     if most is not None:
         whole_number("most", most, most=2**31 - 1)
     same_device(x=x, src=src, ptr=ptr, edge_weight=edge_weight)
-    _check_rows(src, ptr, x.shape[-2])
+    _check_rows(src, ptr, x.shape[-2], most)
     return reduce_rows(x, src, ptr, reduce, edge_weight, by_src, most)
 
 
@@ -81,7 +81,7 @@ def check_poolable(x: Tensor, reduce: str, weighted: bool = False) -> None:
         raise TypeError(f"x must be {kind} for a {reduce}, got {x.dtype}")
 
 
-def _check_rows(src: Tensor, ptr: Tensor, num_src: int) -> None:
+def _check_rows(src: Tensor, ptr: Tensor, num_src: int, most: int | None) -> None:
     """Refuse edges from nodes that are not there, and rows that are not rows of these edges."""
     if torch._C._functorch.is_batchedtensor(src) or torch._C._functorch.is_batchedtensor(ptr):
         raise ValueError(
@@ -97,6 +97,9 @@ def _check_rows(src: Tensor, ptr: Tensor, num_src: int) -> None:
             f"ptr must rise from 0 to {len(src)}, the number of edges, and never fall, "
             f"got {ends} at its ends"
         )
+    longest = int(ptr.diff().max()) if len(ptr) > 1 else 0
+    if most is not None and most < longest:
+        raise ValueError(f"most must be at least {longest}, as many edges as a row has, got {most}")
 
 
 def reduce_rows(
@@ -109,7 +112,8 @@ def reduce_rows(
     most: int | None = None,
 ) -> Tensor:
     """Do what :func:`knn_pool` does, with arguments that are known to be right."""
-    if transformed() or (edge_weight is not None and edge_weight.requires_grad):
+    weighted = edge_weight is not None and edge_weight.requires_grad
+    if transformed() or (weighted and torch.is_grad_enabled()):
         return plain.pool(x, src, ptr, reduce, edge_weight, most)
     flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
     edges = (None, None, None) if by_src is None else (by_src.dst, by_src.edge, by_src.ptr)

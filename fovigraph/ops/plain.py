@@ -99,8 +99,9 @@ def pool(
     if edge_weight is not None:
         near = edge_weight.to(x.dtype)[:, None] * near
     dst = torch.searchsorted(ptr, torch.arange(len(src), device=ptr.device), right=True) - 1
-    out = _sum(near, dst, len(count))
-    return out / count.clamp(min=1) if reduce == "mean" else out
+    wide = near.to(sum_dtype(x)) if x.is_floating_point() else near
+    out = _sum(wide, dst, len(count))
+    return (out / count.clamp(min=1) if reduce == "mean" else out).to(x.dtype)
 
 
 def _greatest(x: Tensor, src: Tensor, ptr: Tensor, most: int) -> Tensor:

@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 
-def transformed(*gradients: Tensor) -> bool:
+def transformed(*grads: Tensor) -> bool:
     """Whether a transform of ``torch.func`` or forward-mode AD is at work.
 
     Args:
-        gradients: What a backward pass was given: ``torch.autograd.grad`` may have batched them.
+        grads: What a backward pass was given: ``torch.autograd.grad`` may have batched them.
     """
-    batched = any(map(torch._C._functorch.is_legacy_batchedtensor, gradients))
+    batched = any(map(torch._C._functorch.is_legacy_batchedtensor, grads))
     return batched or forward_ad._current_level >= 0 or _inside_functorch()
 
 

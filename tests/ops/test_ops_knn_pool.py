@@ -108,6 +108,7 @@ X = torch.rand(1, 5, 2)
         ({"by_src": (SRC, SRC)}, TypeError, "by_src must be a Triples, got"),
         ({"most": 2.5}, TypeError, "most must be a whole number of at least 0, got 2.5"),
         ({"most": -1}, ValueError, "most must be at least 0, got -1"),
+        ({"most": 2}, ValueError, "most must be at least 3, as many edges as a row has, got 2"),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(change, error, message):

@@ -14,8 +14,12 @@ Shape = tuple[int | str, ...]
 
 
 def may_inspect(values: Tensor) -> bool:
-    """Whether looking at values is free: no accelerator to wait for, no graph to break."""
-    return values.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether looking at values is free: no accelerator to wait for, no graph or vmap to break."""
+    return (
+        not torch.compiler.is_compiling()
+        and values.device.type == "cpu"
+        and not torch._C._functorch.is_functorch_wrapped_tensor(values)
+    )
 
 
 def real_tensor(name: str, value: Any, shape: Shape = ("...",)) -> Tensor:

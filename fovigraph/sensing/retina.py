@@ -103,7 +103,7 @@ class Retina(FixedTensors):
             self.color_decay = positive_float("color_decay", color_decay)
             saturation = _saturation(array, self.color_decay)
         center, scale = _normalisation(mean, std)
-        # In half precision nodes would move by pixels, as fixed tensors do not.
+        # Fixed, as half precision would move nodes by pixels.
         self.fix(grid=_places(array), saturation=saturation, mean=center, std=scale)
 
         self.photoreceptors: Retina | None = None

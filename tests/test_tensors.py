@@ -21,6 +21,15 @@ def test_values_are_looked_at_only_where_that_is_free():
     assert not may_inspect(torch.ones(2, device="meta"))
 
 
+def test_values_are_not_looked_at_under_a_transform():
+    def doubled(values):
+        return 2 * finite("values", values)
+
+    values = torch.rand(3)
+    assert torch.func.vmap(doubled)(values).equal(2 * values)
+    assert torch.func.vmap(torch.func.grad(doubled))(values).tolist() == [2, 2, 2]
+
+
 def test_real_numbers_of_the_right_shape_pass_as_they_are():
     for values in (torch.ones(4, 2), torch.ones(2, dtype=torch.int16), torch.ones(0, 2).half()):
         assert real_tensor("polar", values, ("...", 2)) is values

@@ -19,7 +19,6 @@ from torch.utils._python_dispatch import _disable_current_modes
 P = ParamSpec("P")
 T = TypeVar("T")
 
-
 _thread = threading.local()
 
 
@@ -40,6 +39,7 @@ def isolated(function: Callable[P, T]) -> Callable[P, T]:
             _thread.is_isolated = True
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.no_grad())
+            # There is no public way out of the modes and transforms that others have entered.
             stack.enter_context(_disable_current_modes())
             stack.enter_context(torch._C._DisableFuncTorch())
             if torch.get_default_device().type != "cpu":  # as the context slows every call down
@@ -68,7 +68,7 @@ class FixedTensors(nn.Module):
 
     @isolated
     def fix(self, **tensors: Tensor | None) -> None:
-        """Set tensors, each as the attribute of its name."""
+        """Set tensors, each as the attribute of its name; inference tensors are copied."""
         for name, tensor in tensors.items():
             setattr(self, name, None if tensor is None else ordinary(tensor))
         self._fixed = (*self._fixed, *tensors)

@@ -23,11 +23,12 @@ PADDING_REACH = 0.5
 FOV = (1e-3, 360.0)
 """The smallest and the largest field of view, degrees.
 
-An eccentricity is an angle from the line of gaze, and none is more than 180 degrees.
+An eccentricity is an angle from the line of gaze, and none is more than 180 degrees. A thousandth
+of a degree is less than the distance between two cones of the fovea.
 """
 
 MAX_SIDE = 4096
-"""The largest side that an array is matched to."""
+"""The largest side that an array is matched to; the coordinates of its nodes take 1 GB."""
 
 MAX_NODES = MAX_SIDE**2
 """The most nodes that an array may have."""

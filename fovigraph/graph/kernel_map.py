@@ -289,7 +289,8 @@ def bilinear_cells(
         ValueError, TypeError: As :func:`nearest_cell`.
     """
     kernel_size = check_kernel_size(kernel_size)
-    _not_nan("offset", float_tensor("offset", offset, ("...", 2)))
+    if not torch.compiler.is_compiling():
+        _not_nan("offset", float_tensor("offset", offset, ("...", 2)))
     place = (offset.clamp(-1, 1) + 1) / 2 * (kernel_size - 1)
     # Where values cannot be looked at, NaN gives shares of NaN, and cells that there are.
     low = place.detach().nan_to_num(nan=0.0).floor().clamp(max=max(kernel_size - 2, 0))

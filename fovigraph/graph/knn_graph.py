@@ -36,7 +36,7 @@ RANGES = {
 ROUNDING = 1e-6
 
 MAX_EDGES = 1 << 28
-"""The most neighbours, of all destinations together, that are searched: 16 for 4096² nodes."""
+"""The most neighbours, of all destinations together, that are searched: 16 for each of 4096²."""
 
 
 class KNNGraph(FixedTensors):

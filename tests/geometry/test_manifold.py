@@ -261,6 +261,17 @@ def test_points_that_the_surface_does_not_reach_are_refused():
         LegacyManifold(0.5).to_polar(tensor([1.0, 0.0, 1000.0]))
 
 
+def test_the_planar_surface_can_be_mapped_and_differentiated_by_transforms():
+    manifold = PlanarManifold(0.5)
+    polar = tensor([2.0, 0.7], [8.0, 4.0])
+    assert torch.func.vmap(manifold.to_cortical)(polar).equal(manifold.to_cortical(polar))
+    forward, backward = torch.func.jacfwd, torch.func.jacrev
+    for point in polar:
+        expected = torch.autograd.functional.jacobian(manifold.to_cortical, point)
+        for jacobian in (forward, backward):
+            torch.testing.assert_close(jacobian(manifold.to_cortical)(point), expected)
+
+
 def test_the_planar_surface_has_gradients_and_the_legacy_one_refuses():
     polar = tensor([2.0, 0.7]).requires_grad_()
     PlanarManifold(0.5).to_cortical(polar).sum().backward()

@@ -199,9 +199,7 @@ def plot(args: argparse.Namespace) -> int:
     if args.kind == "pyramid" and suffix not in PICTURES:
         for option in ("level", "unit"):
             if getattr(args, option) is not None:
-                raise UserError(
-                    f"argument --{option}: does nothing for a {suffix} file"
-                )
+                raise UserError(f"argument --{option}: does nothing for a {suffix} file")
     with torch.random.fork_rng(devices=[]), users_mistake(ValueError, TypeError, ImportError):
         subject = Subject(args)
         made = DRAW[args.kind](subject) if suffix in PICTURES else _exported(subject, suffix)

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from fovigraph.sensing import as_images
+from fovigraph.sensing.fixation import as_floats
 
 LARGEST_SIDE = 1200
 """Pixels: larger photographs are averaged down before they are drawn."""
@@ -75,7 +76,7 @@ def draw_view(
 
 
 def _pair(name: str, value: Place) -> tuple[float, float]:
-    pair = torch.as_tensor(value).detach().cpu().double()
+    pair = as_floats(name, value).detach().cpu().double()
     if pair.shape != (2,) or not pair.isfinite().all():
         raise ValueError(f"{name} must be two finite numbers, got {value!r}")
     first, second = pair.tolist()

@@ -14,11 +14,12 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from fovigraph._checks import one_of, positive_int
+from fovigraph._checks import instance, one_of, positive_int
 from fovigraph.geometry import SensorArray
 from fovigraph.models import Backbone
 from fovigraph.nn import KNNConv, KNNDepthwiseConv, KNNPool
 from fovigraph.viz import style
+from fovigraph.viz.arguments import check_backbone, finite_array, indices_below, optional_text
 from fovigraph.viz.cells import SPACES, draw_cells
 
 
@@ -36,8 +37,18 @@ def level_features(backbone: Backbone, samples: Tensor) -> list[Tensor]:
         One ``[B, nodes, channels]`` a level, from the retina's samples up.
 
     Raises:
-        ValueError: If the backbone does not pass through every level.
+        TypeError: If ``backbone`` is no such module, or ``samples`` no tensor.
+        ValueError: If the backbone does not pass through every level, or ``samples`` have another
+            shape.
     """
+    check_backbone(backbone)
+    count = len(backbone.pyramid.levels[0])
+    instance("samples", samples, Tensor, allowed="a torch.Tensor [B, N, C]")
+    if samples.ndim != 3 or samples.shape[1] != count:
+        raise ValueError(
+            f"samples must have shape [B, {count}, C] like the retina's nodes, "
+            f"got {list(samples.shape)}"
+        )
     steps, out = _walk(backbone, samples)
     return [*(features for _, features in steps), out]
 
@@ -47,8 +58,10 @@ def step_layers(backbone: Backbone) -> list[nn.Module]:
     """Return the layer that takes each step of a network's pyramid, in order.
 
     Raises:
+        TypeError: If ``backbone`` is no such module.
         ValueError: If the backbone does not pass through every level.
     """
+    check_backbone(backbone)
     steps, _ = _walk(backbone, torch.zeros(1, len(backbone.pyramid.levels[0]), 3))
     return [layer for layer, _ in steps]
 
@@ -101,23 +114,24 @@ def plot_activations(
         The figure, a panel a channel on one common scale.
 
     Raises:
-        ValueError: If the features do not fit the array, a channel does not exist, or there is no
-            such space.
+        ValueError, TypeError: If the features do not fit the array, a channel does not exist, there
+            is no such space, or an argument is of another type.
     """
+    instance("array", array, SensorArray)
     one_of("space", space, SPACES)
-    values = torch.as_tensor(features).detach().cpu().float().numpy()
+    optional_text("title", title)
+    values = finite_array("features", features).astype(np.float32)
     if values.ndim != 2 or len(values) != len(array) or not values.shape[1]:
         raise ValueError(
             f"features must have shape [{len(array)}, channels] like the array's nodes, "
             f"got {list(values.shape)}"
         )
-    last = values.shape[1] - 1
     if channels is None:
         chosen = np.argsort(-values.std(axis=0), kind="stable")[: positive_int("count", count)]
     else:
-        chosen = np.asarray(channels, dtype=int)
-        if not chosen.size or chosen.min() < 0 or chosen.max() > last:
-            raise ValueError(f"channels must be from 0 to {last}, got {list(channels)}")
+        chosen = np.asarray(indices_below("channels", channels, values.shape[1]), dtype=int)
+        if not chosen.size:
+            raise ValueError(f"channels must be from 0 to {values.shape[1] - 1}, got []")
     columns = min(4, len(chosen))
     rows = math.ceil(len(chosen) / columns)
     side = style.WIDTH / 4 * (0.62 if space == "cortical" else 1.0)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import Axes3D
 from scipy.spatial import KDTree
 
-from fovigraph._checks import one_of
+from fovigraph._checks import instance, one_of
 from fovigraph.geometry import SensorArray
 from fovigraph.viz import style
 from fovigraph.viz.cells import (
@@ -57,8 +57,10 @@ def plot_sampling(array: SensorArray, *, color: str = "eccentricity") -> Figure:
         The figure, of three panels.
 
     Raises:
-        ValueError: If ``color`` is another.
+        ValueError, TypeError: If ``color`` is another, or ``array`` is no array.
     """
+    instance("array", array, SensorArray)
+    one_of("color", color, COLORINGS)
     figure = style.new_figure(height=9.4)
     grid = figure.add_gridspec(2, 2, height_ratios=(1.15, 1))
     visual = figure.add_subplot(grid[0, 0])
@@ -92,7 +94,7 @@ def plot_nodes(
         The figure.
 
     Raises:
-        ValueError: If ``color`` or ``space`` is another.
+        ValueError, TypeError: If ``color`` or ``space`` is another, or an argument of another type.
     """
     values, options, label = _coloring(array, color)
     placed = frame(array, one_of("space", space, SPACES))
@@ -143,7 +145,11 @@ def plot_spacing(array: SensorArray, *, ax: Axes | None = None) -> Figure:
     Returns:
         The figure. The law is that of the layout: in proportion to r + a (``"isotropic"`` and
         ``"logpolar"``), or the same everywhere (``"uniform"``).
+
+    Raises:
+        TypeError: If ``array`` is no array, or ``ax`` no axes.
     """
+    instance("array", array, SensorArray)
     figure, ax = style.on_axes(ax, 4.5, 6)
     spacing, law = node_spacing(array), spacing_law(array)
     eccentricity = array.eccentricity.numpy()
@@ -172,6 +178,7 @@ def plot_spacing(array: SensorArray, *, ax: Axes | None = None) -> Figure:
 
 def node_spacing(array: SensorArray) -> np.ndarray:
     """Return the distance from every node to the nearest at another place, ``[N]``, degrees."""
+    instance("array", array, SensorArray)
     return _to_nearest((array.cartesian * (array.fov / 2)).numpy())
 
 
@@ -189,6 +196,7 @@ def spacing_law(array: SensorArray) -> np.ndarray:
 
     For rings, their step in ln(r + a) times r + a: the magnification's inverse, up to a factor.
     """
+    instance("array", array, SensorArray)
     if array.layout == "uniform":
         return np.full(len(array), array.fov / array.resolution)
     return _log_step(array) * (array.eccentricity.numpy() + array.cmf_a)
@@ -246,7 +254,7 @@ def plotly_manifold(array: SensorArray, *, color: str = "eccentricity") -> Plotl
 
     Raises:
         ImportError: If plotly is missing (the extra ``viz``).
-        ValueError: If ``color`` is not ``"eccentricity"`` or ``"polar_angle"``.
+        ValueError, TypeError: If ``color`` is another, or ``array`` is no array.
     """
     try:
         import plotly.graph_objects as go
@@ -325,6 +333,7 @@ def _rings(array: SensorArray) -> list[np.ndarray]:
 
 def _coloring(array: SensorArray, color: str) -> tuple[np.ndarray, dict[str, Any], str]:
     """Values of the nodes, options of a scatter plot for them, and what they are."""
+    instance("array", array, SensorArray)
     if one_of("color", color, COLORINGS) == "eccentricity":
         options = {"cmap": DARK_COLORMAP, "norm": Normalize(0, array.fov / 2)}
         return array.eccentricity.numpy(), options, "eccentricity (degrees)"

@@ -13,9 +13,10 @@ from matplotlib.path import Path
 from scipy.spatial import KDTree, Voronoi
 from torch import Tensor
 
-from fovigraph._checks import one_of
+from fovigraph._checks import instance, one_of
 from fovigraph.geometry import SensorArray
 from fovigraph.viz import style
+from fovigraph.viz.arguments import finite_array
 from fovigraph.viz.flatmap import flat_circle, flat_map, flat_outlines
 
 SPACES = ("cortical", "visual")
@@ -69,8 +70,10 @@ def node_cells(array: SensorArray, space: str = "visual") -> list[np.ndarray]:
         N convex polygons, each ``[corners, 2]``. Nodes at the same place have the same.
 
     Raises:
-        ValueError: If there is no such space.
+        ValueError, TypeError: If there is no such space, or ``array`` is no array.
     """
+    instance("array", array, SensorArray)
+    one_of("space", space, SPACES)
     return _voronoi(frame(array, space))
 
 
@@ -171,14 +174,13 @@ def _voronoi(placed: Frame) -> list[np.ndarray]:
     return [polygons[place] for place in node_place.reshape(-1)]
 
 
-def as_values(array: SensorArray, values: Tensor | np.ndarray) -> np.ndarray:
+def as_values(array: SensorArray, values: Tensor | np.ndarray, name: str = "values") -> np.ndarray:
     """Check one value or one colour a node, and return ``[N]`` or ``[N, 3]``."""
-    given = torch.as_tensor(values).detach().cpu().double().numpy()
+    instance("array", array, SensorArray)
+    given = finite_array(name, values)
     if given.shape not in ((len(array),), (len(array), 3)):
         raise ValueError(
-            f"values must have shape [{len(array)}] or, for colours, [{len(array)}, 3] like the "
+            f"{name} must have shape [{len(array)}] or, for colours, [{len(array)}, 3] like the "
             f"array's nodes, got {list(given.shape)}"
         )
-    if not np.isfinite(given).all():
-        raise ValueError("values must be finite, got NaN or infinity")
     return given

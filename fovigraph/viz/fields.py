@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -16,12 +16,13 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from fovigraph._checks import positive_int
+from fovigraph._checks import instance, positive_int, shown
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
 from fovigraph.models import Backbone
 from fovigraph.viz import style
 from fovigraph.viz.activations import level_features
+from fovigraph.viz.arguments import check_backbone, indices_below
 from fovigraph.viz.cells import circle, drawn_eccentricity
 
 
@@ -55,8 +56,9 @@ def field_ellipses(pyramid: GraphPyramid, level: int | str) -> Ellipses:
     """Return the ellipses of the receptive fields of all units of a level, weighted by paths.
 
     Raises:
-        ValueError, TypeError: If there is no such level.
+        ValueError, TypeError: If there is no such level, or ``pyramid`` is no pyramid.
     """
+    instance("pyramid", pyramid, GraphPyramid)
     top = pyramid.level_index(level)
     moments = _moments(pyramid.levels[0])
     # Sums over paths of what lies at their lower ends are sums over edges, level by level.
@@ -91,18 +93,25 @@ def effective_fields(
         ``[U, N]``, 0 or above.
 
     Raises:
-        ValueError, TypeError: If there is no such level or unit.
+        ValueError, TypeError: If there is no such level or unit, or an argument is of another type
+            or shape.
     """
+    check_backbone(backbone)
     pyramid = backbone.pyramid
-    index, units = pyramid.level_index(level), torch.as_tensor(units)
-    count = len(pyramid.levels[index])
-    if units.numel() and not set(units.tolist()) <= set(range(count)):
-        raise ValueError(
-            f"units must be from 0 to {count - 1} at level {pyramid.names[index]!r}, "
-            f"got {units.tolist()}"
-        )
+    index = pyramid.level_index(level)
+    where = f" at level {pyramid.names[index]!r}"
+    chosen = indices_below("units", units, len(pyramid.levels[index]), where)
+    units = torch.tensor(chosen, dtype=torch.int64)
+    if generator is not None:
+        instance("generator", generator, torch.Generator, allowed="a torch.Generator or None")
     if samples is None:
         samples = torch.randn(len(pyramid.levels[0]), 3, generator=generator)
+    instance("samples", samples, Tensor, allowed="a torch.Tensor or None")
+    if samples.ndim not in (2, 3) or not samples.is_floating_point():
+        raise ValueError(
+            "samples must be floating point, [N, C] or [B, N, C], "
+            f"got {list(samples.shape)} of {samples.dtype}"
+        )
     samples = samples.detach().reshape(-1, *samples.shape[-2:])
     total = torch.zeros(len(units), len(pyramid.levels[0]))
     row = torch.arange(len(units))
@@ -148,6 +157,7 @@ def plot_fields(
     Raises:
         ValueError, TypeError: If there is no such level above the retina.
     """
+    instance("pyramid", pyramid, GraphPyramid)
     index = _above_retina(pyramid, level)
     fields = field_ellipses(pyramid, index)
     chosen = _spread_out(len(fields.diameter), positive_int("most", most))
@@ -197,8 +207,8 @@ def plot_field_sizes(
     Raises:
         ValueError, TypeError: If there is no such level above the retina.
     """
-    indices = _levels(pyramid, levels)
-    fields = {pyramid.names[i]: field_ellipses(pyramid, i) for i in indices}
+    instance("pyramid", pyramid, GraphPyramid)
+    fields = {pyramid.names[i]: field_ellipses(pyramid, i) for i in _levels(pyramid, levels)}
     title, label = "Receptive fields grow with eccentricity", "diameter, by paths (degrees)"
     return _draw_sizes(fields, pyramid.levels[0].fov / 2, title, label, ax)
 
@@ -228,6 +238,7 @@ def plot_effective_field_sizes(
     Raises:
         ValueError, TypeError: If there is no such level above the retina, or ``units`` is below 1.
     """
+    check_backbone(backbone)
     pyramid = backbone.pyramid
     positive_int("units", units)
     moments, fields = _moments(pyramid.levels[0]), {}
@@ -283,6 +294,13 @@ def _above_retina(pyramid: GraphPyramid, level: int | str) -> int:
 
 def _levels(pyramid: GraphPyramid, levels: Sequence[int | str] | None) -> list[int]:
     if levels is not None:
+        if isinstance(levels, np.ndarray):
+            levels = levels.tolist()
+        if isinstance(levels, (str, Mapping)) or not isinstance(levels, Iterable):
+            raise TypeError(f"levels must be a list of levels or None, got {shown(levels)}")
+        levels = list(levels)
+        if not levels:
+            raise ValueError("levels must name at least one level, got []")
         return [_above_retina(pyramid, level) for level in levels]
     return [i for i in range(1, len(pyramid)) if len(pyramid.levels[i]) > 1]
 

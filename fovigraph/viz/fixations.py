@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse, Patch
 from torch import Tensor
 
+from fovigraph._checks import instance
 from fovigraph.geometry import SensorArray
 from fovigraph.sensing.fixation import as_fixations, as_floats
 from fovigraph.viz import style
@@ -46,6 +46,8 @@ def plot_fixations(
         ValueError, TypeError: If an argument is not of the kind said above.
     """
     photo = photograph(image)
+    if array is not None:
+        instance("array", array, SensorArray)
     where, size = _check(fixations, sizes)
     centers = where * (photo.height, photo.width)
     low, high, part = _shown(centers, size, np.array((photo.height, photo.width)))
@@ -99,13 +101,13 @@ def _shown(
 def _check(
     fixations: Tensor | np.ndarray, sizes: Tensor | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    where = as_fixations(torch.as_tensor(fixations).detach().cpu())
+    where = as_fixations(as_floats("fixations", fixations).detach().cpu())
     if where.ndim != 2:
         raise ValueError(
             f"fixations must be those of one image, [F, 2], got {list(where.shape)}; "
             "of a network's output take output.fixations[0]"
         )
-    size = as_floats("sizes", torch.as_tensor(sizes).detach().cpu())
+    size = as_floats("sizes", sizes).detach().cpu()
     if size.shape != where.shape or not (size.isfinite() & (size > 0)).all():
         raise ValueError(
             f"sizes must be above 0 and of the fixations' shape {list(where.shape)}, got "

@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor
 
+from fovigraph._checks import instance
 from fovigraph.geometry import SensorArray
 from fovigraph.geometry.magnification import CORTICAL_SCALE
 
@@ -30,12 +31,23 @@ def flat_map(array: SensorArray, polar: Tensor | None = None) -> Tensor:
     Returns:
         x and y in millimetres, the point of gaze at (0, 0), ``[M, 2]``, float64.
 
+    Raises:
+        TypeError, ValueError: If ``array`` is no array, or ``polar`` no tensor ``[M, 2]``.
+
     Example:
         >>> from fovigraph import SensorArray
         >>> from fovigraph.viz import flat_map
         >>> flat_map(SensorArray.matched(64)).shape
         torch.Size([4085, 2])
     """
+    instance("array", array, SensorArray)
+    if polar is not None:
+        instance("polar", polar, Tensor, allowed="a torch.Tensor [M, 2] or None")
+        if polar.ndim != 2 or polar.shape[1] != 2 or polar.is_complex():
+            raise ValueError(
+                "polar must be real numbers of shape [M, 2], "
+                f"got {list(polar.shape)} of {polar.dtype}"
+            )
     eccentricity, angle = (array.polar if polar is None else polar.double()).unbind(-1)
     if array.layout == "uniform":
         return torch.stack((eccentricity * angle.cos(), eccentricity * angle.sin()), dim=-1)

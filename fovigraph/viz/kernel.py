@@ -17,10 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.path import Path
 from torch import Tensor
 
-from fovigraph._checks import positive_int
+from fovigraph._checks import instance, positive_int
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import KNNGraph
+from fovigraph.sensing.fixation import as_floats
 from fovigraph.viz import style
+from fovigraph.viz.arguments import finite_array, index_below, indices_below
 from fovigraph.viz.array import CYCLIC_COLORMAP
 from fovigraph.viz.cells import circle, drawn_eccentricity, node_cells
 
@@ -28,8 +30,14 @@ SIGNED_COLORMAP = "RdBu_r"
 """Blue below 0, white at 0, red above: told apart with any kind of colour vision."""
 
 
+MOST_NODES = 10_000
+"""That are chosen."""
+
+
 def telling_nodes(array: SensorArray, count: int = 4) -> list[int]:
     """Choose nodes from the point of gaze to near the edge, each in a direction of its own."""
+    instance("array", array, SensorArray)
+    positive_int("count", count, MOST_NODES)
     edge = 0.8 * array.fov / 2
     # Evenly on the cortex, where distance goes as ln(r + a).
     span = math.log1p(edge / array.cmf_a)
@@ -55,8 +63,9 @@ def plot_kernel_map(
         each joined to its cell there; and how often each cell is used by all nodes.
 
     Raises:
-        ValueError: If a node does not exist.
+        ValueError, TypeError: If a node does not exist, or an argument is of another type.
     """
+    instance("graph", graph, KNNGraph)
     kernel_size = positive_int("kernel_size", kernel_size)
     chosen = telling_nodes(graph.dst) if nodes is None else _nodes(graph, nodes)
     figure = style.new_figure(height=10.4, width=max(style.WIDTH, 2.7 * len(chosen)))
@@ -81,16 +90,18 @@ def plot_kernel_map(
 
 def cell_counts(graph: KNNGraph, kernel_size: int) -> Tensor:
     """Return how many edges of a graph fall into each cell of the kernel, ``[kernel_size²]``."""
+    instance("graph", graph, KNNGraph)
     cells = graph.kernel_map(kernel_size).cell.cpu()
     return torch.bincount(cells, minlength=kernel_size**2)
 
 
 def kernel_picture(values: Tensor | np.ndarray) -> np.ndarray:
     """Lay values of the kernel's cells ``[s², …]`` out as a picture ``[s, s, …]``, v upwards."""
-    cells = torch.as_tensor(values).detach().cpu().float().numpy()
-    side = math.isqrt(len(cells))
-    if side**2 != len(cells):
-        raise ValueError(f"values must be those of a square kernel's cells, got {len(cells)}")
+    cells = as_floats("values", values).detach().cpu().float().numpy()
+    count = len(cells) if cells.ndim else 0
+    side = math.isqrt(count)
+    if side**2 != count or not count:
+        raise ValueError(f"values must be those of a square kernel's cells, got {count}")
     return np.flip(cells.reshape(side, side, *cells.shape[1:]).swapaxes(0, 1), axis=0)
 
 
@@ -106,7 +117,7 @@ def plot_filters(weight: Tensor | np.ndarray, *, count: int = 48) -> Figure:
         blue (negative) to red. Each filter is scaled by its own largest weight.
 
     Raises:
-        ValueError: If the weight has another shape.
+        ValueError, TypeError: If the weight has another shape, or an argument is of another type.
     """
     picture = _filters(weight)[..., : positive_int("count", count)]
     number = picture.shape[-1]
@@ -145,11 +156,12 @@ def plot_filter_in_field(
         neighbour fills its cell with its weight.
 
     Raises:
-        ValueError: If the weight does not fit, or a channel or node does not exist.
+        ValueError, TypeError: If the weight has another shape, a channel or node does not exist, or
+            an argument is of another type.
     """
+    instance("graph", graph, KNNGraph)
     picture = _filters(weight)
-    if not 0 <= channel < picture.shape[-1]:
-        raise ValueError(f"channel must be from 0 to {picture.shape[-1] - 1}, got {channel}")
+    channel = index_below("channel", channel, picture.shape[-1])
     chosen = telling_nodes(graph.dst, 5) if nodes is None else _nodes(graph, nodes)
     colors = _filter_colors(picture[..., channel])
     cells = node_cells(graph.src)
@@ -180,11 +192,10 @@ def plot_filter_in_field(
 
 
 def _nodes(graph: KNNGraph, nodes: Sequence[int]) -> list[int]:
-    if not 1 <= len(nodes) <= 6:
-        raise ValueError(f"nodes must be one to six, got {len(nodes)}")
-    if min(nodes) < 0 or max(nodes) >= graph.num_dst:
-        raise ValueError(f"nodes must be from 0 to {graph.num_dst - 1}, got {list(nodes)}")
-    return [int(node) for node in nodes]
+    chosen = indices_below("nodes", nodes, graph.num_dst)
+    if not 1 <= len(chosen) <= 6:
+        raise ValueError(f"nodes must be one to six, got {len(chosen)}")
+    return chosen
 
 
 def _edges(graph: KNNGraph, node: int) -> slice:
@@ -257,7 +268,7 @@ def _draw_fill(ax: Axes, graph: KNNGraph, side: int) -> None:
 
 def _filters(weight: Tensor | np.ndarray) -> np.ndarray:
     """Filters as pictures ``[s, s, 3 or 1, C_out]``."""
-    given = torch.as_tensor(weight).detach().cpu().float()
+    given = torch.from_numpy(finite_array("weight", weight)).float()
     if given.ndim != 3 or math.isqrt(given.shape[0]) ** 2 != given.shape[0] or 0 in given.shape:
         raise ValueError(f"weight must have shape [side², C_in, C_out], got {list(given.shape)}")
     return kernel_picture(given if given.shape[1] == 3 else given.mean(dim=1, keepdim=True))

@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from fovigraph.sensing.image import check_images, native
+from fovigraph.sensing import as_images
+from fovigraph.sensing.fixation import as_floats
 
 LARGEST_AREA = 1_000_000
 """Pixels: larger photographs are averaged down before they are drawn."""
@@ -91,7 +93,7 @@ def draw_view(
 
 
 def _pair(name: str, value: Place) -> tuple[float, float]:
-    pair = torch.as_tensor(value).detach().cpu().double()
+    pair = as_floats(name, value).detach().cpu().double()
     if pair.shape != (2,) or not pair.isfinite().all():
         raise ValueError(f"{name} must be two finite numbers, got {value!r}")
     first, second = pair.tolist()

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from fovigraph._checks import instance
 from fovigraph.graph import GraphPyramid
 from fovigraph.viz import style
 from fovigraph.viz.cells import circle, drawn_eccentricity
@@ -46,6 +47,7 @@ def plot_pyramid(
     Raises:
         ValueError, TypeError: If there is no such level or unit.
     """
+    instance("pyramid", pyramid, GraphPyramid)
     telling = telling_unit(pyramid) if len(pyramid) > 1 else (0, 0)
     top = telling[0] if level is None else pyramid.level_index(level)
     if unit is None:
@@ -90,7 +92,9 @@ def pyramid_networkx(pyramid: GraphPyramid) -> networkx.MultiDiGraph:
 
     Raises:
         ImportError: If networkx is missing (the extra ``viz``).
+        TypeError: If ``pyramid`` is no pyramid.
     """
+    instance("pyramid", pyramid, GraphPyramid)
     try:
         import networkx
     except ImportError as error:
@@ -120,6 +124,7 @@ def pyramid_networkx(pyramid: GraphPyramid) -> networkx.MultiDiGraph:
 
 def pyramid_dot(pyramid: GraphPyramid) -> str:
     """Return the levels and steps in Graphviz's language: a box a level, an arrow a step."""
+    instance("pyramid", pyramid, GraphPyramid)
     lines = ["digraph pyramid {", "  rankdir=BT;", "  node [shape=box, fontname=sans];"]
     lines += ["  edge [fontname=sans];"]
     for index, row in enumerate(pyramid.rows()):

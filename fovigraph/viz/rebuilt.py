@@ -18,6 +18,9 @@ from fovigraph.viz.photograph import Place, draw_view, photograph
 METHODS = ("linear", "nearest")
 """How the gaps between samples are filled."""
 
+LARGEST_SIDE = 8192
+"""Pixels of an image that is rebuilt."""
+
 
 def rebuild(
     array: SensorArray,
@@ -39,7 +42,8 @@ def rebuild(
         ``[3, side, side]`` or ``[side, side]``, float32, row 0 at the top, 0 outside the field.
 
     Raises:
-        ValueError: If the samples do not fit the array, or there is no such method.
+        ValueError, TypeError: If the samples do not fit the array, there is no such method, the
+            image would have more than 8192 pixels a side, or an argument is of another type.
 
     Example:
         >>> import torch
@@ -49,12 +53,13 @@ def rebuild(
         >>> rebuild(array, torch.rand(len(array), 3), side=64).shape
         torch.Size([3, 64, 64])
     """
-    values = as_values(array, samples)
-    side, edge = positive_int("side", side), drawn_eccentricity(array)
+    values = as_values(array, samples, "samples")
+    one_of("method", method, METHODS)
+    side, edge = positive_int("side", side, LARGEST_SIDE), drawn_eccentricity(array)
     places = pixels_degrees(side, side, (-edge, edge, -edge, edge))
     node = nearest_node(array, places)
     picture = values[node]
-    if one_of("method", method, METHODS) == "linear" and len(np.unique(array.polar[:, 0])) > 2:
+    if method == "linear" and len(np.unique(array.polar[:, 0])) > 2:
         points = (array.cartesian * (array.fov / 2)).numpy()
         between = LinearNDInterpolator(points, values)(places)
         picture = np.where(np.isfinite(between), between, picture)
@@ -85,14 +90,17 @@ def plot_rebuilt(
     Raises:
         ValueError, TypeError: If an argument is not of the kind said above.
     """
-    photo, edge = photograph(image), drawn_eccentricity(array)
+    photo, colors = photograph(image), as_values(array, samples, "samples")
+    if colors.ndim != 2:
+        raise ValueError(f"samples must be colours, [N, 3], got {list(colors.shape)}")
+    edge = drawn_eccentricity(array)
     figure = style.new_figure(height=4.8, width=12.5)
     seen, *panels = figure.subplots(1, 3)
     draw_view(seen, photo, fixation, size, array.fov)
     seen.set_title("What is there: the photograph")
     titles = ("every sample fills its cell", "straight from sample to sample")
     for ax, method, title in zip(panels, ("nearest", "linear"), titles, strict=True):
-        picture = rebuild(array, samples, 600, method=method).clamp(0, 1).movedim(0, -1)
+        picture = rebuild(array, colors, 600, method=method).clamp(0, 1).movedim(0, -1)
         ax.imshow(picture.numpy(), extent=(-edge, edge, -edge, edge), interpolation="antialiased")
         ax.set_facecolor("black")
         ax.set_title(f"Rebuilt: {title}")

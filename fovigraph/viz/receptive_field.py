@@ -15,7 +15,7 @@ from matplotlib.patches import Circle
 from scipy import ndimage
 from torch import Tensor
 
-from fovigraph._checks import one_of
+from fovigraph._checks import flag, instance, one_of
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
 from fovigraph.viz import style
@@ -40,7 +40,11 @@ def telling_unit(pyramid: GraphPyramid) -> tuple[int, int]:
         The index of the highest level where the unit nearest to a place right of and above the
         point of gaze, half-way to the edge, is reached by at most half of the retina's nodes
         (level 1 if there is none); and the index of that unit.
+
+    Raises:
+        TypeError, ValueError: If ``pyramid`` is no pyramid, or has no level above the retina.
     """
+    instance("pyramid", pyramid, GraphPyramid)
     choice = None
     for level in range(1, len(pyramid)):
         array = pyramid.levels[level]
@@ -89,7 +93,9 @@ def plot_receptive_field(
         ValueError, TypeError: If there is no such level, unit or space, or the rest is not of the
             kind said above.
     """
+    instance("pyramid", pyramid, GraphPyramid)
     one_of("space", space, SPACES)
+    flag("binary", binary)
     top = pyramid.level_index(level)
     weights = [_weights(pyramid, top, unit, source) for source in range(top, -1, -1)]
     if binary:

@@ -12,9 +12,10 @@ from matplotlib.patches import Circle, PathPatch
 from matplotlib.path import Path
 from torch import Tensor
 
-from fovigraph._checks import one_of
+from fovigraph._checks import flag, one_of
 from fovigraph.geometry import SensorArray
 from fovigraph.viz import style
+from fovigraph.viz.arguments import optional_text
 from fovigraph.viz.cells import SPACES, as_values, circle, draw_cells, draw_eccentricities
 from fovigraph.viz.photograph import Place, draw_view, photograph
 
@@ -43,7 +44,8 @@ def plot_samples(
         The figure.
 
     Raises:
-        ValueError: If ``values`` do not fit the array, or there is no such space.
+        ValueError, TypeError: If ``values`` do not fit the array, there is no such space, or an
+            argument is of another type.
 
     Example:
         >>> from fovigraph import SensorArray
@@ -53,6 +55,8 @@ def plot_samples(
     """
     one_of("space", space, SPACES)
     given = as_values(array, values)
+    optional_text("label", label)
+    flag("eccentricities", eccentricities)
     figure, ax = style.on_axes(ax, *((6, 6.5) if space == "visual" else (4.5, 8)))
     if given.ndim == 2:
         colors = given.clip(0, 1)
@@ -92,7 +96,8 @@ def plot_glance(
     Raises:
         ValueError, TypeError: If an argument is not of the kind said above.
     """
-    colors = as_values(array, samples)
+    colors = as_values(array, samples, "samples")
+    optional_text("title", title)
     figure = style.new_figure(height=11.2)
     grid = figure.add_gridspec(2, 2, height_ratios=(1, 1.1))
     seen, sampled = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])

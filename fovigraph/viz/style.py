@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from fovigraph._checks import instance
+
 WIDTH = 10.0
 """Width of a whole picture in inches; at :data:`DPI` 1600 pixels."""
 
@@ -40,6 +42,7 @@ def on_axes(ax: Axes | None, height: float, width: float) -> tuple[Figure, Axes]
     if ax is None:
         figure = new_figure(height, width)
         return figure, figure.add_subplot()
+    instance("ax", ax, Axes, allowed="matplotlib axes or None")
     figure = ax.figure if isinstance(ax.figure, Figure) else ax.figure.figure
     return figure, ax
 

@@ -56,7 +56,7 @@ def test_figure_shows_the_view_and_two_images(array, image):
 
 
 def test_bad_arguments(array):
-    with pytest.raises(ValueError, match="values must have shape"):
+    with pytest.raises(ValueError, match="samples must have shape"):
         rebuild(array, torch.rand(3, 3))
     with pytest.raises(ValueError, match="method must be one of 'linear', 'nearest'"):
         rebuild(array, torch.rand(len(array), 3), 8, method="cubic")

@@ -7,9 +7,8 @@ from fovigraph.models.fovinet import FoviNet, FoviOutput
 from fovigraph.models.glance import OneGlance
 from fovigraph.models.heads import LinearProbe, Projector
 from fovigraph.models.inference import Optimized, optimize
-from fovigraph.models.registry import build_backbone
 from fovigraph.models.predict import Prediction
-from fovigraph.models.registry import Backbone, build_backbone
+from fovigraph.models.registry import build_backbone
 
 __all__ = [
     "Backbone",

@@ -204,14 +204,10 @@ def load_weights(net: nn.Module, path: Path) -> None:
     Raises:
         ValueError: If they cannot be read, do not fit, or are not finite numbers.
     """
-    try:
-        weights = load_file(path, device="cpu")
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"cannot read weights from {path}: {error}") from error
+    weights = read_weights(path, net)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
     own = net.state_dict()
-    weights = {_found_as(name, own): tensor for name, tensor in weights.items()}
     problems = misfits(weights, own)
     if problems:
         raise ValueError(
@@ -224,6 +220,20 @@ def load_weights(net: nn.Module, path: Path) -> None:
         _tie(net, json.loads(metadata.get(TIED, "[]")))
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"cannot read weights from {path}: damaged metadata {TIED!r}") from error
+
+
+def read_weights(path: Path, net: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, by their names in a network.
+
+    Raises:
+        ValueError: If they cannot be read.
+    """
+    try:
+        weights = load_file(path, device="cpu")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"cannot read weights from {path}: {error}") from error
+    own = net.state_dict()
+    return {_found_as(name, own): tensor for name, tensor in weights.items()}
 
 
 def _found_as(name: str, own: Collection[str]) -> str:

@@ -18,13 +18,13 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from fovigraph._checks import positive_int
 from fovigraph.train.images import (
     BrokenImage,
-    DataError,
     Encoded,
     ImageSplit,
     ImageStream,
     LoadedImages,
     read_square,
 )
+from fovigraph.train.source import DataError
 
 
 class Batch(NamedTuple):
@@ -79,6 +79,7 @@ class Batches:
             with so many threads; what is in memory needs none.
         strict: Whether a broken image is an error.
         pin_memory: Whether batches are in pinned memory, from where a GPU can fetch them.
+        order: What label to give to images of the split's label 0, 1 and so on; ``None``: the same.
 
     Attributes:
         waited: Seconds spent waiting for batches so far.
@@ -102,6 +103,7 @@ class Batches:
         workers: int = 0,
         strict: bool = False,
         pin_memory: bool = False,
+        order: Tensor | None = None,
     ):
         self.split = split
         self.batch_size = positive_int("batch_size", batch_size)
@@ -113,6 +115,7 @@ class Batches:
         self.workers = workers
         self.strict = strict
         self.pin_memory = pin_memory
+        self.order = order
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must be from 0 to {world_size - 1}, got {rank}")
         if drop_last and batch_size % world_size:
@@ -168,7 +171,9 @@ class Batches:
                     raise part
                 self._note(part.broken)
                 if len(part.batch.rows):
-                    yield part.batch
+                    batch = part.batch
+                    labels = batch.labels if self.order is None else self.order[batch.labels]
+                    yield batch._replace(labels=labels)
                 elif self.drop_last:
                     raise DataError(
                         f"none of a batch's images can be read; the first: {part.broken[0]}"

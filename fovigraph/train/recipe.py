@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import DictConfig
+import yaml  # for its errors; OmegaConf reads
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from fovigraph._checks import fraction, one_of, positive_float, positive_int, shown
 from fovigraph.config import TRAINING, FoviConfig, as_config, load_config
@@ -23,7 +25,7 @@ class DataConfig:
     """What to learn from.
 
     Attributes:
-        source: ``"digits"`` (handwritten digits in cluttered scenes, which come with
+        source: Must be given: ``"digits"`` (handwritten digits in cluttered scenes, which come with
             scikit-learn); a folder with a subfolder of images for every class (or with ``train/``
             and ``test/`` or ``val/`` that have them); a parquet file, or a folder of them
             (``train*.parquet``, ``test*.parquet``); or the id of a dataset on the Hugging Face
@@ -45,9 +47,12 @@ class DataConfig:
         memory: A split whose decoded images take up to so many gigabytes is kept in memory.
         strict: Whether a broken image is an error; otherwise it is skipped and counted. (Always an
             error in self-supervised training in several processes.)
+        set_classes: Whether the network gets the number and the names of the data's classes where
+            the configuration has others; otherwise that is an error. An override of
+            ``head.num_classes`` or ``head.class_names`` makes it false.
     """
 
-    source: str = "digits"
+    source: str | None = None
     subset: str | None = None
     size: int = 64
     train_split: str | None = None
@@ -60,9 +65,10 @@ class DataConfig:
     workers: int = 2
     memory: float = 1.0
     strict: bool = False
+    set_classes: bool = True
 
     def __post_init__(self) -> None:
-        if not self.source:
+        if self.source == "":
             raise ValueError("data.source must name a folder, a file or a dataset, got ''")
         positive_int("data.size", self.size)
         positive_int("data.shuffle_buffer", self.shuffle_buffer)
@@ -160,6 +166,12 @@ class OptimizerConfig:
     Attributes:
         name: ``"adamw"``, ``"sgd"`` or ``"lars"``.
         learning_rate: The highest, for a whole batch.
+        reference_batch: Number of images in the batch that ``learning_rate`` is for: with
+            ``train.batch_size`` images it is ``learning_rate · batch_size / reference_batch`` (the
+            linear scaling rule, Goyal et al. 2017); ``None``: it is not scaled.
+        layer_decay: Factor of the learning rate from one layer to the layer before it: projector
+            and head have the whole rate, the backbone's last layer ``layer_decay`` times that, the
+            one before it ``layer_decay²`` times, and so on. 1: all have the same.
         weight_decay: Of weights; biases and norms have none.
         momentum: Of ``sgd`` and ``lars``; the first beta of ``adamw``.
         warmup: Epochs over which the learning rate rises linearly from 0.
@@ -169,6 +181,8 @@ class OptimizerConfig:
 
     name: str = "adamw"
     learning_rate: float = 1e-3
+    reference_batch: int | None = None
+    layer_decay: float = 1.0
     weight_decay: float = 0.05
     momentum: float = 0.9
     warmup: float = 1.0
@@ -178,6 +192,12 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         one_of("optimizer.name", self.name, OPTIMIZERS)
         positive_float("optimizer.learning_rate", self.learning_rate)
+        if self.reference_batch is not None:
+            positive_int("optimizer.reference_batch", self.reference_batch)
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(
+                f"optimizer.layer_decay must be above 0, up to 1, got {self.layer_decay}"
+            )
         fraction("optimizer.final", self.final)
         for name in ("weight_decay", "warmup"):
             value = getattr(self, name)
@@ -207,6 +227,15 @@ class TrainConfig:
             only then.
         log: Where else figures go than to a CSV file: ``"tensorboard"`` and ``"wandb"``.
         log_every: Steps that one row of training figures is the mean of.
+        start: A trained network to start from: its folder, or ``"owner/name"`` on the Hugging Face
+            Hub. Weights whose name and shape fit are taken over, those of the head only if the
+            classes have the same names. Retina, fixation, backbone, projector and head are
+            configured as there where the recipe does not state them. ``None``: random weights.
+        freeze: Modules of the network that do not change, as ``backbone`` or ``backbone.layers.0``.
+            They stay in evaluation mode: batch norms keep their statistics, dropout is off.
+        ema: Decay of an exponential moving average of all weights over the steps, which is what is
+            evaluated and saved; after n steps the decay is ``min(ema, (1 + n) / (10 + n))``.
+            ``None``: no average.
     """
 
     epochs: int = 10
@@ -221,6 +250,9 @@ class TrainConfig:
     save_every: int | None = None
     log: list[str] = field(default_factory=list)
     log_every: int = 20
+    start: str | None = None
+    freeze: list[str] = field(default_factory=list)
+    ema: float | None = None
 
     def __post_init__(self) -> None:
         counts = (
@@ -240,6 +272,10 @@ class TrainConfig:
             positive_int("train.save_every", self.save_every)
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"train.seed must be from 0 to 2**63 - 1, got {self.seed}")
+        if self.start == "":
+            raise ValueError("train.start must be a folder or owner/name on the Hub, got ''")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"train.ema must be above 0 and below 1, got {self.ema}")
         for name in self.log:
             one_of("train.log", name, LOGGERS)
         parts = self.devices * self.nodes * self.accumulate
@@ -282,16 +318,46 @@ def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] =
     """Read a training recipe, as :func:`fovigraph.load_config` reads a network's configuration.
 
     Args:
-        name_or_path: A configuration's name or file; what it does not state has its default.
-        overrides: ``"dotted.key=value"`` strings.
+        name_or_path: A configuration's name or file; what it does not state has its default, or
+            what the network ``train.start`` has.
+        overrides: ``"dotted.key=value"`` strings. The number of classes in one is that the data
+            must have, and so are names (``data.set_classes``); given either, the other follows.
 
     Returns:
         A ``DictConfig`` of the schema :class:`Recipe`, complete and read-only.
 
     Raises:
         ConfigError: If something cannot be found or read, or does not fit the schema.
+        FileNotFoundError: If there is no network ``train.start``.
     """
-    return load_config(name_or_path, overrides, schema=Recipe)
+    overrides = _with_classes(overrides)
+    recipe = load_config(name_or_path, overrides, schema=Recipe)
+    if recipe.train.start is None:
+        return recipe
+    from fovigraph.train.start import find_start  # torch is not imported before it is needed
+
+    config = load_config(find_start(recipe.train.start) / "config.yaml")
+    defaults: Any = OmegaConf.to_container(config)
+    defaults["head"] = {"dropout": config.head.dropout}  # the rest belongs to its classes
+    return load_config(name_or_path, overrides, schema=Recipe, defaults=defaults)
+
+
+def _with_classes(overrides: Sequence[str]) -> Sequence[str]:
+    """Return overrides with what follows from a number of classes, or their names, in one."""
+    if isinstance(overrides, str):
+        return overrides  # load_config says what is wrong
+    try:
+        given = OmegaConf.from_dotlist([str(override) for override in overrides]).get("head")
+    except (yaml.YAMLError, OmegaConfBaseException):
+        return overrides  # likewise
+    given = given if isinstance(given, DictConfig) else OmegaConf.create()
+    number, names = given.get("num_classes"), given.get("class_names")
+    first = [] if number is None and names is None else ["data.set_classes=false"]
+    if number is not None and names is None:
+        first.append("head.class_names=null")
+    if number is None and isinstance(names, ListConfig):
+        first.append(f"head.num_classes={len(names)}")
+    return [*first, *overrides]
 
 
 def check_recipe(name: str, value: Any) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fovigraph.train import load_recipe
-from fovigraph.train.optim import learning_rate, make_optimizer
+from fovigraph.train.optim import learning_rate, make_optimizer, set_learning_rate
 
 
 def config(*overrides):
@@ -54,3 +54,27 @@ def test_every_optimiser_finds_the_least_squares(name):
             group["lr"] = learning_rate(setting, step, 300, 0)
         optimizer.step()
     assert losses[-1] < 1e-2 * losses[0]
+
+
+def test_the_learning_rate_is_scaled_with_the_batch():
+    setting = config("learning_rate=0.5", "reference_batch=256")
+    assert learning_rate(setting, 0, 10, 0, 64) == 0.125
+    assert learning_rate(config("learning_rate=0.5"), 0, 10, 0, 64) == 0.5
+
+
+def test_layers_learn_the_slower_the_earlier_they_are():
+    net = nn.Module()
+    net.backbone, net.head = nn.Module(), nn.Linear(2, 3)
+    net.backbone.layers = nn.ModuleList([nn.Linear(2, 2) for _ in range(2)])
+    net.backbone.norm = nn.LayerNorm(2)
+    optimizer = make_optimizer(net, config("layer_decay=0.5"))
+    set_learning_rate(optimizer, 0.8)
+    rates = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    told = {name: rates[p] for name, p in net.named_parameters() if name.endswith("bias")}
+    assert told == {
+        "backbone.layers.0.bias": 0.2,
+        "backbone.layers.1.bias": 0.4,
+        "backbone.norm.bias": 0.4,
+        "head.bias": 0.8,
+    }
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.05, 0] * 3

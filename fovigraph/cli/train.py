@@ -42,6 +42,8 @@ def train_command(args: argparse.Namespace) -> int:
         trainer = Trainer(recipe, folder, resume=args.resume)
         if trainer.main:
             print(*trainer.notes, sep="\n", flush=True)
+            if name != args.config and not args.resume and recipe.train.start is None:
+                print(f"the weights are random: train.start={args.config} starts from its weights")
         try:
             history = trainer.fit()
         except Interrupted as stopped:

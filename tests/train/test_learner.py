@@ -60,7 +60,7 @@ def test_in_evaluation_nothing_varies():
 def test_what_is_frozen_does_not_learn_and_stays_in_evaluation_mode():
     recipe = load_recipe("fovi_tiny", [*SMALL, "train.freeze=[backbone.layers.0, projector]"])
     net = fg.FoviNet(recipe)
-    learner = Learner(recipe, net).train()
+    Learner(recipe, net).train()
     learnt = {name for name, p in net.named_parameters() if p.requires_grad}
     assert not any(name.startswith(("backbone.layers.0.", "projector.")) for name in learnt)
     assert any(name.startswith("backbone.layers.1.") for name in learnt)
@@ -72,6 +72,6 @@ def test_what_is_frozen_does_not_learn_and_stays_in_evaluation_mode():
 def test_modules_that_are_not_there_cannot_be_frozen(name):
     recipe = load_recipe("fovi_tiny", [*SMALL, f"train.freeze=[{name}]"])
     with pytest.raises(
-        ValueError, match="train.freeze must name modules .*backbone, projector, head"
+        ValueError, match=r"train\.freeze must name modules .*backbone, projector, head"
     ):
         Learner(recipe, fg.FoviNet(recipe))

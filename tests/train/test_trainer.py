@@ -337,7 +337,7 @@ def test_the_network_is_calibrated_and_has_the_names_of_the_data(recipe, tmp_pat
 
 def test_a_network_learns_the_classes_in_the_order_of_its_recipe(recipe, tmp_path):
     override = "head.class_names=[class2, class0, class1]"
-    trainer, history = fit(recipe(override, *FAST), tmp_path)
+    _, history = fit(recipe(override, *FAST), tmp_path)
     assert history[-1]["test_accuracy"] > 0.9
     red = torch.tensor([220, 60, 60], dtype=torch.uint8)[:, None, None].expand(3, 32, 32)
     [answer] = fg.FoviNet.from_pretrained(tmp_path).predict([red])

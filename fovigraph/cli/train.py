@@ -51,7 +51,10 @@ def train_command(args: argparse.Namespace) -> int:
                 print(f"fovigraph: {stopped}; to go on: {_resume(args, folder)}", file=sys.stderr)
             return 130
     if trainer.main:
-        print(f"{_table(history)}\n\nProbabilities: {trainer.calibration}")
+        print(_table(history))
+        if trainer.stopped_early:
+            print(f"\nStopped early: {recipe.train.patience} evaluations without a better one")
+        print(f"\nProbabilities: {trainer.calibration}")
         if trainer.skipped:
             print(f"\n{_skipped([error.name for error in trainer.skipped])}")
         evaluate = shlex.join(["fovigraph", "eval", str(folder), recipe.data.source])

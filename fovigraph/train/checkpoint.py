@@ -32,7 +32,7 @@ UNCHANGING = (
 rounding)."""
 
 
-EXTENDING = ("train.epochs",)
+EXTENDING = ("train.epochs", "train.patience")
 """What may differ so that a run becomes longer or shorter."""
 
 CHANGING = (*EXTENDING, "data.memory", "data.workers", "train.log", "train.log_every")

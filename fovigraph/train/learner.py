@@ -75,6 +75,10 @@ class Learner(nn.Module):
         self._frozen = [_part(net, name) for name in recipe.train.freeze]
         for module in self._frozen:
             module.requires_grad_(False)
+        if not any(parameter.requires_grad for parameter in self.parameters()):
+            raise ValueError(
+                f"train.freeze must leave something to learn, got {list(recipe.train.freeze)}"
+            )
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Learner:

@@ -93,9 +93,14 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def learning_rate(
-    config: DictConfig, step: int, steps: int, warmup: int, batch_size: int | None = None
+    config: DictConfig,
+    step: int,
+    steps: int,
+    warmup: int,
+    batch_size: int | None = None,
+    losses: Iterable[float] = (),
 ) -> float:
-    """Return the learning rate of a step: linear warm-up, then half a cosine.
+    """Return the learning rate of a step: linear warm-up, then as ``schedule`` says.
 
     Args:
         config: A recipe's section ``optimizer``.
@@ -103,6 +108,7 @@ def learning_rate(
         steps: Their number.
         warmup: Of them, those of the warm-up.
         batch_size: Images in a batch, by which the rate is scaled if ``reference_batch`` is set.
+        losses: Test losses so far, for the schedule ``"plateau"``.
 
     Raises:
         ValueError, TypeError: If an argument is not of the kind said above.
@@ -119,9 +125,24 @@ def learning_rate(
         highest *= batch_size / config.reference_batch
     if step < warmup:
         return float(highest * (step + 1) / warmup)
+    if config.schedule == "constant":
+        return float(highest)
+    if config.schedule == "plateau":
+        return float(highest * _plateau(config, losses))
     done = (step - warmup) / max(steps - warmup, 1)
     cosine = 0.5 * (1 + math.cos(math.pi * done))
     return float(highest * (config.final + (1 - config.final) * cosine))
+
+
+def _plateau(config: DictConfig, losses: Iterable[float]) -> float:
+    """Return the factor that torch's scheduler has come to after these losses."""
+    unit = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        unit, factor=config.plateau_factor, patience=config.plateau_patience, eps=0.0
+    )
+    for loss in losses:
+        scheduler.step(loss)
+    return float(unit.param_groups[0]["lr"])
 
 
 def _check_section(config: Any) -> None:

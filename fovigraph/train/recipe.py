@@ -16,6 +16,7 @@ from fovigraph.config import TRAINING, FoviConfig, as_config, load_config
 
 OBJECTIVES = ("classify", "simclr", "vicreg", "barlow_twins")
 OPTIMIZERS = ("adamw", "sgd", "lars")
+SCHEDULES = ("cosine", "constant", "plateau")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 LOGGERS = ("tensorboard", "wandb")
 
@@ -175,7 +176,12 @@ class OptimizerConfig:
         weight_decay: Of weights; biases and norms have none.
         momentum: Of ``sgd`` and ``lars``; the first beta of ``adamw``.
         warmup: Epochs over which the learning rate rises linearly from 0.
+        schedule: How it goes on after the warm-up: ``"cosine"``, half a cosine down to ``final``;
+            ``"constant"``; or ``"plateau"``, multiplied by ``plateau_factor`` whenever the test
+            loss has not become lower for more than ``plateau_patience`` evaluations in a row.
         final: What it falls to, along a cosine, as a fraction of the highest.
+        plateau_factor: Of ``"plateau"``.
+        plateau_patience: Of ``"plateau"``, evaluations.
         clip: Largest norm of the gradients; ``None``: any.
     """
 
@@ -186,12 +192,24 @@ class OptimizerConfig:
     weight_decay: float = 0.05
     momentum: float = 0.9
     warmup: float = 1.0
+    schedule: str = "cosine"
     final: float = 0.0
+    plateau_factor: float = 0.1
+    plateau_patience: int = 5
     clip: float | None = None
 
     def __post_init__(self) -> None:
         one_of("optimizer.name", self.name, OPTIMIZERS)
         positive_float("optimizer.learning_rate", self.learning_rate)
+        one_of("optimizer.schedule", self.schedule, SCHEDULES)
+        if not 0 < self.plateau_factor < 1:
+            raise ValueError(
+                f"optimizer.plateau_factor must be above 0 and below 1, got {self.plateau_factor}"
+            )
+        if self.plateau_patience < 0:
+            raise ValueError(
+                f"optimizer.plateau_patience must be at least 0, got {self.plateau_patience}"
+            )
         if self.reference_batch is not None:
             positive_int("optimizer.reference_batch", self.reference_batch)
         if not 0 < self.layer_decay <= 1:
@@ -215,6 +233,8 @@ class TrainConfig:
 
     Attributes:
         epochs: Passes over the training images.
+        patience: Evaluations in a row without a higher accuracy (of the nearest neighbours, in
+            self-supervised training) after which training stops; ``None``: it does not.
         batch_size: Images of one optimiser step, over all processes.
         accumulate: Parts that a process computes its share of a batch in, one after the other.
         precision: ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"``.
@@ -239,6 +259,7 @@ class TrainConfig:
     """
 
     epochs: int = 10
+    patience: int | None = None
     batch_size: int = 64
     accumulate: int = 1
     precision: str = "32-true"
@@ -266,6 +287,8 @@ class TrainConfig:
         )
         for name in counts:
             positive_int(f"train.{name}", getattr(self, name))
+        if self.patience is not None:
+            positive_int("train.patience", self.patience)
         one_of("train.precision", self.precision, PRECISIONS)
         one_of("train.accelerator", self.accelerator, ("auto", "cpu", "cuda"))
         if self.save_every is not None:

@@ -80,6 +80,7 @@ class Progress:
         window: Likewise, over the steps since the last row of ``metrics.csv``.
         best: The highest accuracy on the test split so far.
         history: What every epoch gave.
+        stale: Evaluations since the one with that accuracy.
     """
 
     epoch: int = 0
@@ -89,6 +90,7 @@ class Progress:
     window: list[Any] = field(default_factory=list)
     best: float = -1.0
     history: list[dict[str, float]] = field(default_factory=list)
+    stale: int = 0
 
 
 class Trainer:
@@ -258,6 +260,12 @@ class Trainer:
         return self.progress.history
 
     @property
+    def stopped_early(self) -> bool:
+        """Whether ``train.patience`` is at its end."""
+        patience = self.recipe.train.patience
+        return patience is not None and self.progress.stale >= patience
+
+    @property
     def skipped(self) -> list[BrokenImage]:
         """Broken images that were left out."""
         return [*self.training.skipped, *self.testing.skipped]
@@ -265,7 +273,7 @@ class Trainer:
     def _train(self) -> None:
         train, progress = self.recipe.train, self.progress
         with StopSignal() as self.stop, self._bar() as self.bar:
-            while progress.epoch < train.epochs:
+            while progress.epoch < train.epochs and not self.stopped_early:
                 figures, done = self._epoch(), progress.epoch + 1
                 if done % train.eval_every == 0 or done == train.epochs:
                     figures |= self._evaluate()
@@ -305,7 +313,8 @@ class Trainer:
         config, step = self.recipe.optimizer, self.progress.step
         steps = self.recipe.train.epochs * self.steps_an_epoch
         warmup = round(config.warmup * self.steps_an_epoch)
-        rate = learning_rate(config, step, steps, warmup, self.recipe.train.batch_size)
+        losses = [row["test_loss"] for row in self.progress.history if "test_loss" in row]
+        rate = learning_rate(config, step, steps, warmup, self.recipe.train.batch_size, losses)
         set_learning_rate(self.optimizer, rate)
         torch.manual_seed(self.random.seed(RandomNumbers.DROPOUT, step, self.fabric.global_rank))
         shape = (self.recipe.train.batch_size, *batch.images.shape[1:])
@@ -397,6 +406,10 @@ class Trainer:
         progress.history.append({"epoch": progress.epoch, **figures})
         accuracy = figures.get("knn_accuracy", figures.get("test_accuracy", -1.0))
         improved, progress.best = accuracy > progress.best, max(progress.best, accuracy)
+        if improved:
+            progress.stale = 0
+        elif "test_loss" in figures:
+            progress.stale += 1
         self._log(figures)
         if improved:
             self._save(self.best)

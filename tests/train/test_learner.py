@@ -75,3 +75,9 @@ def test_modules_that_are_not_there_cannot_be_frozen(name):
         ValueError, match=r"train\.freeze must name modules .*backbone, projector, head"
     ):
         Learner(recipe, fg.FoviNet(recipe))
+
+
+def test_not_everything_can_be_frozen():
+    recipe = load_recipe("fovi_tiny", [*SMALL, "train.freeze=[backbone, projector, head]"])
+    with pytest.raises(ValueError, match=r"train\.freeze must leave something to learn"):
+        Learner(recipe, fg.FoviNet(recipe))

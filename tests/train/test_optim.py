@@ -78,3 +78,15 @@ def test_layers_learn_the_slower_the_earlier_they_are():
         "head.bias": 0.8,
     }
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.05, 0] * 3
+
+
+def test_a_constant_rate_after_the_warm_up():
+    setting = config("learning_rate=0.5", "schedule=constant")
+    assert [learning_rate(setting, step, 9, 2) for step in range(4)] == [0.25, 0.5, 0.5, 0.5]
+
+
+def test_the_rate_falls_where_the_loss_does_not():
+    setting = config("learning_rate=0.5", "schedule=plateau", "plateau_patience=1")
+    losses = [3.0, 2.0, 2.5, 2.4, 2.3, 2.2]
+    rates = [learning_rate(setting, 5, 9, 0, losses=losses[:n]) for n in range(7)]
+    assert rates == pytest.approx([0.5] * 4 + [0.05] * 2 + [0.005])

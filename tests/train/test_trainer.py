@@ -299,6 +299,16 @@ def test_a_finished_run_is_extended(recipe, tmp_path):
         fit(recipe("train.epochs=2"), tmp_path, resume=True)
 
 
+def test_a_run_stops_early_and_goes_on_with_more_patience(recipe, tmp_path):
+    still = ["optimizer.learning_rate=1e-30", "backbone.norm=channel", "projector.norm=channel"]
+    still += ["train.epochs=5"]
+    trainer, history = fit(recipe(*still, "train.patience=2"), tmp_path)
+    assert trainer.stopped_early
+    assert len(history) == 3
+    _, history = fit(recipe(*still, "train.patience=3"), tmp_path, resume=True)
+    assert len(history) == 4
+
+
 def test_a_run_of_a_released_version_goes_on(recipe, tmp_path, monkeypatch):
     fit(recipe(), tmp_path / "whole")
     with monkeypatch.context() as patch:
@@ -309,14 +319,15 @@ def test_a_run_of_a_released_version_goes_on(recipe, tmp_path, monkeypatch):
     old = saved["recipe"]
     for section, keys in {
         "data": ["set_classes"],
-        "optimizer": ["layer_decay", "reference_batch"],
-        "train": ["start", "freeze", "ema"],
+        "optimizer": ["layer_decay", "reference_batch", "schedule"],
+        "train": ["start", "freeze", "ema", "patience"],
         "head": ["class_names", "temperature", "sharpening"],
         "fixation": ["in_eval", "eval_count"],
     }.items():
         for key in keys:
             del old[section][key]
     old["fixation"]["random_in_eval"] = False
+    del saved["progress"]["stale"]
     torch.save(saved, tmp_path / "old/checkpoints/last.pt")
     fit(recipe(), tmp_path / "old", resume=True)
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "old"))

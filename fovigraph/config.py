@@ -318,6 +318,7 @@ def load_config(
     overrides: Sequence[str] = (),
     *,
     schema: type[FoviConfig] = FoviConfig,
+    defaults: Mapping[str, Any] | None = None,
 ) -> DictConfig:
     """Read a configuration.
 
@@ -332,6 +333,7 @@ def load_config(
             ``backbone.name`` first).
         schema: What it is read against. Of a training recipe, :class:`FoviConfig` reads the
             network and leaves the :data:`TRAINING` sections alone.
+        defaults: Nested mappings, for what no file and no override states, before the schema's.
 
     Returns:
         A ``DictConfig`` of that schema, complete and read-only;
@@ -357,17 +359,21 @@ def load_config(
     # Which backbone it is must be known before its settings are.
     layers.sort(key=lambda layer: _backbone_name(layer.content) is None)
     where = ", ".join([str(path), *(layer.source for layer in layers)])
-    return _compose(_read_layers(path) + layers, where, schema)
+    below = [] if defaults is None else [_Layer("defaults", defaults)]
+    return _compose(below + _read_layers(path) + layers, where, schema)
 
 
-def as_config(config: DictConfig | Mapping[str, Any] | FoviConfig) -> DictConfig:
+def as_config(
+    config: DictConfig | Mapping[str, Any] | FoviConfig, *, schema: type[FoviConfig] = FoviConfig
+) -> DictConfig:
     """Validate a mapping as :func:`load_config` does a file, and complete it with the defaults.
 
     Args:
         config: Nested mappings like a YAML file's (without ``base``), or a :class:`FoviConfig`.
+        schema: What it is read against, as in :func:`load_config`.
 
     Returns:
-        A new ``DictConfig`` of the schema :class:`FoviConfig`, complete and read-only.
+        A new ``DictConfig`` of that schema, complete and read-only.
 
     Raises:
         ConfigError: If it does not fit the schema.
@@ -378,7 +384,7 @@ def as_config(config: DictConfig | Mapping[str, Any] | FoviConfig) -> DictConfig
             f"config must be a mapping like a configuration file's, got {shown(config)}; "
             "load_config reads one by name or path"
         )
-    return _compose([_Layer("config", content)], "config", FoviConfig)
+    return _compose([_Layer("config", content)], "config", schema)
 
 
 def save_config(config: DictConfig | Mapping[str, Any] | FoviConfig, path: str | Path) -> None:

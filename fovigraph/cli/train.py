@@ -9,13 +9,10 @@ from pathlib import Path
 
 from fovigraph.cli.errors import users_mistake
 from fovigraph.cli.files import make_folder
-from fovigraph.cli.networks import read
+from fovigraph.cli.networks import read, saved_folder
 from fovigraph.cli.output import complain, say
+from fovigraph.config import config_names
 from fovigraph.graph.pyramid import format_table
-from fovigraph.train.checkpoint import CheckpointError
-from fovigraph.train.interrupt import Interrupted
-from fovigraph.train.recipe import load_recipe
-from fovigraph.train.trainer import Trainer, TrainingError
 
 SHOWN_SKIPPED = 5
 """Broken images that are named."""
@@ -23,13 +20,27 @@ SHOWN_SKIPPED = 5
 
 def train_command(args: argparse.Namespace) -> int:
     """Train the network of the recipe ``args.config``, and write to ``args.out``."""
-    folder = args.out or Path("runs") / Path(args.config).stem
+    from fovigraph.train.recipe import load_recipe
+    from fovigraph.train.source import check_source
+
+    name, folder = _named(args)
     strict = ["data.strict=true"] if args.strict else []
+    with users_mistake(ValueError, TypeError, ImportError, OSError):
+        recipe = read(load_recipe, name, [*args.overrides, *strict])
+        check_source(recipe.data)  # at once: what follows takes seconds to import
+    from fovigraph.train.checkpoint import CheckpointError
+    from fovigraph.train.interrupt import Interrupted
+    from fovigraph.train.trainer import Trainer, TrainingError
+
     mistakes = (ValueError, TypeError, ImportError, OSError, CheckpointError, TrainingError)
     with users_mistake(*mistakes):
-        recipe = read(load_recipe, args.config, [*args.overrides, *strict])
         make_folder(folder)
         trainer = Trainer(recipe, folder, resume=args.resume)
+        if trainer.main:
+            for note in trainer.notes:
+                say(note)
+            if name != args.config and not args.resume and recipe.train.start is None:
+                say(f"the weights are random: train.start={args.config} starts from its weights")
         try:
             history = trainer.fit()
         except Interrupted as stopped:
@@ -38,11 +49,27 @@ def train_command(args: argparse.Namespace) -> int:
             return 130
     if trainer.main:
         say(_table(history))
+        if trainer.stopped_early:
+            say(f"\nStopped early: {recipe.train.patience} evaluations without a better one")
+        say(f"\nProbabilities: {trainer.calibration}")
         if trainer.skipped:
             say(f"\n{_skipped([error.name for error in trainer.skipped])}")
         evaluate = shlex.join(["fovigraph", "eval", str(folder), recipe.data.source])
         say(f"\nThe model is in {folder}; to evaluate it: {evaluate}")
     return 0
+
+
+def _named(args: argparse.Namespace) -> tuple[str | Path, Path]:
+    """Return the recipe that is meant, and the folder of the run.
+
+    Of a folder it is the configuration of the network there; with ``--resume``, the run there.
+    """
+    folder = saved_folder(args.config) if not args.resume else None
+    run = Path(args.config) / "recipe.yaml"
+    if args.resume and args.config not in config_names() and run.is_file():
+        return run, args.out or Path(args.config)
+    name = args.config if folder is None else folder / "config.yaml"
+    return name, args.out or Path("runs") / Path(args.config).stem
 
 
 def _table(history: Sequence[Mapping[str, float]]) -> str:

@@ -72,7 +72,9 @@ def fit_calibration(
     """Return the calibration that makes held-out images' classes likeliest.
 
     Averaged over numbers of fixations: 1, 2, 4 and so on, and all F. With a single fixation, the
-    sharpening stays 0.
+    sharpening stays 0. Of N images, each counts for its class with a weight of (N + 1) / (N + 2)
+    and for the others with the rest (Platt 1999), so that a few images that are all right do not
+    make the network certain.
 
     Args:
         fixation_logits: Of images that the network did not learn from; not calibrated.
@@ -89,6 +91,7 @@ def fit_calibration(
     counts = sorted({*(2**i for i in range(looks.bit_length()) if 2**i <= looks), looks})
     logits, which = fixation_logits.double().cpu(), torch.tensor(counts) - 1
     target = labels.cpu()[:, None, None].expand(-1, len(counts), 1)
+    doubt = 1 / (len(labels) + 2)
     free = torch.zeros(2, dtype=torch.float64, requires_grad=True)  # log T and β
     steps = torch.optim.LBFGS([free], max_iter=100, line_search_fn="strong_wolfe")
 
@@ -98,7 +101,9 @@ def fit_calibration(
         scaled = (logits / log_t.exp()).log_softmax(-1).logcumsumexp(dim=1)[:, which]
         count = torch.tensor(counts, dtype=torch.float64)[:, None]
         log_p = ((scaled - count.log()) * count**beta).log_softmax(-1)
-        mean = -log_p.gather(-1, target).mean()
+        right = log_p.gather(-1, target)
+        wrong = (log_p.sum(-1, keepdim=True) - right) / max(log_p.shape[-1] - 1, 1)
+        mean = -(right + doubt * (wrong - right)).mean()
         mean.backward()
         return mean
 

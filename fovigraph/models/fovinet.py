@@ -11,8 +11,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from fovigraph._checks import instance, path_of, shown
-from fovigraph.config import as_config, load_config
+from fovigraph._checks import instance, path_of, positive_int, shown
+from fovigraph.config import as_config, check_class_names, load_config
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
 from fovigraph.models.calibration import Calibration
@@ -121,8 +121,51 @@ class FoviNet(nn.Module):
 
     def calibrate(self, calibration: Calibration) -> None:
         """Use another calibration, and note it in the configuration."""
+        self._note(**asdict(instance("calibration", calibration, Calibration)))
+
+    def name_classes(self, class_names: Sequence[str]) -> None:
+        """Name the classes, in the order of the logits, and note it in the configuration.
+
+        Raises:
+            ValueError, TypeError: If they are not one distinct name for each class.
+        """
+        self._note(class_names=_names(class_names, self.config.head.num_classes))
+
+    def reset_classifier(self, num_classes: int, class_names: Sequence[str] | None = None) -> None:
+        """Give the network a head for other classes, with random weights and not calibrated.
+
+        Everything else stays as it is.
+
+        Args:
+            num_classes: Number of classes.
+            class_names: Their names, in order; ``None``: their numbers.
+
+        Raises:
+            ValueError, TypeError: If ``num_classes`` is not a whole number above 0, or there is not
+                one distinct name for each class.
+
+        Example:
+            >>> import torch, fovigraph as fg
+            >>> net = fg.FoviNet(fg.load_config("fovi_tiny"))
+            >>> net.reset_classifier(2, ["cat", "dog"])
+            >>> net(torch.rand(1, 3, 64, 64)).logits.shape
+            torch.Size([1, 2])
+        """
+        num_classes = positive_int("num_classes", num_classes)
+        names = None if class_names is None else _names(class_names, num_classes)
+        like = next(self.head.parameters())
+        head = LinearProbe(
+            unwrapped(self.projector).out_features,  # type: ignore[arg-type]  # any module's
+            num_classes,
+            self.config.head.dropout,
+        )
+        self.head = head.to(like.device, like.dtype).train(self.training)
+        self._note(num_classes=num_classes, class_names=names, **asdict(Calibration()))
+
+    def _note(self, **head: Any) -> None:
+        """Change the section ``head`` of the configuration."""
         config: Any = OmegaConf.to_container(self.config)
-        config["head"].update(asdict(calibration))
+        config["head"] |= head
         self.config = as_config(config)
 
     @property
@@ -251,7 +294,12 @@ class FoviNet(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, folder_or_hub_id: str | os.PathLike[str], revision: str | None = None
+        cls,
+        folder_or_hub_id: str | os.PathLike[str],
+        revision: str | None = None,
+        *,
+        num_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
     ) -> FoviNet:
         """Load a trained network: one in the box, from a folder, or from the Hub.
 
@@ -259,6 +307,9 @@ class FoviNet(nn.Module):
             folder_or_hub_id: A folder, ``~`` being the home folder; or ``"owner/name"`` on the
                 Hugging Face Hub, which needs the extra ``hub``.
             revision: Branch, tag or commit on the Hub.
+            num_classes: For other classes than it was trained on: their number. The network then
+                has a new head with random weights (:meth:`reset_classifier`).
+            class_names: Likewise, their names; alone, they also say how many there are.
 
         Returns:
             The network, in evaluation mode and in single precision: weights that were saved in half
@@ -267,12 +318,20 @@ class FoviNet(nn.Module):
         Raises:
             FileNotFoundError: If there is no such folder, or it lacks one of the two files.
             ValueError: If the weights cannot be read, are of another architecture or not of
-                floating point, or NaN or infinite.
+                floating point, or NaN or infinite; or if there is not one distinct name for each
+                class.
             TypeError: If an argument is of another type.
         """
+        if num_classes is not None:
+            positive_int("num_classes", num_classes)
+        if class_names is not None:
+            class_names = _names(class_names, num_classes)
+            num_classes = len(class_names)
         folder = find_pretrained(folder_or_hub_id, revision)
         net = cls(load_config(folder / "config.yaml"))
         load_weights(net, folder / "model.safetensors")
+        if num_classes is not None:
+            net.reset_classifier(num_classes, class_names)
         return net.eval()
 
     @classmethod
@@ -325,6 +384,21 @@ class FoviNet(nn.Module):
             cache_dir=cache_dir,
             cls=cls,
         )
+
+
+def _names(class_names: Any, count: int | None) -> list[str]:
+    """Return ``class_names`` as a list, if they are one distinct name for each class.
+
+    Args:
+        class_names: The names.
+        count: Number of classes; ``None``: as many as there are names.
+    """
+    if isinstance(class_names, str) or not isinstance(class_names, Sequence):
+        raise TypeError(f"class_names must be a list of names, got {shown(class_names)}")
+    for i, name in enumerate(class_names):
+        instance(f"class_names[{i}]", name, str, allowed="a string")
+    check_class_names("class_names", class_names, len(class_names) if count is None else count)
+    return list(class_names)
 
 
 def check_fovinet(name: str, value: Any) -> None:

@@ -213,14 +213,10 @@ def load_weights(net: nn.Module, path: Path) -> None:
     Raises:
         ValueError: If they cannot be read, do not fit, or are not finite numbers.
     """
-    try:
-        weights = load_file(path, device="cpu")
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"cannot read weights from {path}: {error}") from error
+    weights = read_weights(path, net)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
     own = net.state_dict()
-    weights = {_found_as(name, own): tensor for name, tensor in weights.items()}
     if problem := refusal(weights, own):
         raise ValueError(f"the weights in {path} {problem}")
     if any(tensor.is_meta for tensor in own.values()):
@@ -230,6 +226,20 @@ def load_weights(net: nn.Module, path: Path) -> None:
         _tie(net, json.loads(metadata.get(TIED, "[]")))
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"cannot read weights from {path}: damaged metadata {TIED!r}") from error
+
+
+def read_weights(path: Path, net: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, by their names in a network.
+
+    Raises:
+        ValueError: If they cannot be read.
+    """
+    try:
+        weights = load_file(path, device="cpu")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"cannot read weights from {path}: {error}") from error
+    own = net.state_dict()
+    return {_found_as(name, own): tensor for name, tensor in weights.items()}
 
 
 def _found_as(name: str, own: Collection[str]) -> str:
@@ -260,19 +270,31 @@ def refusal(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | N
         What to say of the weights: that they "are of another architecture …" or "cannot be used …",
         and a line for each tensor.
     """
-    misfits = [f"missing: {name}" for name in own if name not in weights]
-    misfits += [f"unexpected: {name}" for name in weights if name not in own]
-    both = [name for name in own if name in weights]
-    misfits += [
-        f"{name}: shape {list(weights[name].shape)}, needed {list(own[name].shape)}"
-        for name in both
-        if weights[name].shape != own[name].shape
-    ]
-    if misfits:
-        return f"are of another architecture than its configuration:{_listed(misfits)}"
-    reasons = {name: unusable(weights[name], own[name].dtype) for name in both}
-    broken = [f"{name}: {reason}" for name, reason in reasons.items() if reason is not None]
+    if others := _of_another_architecture(weights, own):
+        return f"are of another architecture than its configuration:{_listed(others)}"
+    broken = _broken(weights, own)
     return f"cannot be used:{_listed(broken)}" if broken else None
+
+
+def misfits(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Return why weights cannot be loaded into a network, by name; nothing if they can."""
+    return _of_another_architecture(weights, own) or _broken(weights, own)
+
+
+def _of_another_architecture(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    problems = [f"missing: {name}" for name in own if name not in weights]
+    problems += [f"unexpected: {name}" for name in weights if name not in own]
+    problems += [
+        f"{name}: shape {list(weights[name].shape)}, needed {list(own[name].shape)}"
+        for name in own
+        if name in weights and weights[name].shape != own[name].shape
+    ]
+    return problems
+
+
+def _broken(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    reasons = {name: unusable(weights[name], own[name].dtype) for name in own}
+    return [f"{name}: {reason}" for name, reason in reasons.items() if reason is not None]
 
 
 def unusable(tensor: Tensor, needed: torch.dtype) -> str | None:

@@ -30,6 +30,8 @@ def fewest_images(recipe: DictConfig, net: FoviNet, processes: int) -> int:
     images = train.batch_size // (processes * train.accumulate)
     fewest = 1 if recipe.objective.name == "classify" or several else 2
     for name, values in values_of_an_image(net, recipe.data.size).items():
+        if any(f"{name}.".startswith(f"{frozen}.") for frozen in train.freeze):
+            continue  # stays in evaluation mode
         if several and isinstance(net.get_submodule(name), (BatchNorm, nn.SyncBatchNorm)):
             continue  # normalises by the images of all processes
         if values * images == 1:

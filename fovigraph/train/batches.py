@@ -18,13 +18,13 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from fovigraph._checks import flag, positive_int, whole_number
 from fovigraph.train.images import (
     BrokenImage,
-    DataError,
     Encoded,
     ImageSplit,
     ImageStream,
     LoadedImages,
     read_square,
 )
+from fovigraph.train.source import DataError
 
 
 class Batch(NamedTuple):
@@ -79,6 +79,7 @@ class Batches:
             with so many threads; what is in memory needs none.
         strict: Whether a broken image is an error.
         pin_memory: Whether batches are in pinned memory, from where a GPU can fetch them.
+        order: What label to give to images of the split's label 0, 1 and so on; ``None``: the same.
 
     Attributes:
         waited: Seconds spent waiting for batches so far.
@@ -102,6 +103,7 @@ class Batches:
         workers: int = 0,
         strict: bool = False,
         pin_memory: bool = False,
+        order: Tensor | None = None,
     ):
         self.split = split
         self.batch_size = positive_int("batch_size", batch_size)
@@ -113,6 +115,7 @@ class Batches:
         self.workers = whole_number("workers", workers)
         self.strict = flag("strict", strict)
         self.pin_memory = flag("pin_memory", pin_memory)
+        self.order = order
         if rank >= world_size:
             raise ValueError(f"rank must be from 0 to {world_size - 1}, got {rank}")
         if drop_last and batch_size % world_size:
@@ -124,7 +127,8 @@ class Batches:
         """Batches of an epoch; ``None`` if that is not known of a stream."""
         if self.length == 0:
             raise DataError(
-                f"there must be at least batch_size = {batch_size} images, got {images}"
+                f"there must be at least batch_size = {batch_size} images, got {images} "
+                f"(train.batch_size={images} would do)"
             )
         self.waited = 0.0
         self._broken: dict[str, BrokenImage] = {}
@@ -168,7 +172,9 @@ class Batches:
                     raise part
                 self._note(part.broken)
                 if len(part.batch.rows):
-                    yield part.batch
+                    batch = part.batch
+                    labels = batch.labels if self.order is None else self.order[batch.labels]
+                    yield batch._replace(labels=labels)
                 elif self.drop_last:
                     raise DataError(
                         f"none of a batch's images can be read; the first: {part.broken[0]}"

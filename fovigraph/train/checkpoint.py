@@ -5,16 +5,23 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from fovigraph.config import ConfigError, as_config
+from fovigraph.train.recipe import Recipe
+
 UNCHANGING = (
     "data.memory",
+    "data.set_classes",
     "data.workers",
+    "head.sharpening",
+    "head.temperature",
     "train.devices",
     "train.log",
     "train.log_every",
@@ -23,6 +30,16 @@ UNCHANGING = (
 )
 """What may differ when a run goes on: the result is the same (of other numbers of devices, but for
 rounding)."""
+
+
+EXTENDING = ("train.epochs", "train.patience")
+"""What may differ so that a run becomes longer or shorter."""
+
+CHANGING = (*EXTENDING, "data.memory", "data.workers", "train.log", "train.log_every")
+"""What an error says may differ."""
+
+CLASSES = ("head.class_names", "head.num_classes")
+"""What the data decide."""
 
 
 class CheckpointError(RuntimeError):
@@ -79,21 +96,37 @@ def plain(recipe: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_unchanged(
+    before: Mapping[str, Any], now: Mapping[str, Any], ignored: Collection[str] = ()
+) -> None:
     """Say what changed between a checkpoint's recipe and the one that it is resumed with.
 
+    Args:
+        before: The checkpoint's recipe; what it does not state has its default.
+        now: The recipe at hand.
+        ignored: Keys that are not compared.
+
     Raises:
-        CheckpointError: If anything did that would change the result.
+        CheckpointError: If anything did that may not.
     """
+    allowed = {*UNCHANGING, *EXTENDING, *ignored}
     old, new = _flat(before), _flat(now)
+    # Released versions did not name classes, and evaluated in other places.
+    if "fixation.random_in_eval" in old:
+        allowed.add("fixation.in_eval")
+    if old.get("head.class_names") is None:
+        allowed.add("head.class_names")
+    with suppress(ConfigError):  # of another version: compared as it is
+        old = _flat(plain(as_config(before, schema=Recipe)))
     changes = [
         f"{key} was {old.get(key, 'not there')!r}, is {new.get(key, 'not there')!r}"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and key not in UNCHANGING
+        if old.get(key) != new.get(key) and key not in allowed
     ]
     if changes:
         raise CheckpointError(
-            "cannot resume with another recipe than the run began with: " + "; ".join(changes)
+            "cannot resume with another recipe than the run began with: "
+            f"{'; '.join(changes)} (what may change: {', '.join(sorted(CHANGING))})"
         )
 
 

@@ -18,7 +18,6 @@ from tqdm import tqdm
 from fovigraph._checks import regular_file
 from fovigraph.train.batches import Batches
 from fovigraph.train.images import (
-    DataError,
     Encoded,
     ImageSplit,
     ImageStream,
@@ -28,6 +27,7 @@ from fovigraph.train.images import (
     first_line,
 )
 from fovigraph.train.scenes import Scenes
+from fovigraph.train.source import DataError, check_source
 
 if TYPE_CHECKING:
     from fovigraph.train.recipe import DataConfig
@@ -89,14 +89,15 @@ def open_data(config: DataConfig, progress: bool = True) -> Splits:
 
 
 def _open(config: DataConfig) -> Splits:
-    if config.source == "digits":
+    source = check_source(config)
+    if source == "digits":
         _refuse_streaming(config)
         try:
             train, test = (Scenes(split, config.size) for split in ("train", "test"))
         except (ImportError, ValueError) as error:
             raise DataError(f"digits: {error}") from error
         return Splits(train, test, list(Scenes.classes))
-    path = Path(config.source).expanduser()
+    path = Path(source).expanduser()
     if path.is_dir() and not (parquet := _parquet_files(path)):
         _refuse_streaming(config)
         return _folder(path, config)
@@ -107,11 +108,6 @@ def _open(config: DataConfig) -> Splits:
         if path.suffix != ".parquet":
             raise DataError(f"{path} must be a folder or a parquet file, *.parquet")
         return _tables({config.train_split or TRAIN: [str(path)]}, config)
-    if not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", config.source):
-        raise DataError(
-            f"there is no file or folder {config.source!r}, and it is no id of a dataset on the "
-            "Hugging Face Hub, owner/name"
-        )
     return _tables(None, config)
 
 
@@ -376,7 +372,7 @@ def _by_split(path: Path, files: list[Path], config: DataConfig) -> dict[str, li
 def _tables(files: dict[str, list[str]] | None, config: DataConfig) -> Splits:
     """Open parquet files, by their split, or a dataset of the Hub."""
     found = _dataset(files, config)
-    train_name, test_name = _split_names(found, config, config.source)
+    train_name, test_name = _split_names(found, config, str(config.source))
     if config.streaming and test_name is None:
         raise DataError(
             f"{config.source}: of a stream nothing can be held out, and there is no split "

@@ -166,7 +166,7 @@ def evaluate(
         raise ValueError(
             f"classes must be the names of the network's {count} classes, got {len(names)}"
         )
-    policy, note = _policy(net, fixations)
+    policy, note = policy_for(net, fixations)
     net.eval()
     at_a_time = min(net.fixation_policy.count, policy.count)
     device = next(net.parameters()).device
@@ -177,10 +177,7 @@ def evaluate(
         images = batch.images.to(device)
         if len(images) == 0:
             continue
-        where = policy(images, generator).location
-        logits = torch.cat(
-            [net(images, some).fixation_logits for some in where.split(at_a_time, dim=1)], dim=1
-        )
+        logits = fixation_logits(net, images, policy, generator)
         if logits.shape[-1] != count:
             raise ValueError(
                 f"net must give logits of the {count} classes of its configuration, "
@@ -209,7 +206,21 @@ def evaluate(
     )
 
 
-def _policy(net: FoviNet, count: int) -> tuple[FixationPolicy, str | None]:
+def fixation_logits(
+    net: FoviNet, images: Tensor, policy: FixationPolicy, generator: torch.Generator | None
+) -> Tensor:
+    """Return the logits ``[B, F, classes]`` of images at all fixations of a policy.
+
+    As many fixations are computed at a time as the network's configuration has.
+    """
+    where = policy(images, generator).location
+    at_a_time = min(net.fixation_policy.count, policy.count)
+    return torch.cat(
+        [net(images, some).fixation_logits for some in where.split(at_a_time, dim=1)], dim=1
+    )
+
+
+def policy_for(net: FoviNet, count: int) -> tuple[FixationPolicy, str | None]:
     """Return the network's policy for ``count`` fixations, or for fewer and why."""
     options = {key: value for key, value in net.config.fixation.items() if value is not None}
     name, most, note = options.pop("policy"), count, None

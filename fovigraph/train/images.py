@@ -10,13 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from fovigraph.sensing.image import pixels_of, read_rgb
+from fovigraph.train.source import DataError
 
 if TYPE_CHECKING:
     import datasets
-
-
-class DataError(ValueError):
-    """Data that cannot be used: in one line where, what was found, and what is expected."""
 
 
 class BrokenImage(DataError):

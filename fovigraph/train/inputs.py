@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 from lightning.fabric import Fabric
 from omegaconf import DictConfig
+from torch import Tensor
 
 from fovigraph.train.batches import Batches
-from fovigraph.train.data import open_data
-from fovigraph.train.images import DataError
+from fovigraph.train.calibrate import calibration_images
+from fovigraph.train.data import Splits
+from fovigraph.train.source import DataError
 
 
 class Inputs(NamedTuple):
@@ -19,30 +21,27 @@ class Inputs(NamedTuple):
     Attributes:
         training, testing: This process's share of each split.
         neighbours: Both splits, whole and in order, which every process looks at.
+        calibration: At most 1000 images of the test split, evenly spread over it.
     """
 
     training: Batches
     testing: Batches
     neighbours: tuple[Batches, Batches]
+    calibration: Batches
 
 
-def open_inputs(recipe: DictConfig, fabric: Fabric, *, progress: bool) -> Inputs:
-    """Open the data of a recipe.
+def open_inputs(recipe: DictConfig, fabric: Fabric, data: Splits, order: Tensor | None) -> Inputs:
+    """Make the batches of a run.
 
     Args:
         recipe: The whole recipe.
         fabric: Knows how many processes there are, and which of them this is.
-        progress: Whether to show a progress bar.
+        data: The data of the recipe.
+        order: The network's class of each of the data's labels; ``None``: they are the same.
 
     Raises:
-        DataError: If the data cannot be read, or are not what the recipe is for.
+        DataError: If there are too few images, or nobody knows how many there are.
     """
-    data = open_data(recipe.data, progress=progress)
-    if len(data.classes) != recipe.head.num_classes:
-        raise DataError(
-            f"head.num_classes must be {len(data.classes)}, the number of classes in "
-            f"{recipe.data.source!r}, got {recipe.head.num_classes}"
-        )
     several = fabric.world_size > 1
     labelled = recipe.objective.name == "classify"
     reading = partial(
@@ -52,6 +51,7 @@ def open_inputs(recipe: DictConfig, fabric: Fabric, *, progress: bool) -> Inputs
         # Who compares all processes' images needs as many of each.
         strict=recipe.data.strict or (several and not labelled),
         pin_memory=fabric.device.type == "cuda",
+        order=order,
     )
     share = partial(reading, rank=fabric.global_rank, world_size=fabric.world_size)
     training = share(data.train, shuffle=True, seed=recipe.train.seed, drop_last=True)
@@ -62,4 +62,5 @@ def open_inputs(recipe: DictConfig, fabric: Fabric, *, progress: bool) -> Inputs
             "rate's schedule needs it; data.streaming=false reads them all first"
         )
     whole = partial(reading, shuffle=False, drop_last=False)
-    return Inputs(training, testing, (whole(data.train), whole(data.test)))
+    neighbours = whole(data.train), whole(data.test)
+    return Inputs(training, testing, neighbours, whole(calibration_images(data.test)))

@@ -72,6 +72,21 @@ class Learner(nn.Module):
         self.after = recipe.augment.when == "after"
         self.net = net
         self.probes = LayerProbes(net, recipe.head.num_classes) if self.config.probes else None
+        self._frozen = [_part(net, name) for name in recipe.train.freeze]
+        for module in self._frozen:
+            module.requires_grad_(False)
+        if not any(parameter.requires_grad for parameter in self.parameters()):
+            raise ValueError(
+                f"train.freeze must leave something to learn, got {list(recipe.train.freeze)}"
+            )
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Learner:
+        """Set the mode; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Draws:
         """Draw all that is random about a batch of images of ``shape`` [B, 3, H, W]."""
@@ -134,6 +149,20 @@ class Learner(nn.Module):
             weights = (config.invariance, config.variance, config.covariance)
             return objectives.vicreg(embeddings, *weights)
         return objectives.barlow_twins(embeddings, config.redundancy)
+
+
+def _part(net: FoviNet, name: str) -> nn.Module:
+    """Return the module of a network that ``train.freeze`` names."""
+    try:
+        if not name:
+            raise AttributeError
+        return net.get_submodule(name)
+    except AttributeError:
+        learnt = dict.fromkeys(key.partition(".")[0] for key, _ in net.named_parameters())
+        raise ValueError(
+            f"train.freeze must name modules of the network ({', '.join(learnt)}) or parts of "
+            f"them, as backbone.layers.0, got {name!r}"
+        ) from None
 
 
 class LayerProbes(nn.Module):

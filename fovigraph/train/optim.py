@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -19,7 +21,8 @@ def make_optimizer(
 
     Args:
         module: What learns. Biases and norms, which are vectors, are not decayed.
-        config: A recipe's section ``optimizer``.
+        config: A recipe's section ``optimizer``. With a ``layer_decay`` below 1, every group of
+            parameters has an entry ``"scale"``, the factor of its learning rate.
         scaled: Whether gradients come from a scaled loss, as in ``"16-mixed"`` precision.
 
     Raises:
@@ -29,13 +32,21 @@ def make_optimizer(
     instance("module", module, nn.Module)
     _check_section(config)
     flag("scaled", scaled)
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    if not parameters:
+    learnt = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    if not learnt:
         raise ValueError("module must have parameters that require gradients, got none")
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    if config.layer_decay == 1:
+        groups = _groups(learnt.values(), config.weight_decay)
+    else:
+        depth = layers_above(learnt)
+        groups = [
+            group | {"scale": config.layer_decay**above}
+            for above in sorted(set(depth.values()))
+            for group in _groups(
+                (p for name, p in learnt.items() if depth[name] == above), config.weight_decay
+            )
+            if group["params"]
+        ]
     if config.name == "adamw":
         betas = (config.momentum, 0.999)
         # Fused, it takes the scale out itself, after gradients would have been clipped.
@@ -47,14 +58,56 @@ def make_optimizer(
     return LARS(groups, config.learning_rate, momentum=config.momentum)
 
 
-def learning_rate(config: DictConfig, step: int, steps: int, warmup: int) -> float:
-    """Return the learning rate of a step: linear warm-up, then half a cosine.
+def _groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    parameters = list(parameters)
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def layers_above(names: Iterable[str]) -> dict[str, int]:
+    """Return how many layers each parameter is below the projector and head, which are at 0.
+
+    Args:
+        names: Of a network's parameters. The backbone's are in ``backbone.layers.0``, ``1`` and so
+            on; others of it count as its last layer.
+    """
+    layers: dict[str, int | None] = {}
+    for name in names:
+        plain = re.sub(r"(?<![^.])(_orig_mod|module)\.", "", name)
+        if match := re.search(r"(?<![^.])backbone\.(?:layers\.(\d+)\.)?", plain):
+            layers[name] = None if match[1] is None else int(match[1])
+    last = max((layer for layer in layers.values() if layer is not None), default=0)
+    return {
+        name: 0 if name not in layers else 1 + last - (last if (i := layers[name]) is None else i)
+        for name in names
+    }
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of every group of parameters, times its ``"scale"``."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("scale", 1.0)
+
+
+def learning_rate(
+    config: DictConfig,
+    step: int,
+    steps: int,
+    warmup: int,
+    batch_size: int | None = None,
+    losses: Iterable[float] = (),
+) -> float:
+    """Return the learning rate of a step: linear warm-up, then as ``schedule`` says.
 
     Args:
         config: A recipe's section ``optimizer``.
         step: The step, from 0.
         steps: Their number.
         warmup: Of them, those of the warm-up.
+        batch_size: Images in a batch, by which the rate is scaled if ``reference_batch`` is set.
+        losses: Test losses so far, for the schedule ``"plateau"``.
 
     Raises:
         ValueError, TypeError: If an argument is not of the kind said above.
@@ -63,11 +116,29 @@ def learning_rate(config: DictConfig, step: int, steps: int, warmup: int) -> flo
     positive_int("steps", steps)
     whole_number("step", step, 0, steps)
     whole_number("warmup", warmup)
+    highest = config.learning_rate
+    if batch_size is not None and config.reference_batch is not None:
+        highest *= batch_size / config.reference_batch
     if step < warmup:
-        return float(config.learning_rate * (step + 1) / warmup)
+        return float(highest * (step + 1) / warmup)
+    if config.schedule == "constant":
+        return float(highest)
+    if config.schedule == "plateau":
+        return float(highest * _plateau(config, losses))
     done = (step - warmup) / max(steps - warmup, 1)
     cosine = 0.5 * (1 + math.cos(math.pi * done))
-    return float(config.learning_rate * (config.final + (1 - config.final) * cosine))
+    return float(highest * (config.final + (1 - config.final) * cosine))
+
+
+def _plateau(config: DictConfig, losses: Iterable[float]) -> float:
+    """Return the factor that torch's scheduler has come to after these losses."""
+    unit = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        unit, factor=config.plateau_factor, patience=config.plateau_patience, eps=0.0
+    )
+    for loss in losses:
+        scheduler.step(loss)
+    return float(unit.param_groups[0]["lr"])
 
 
 def _check_section(config: Any) -> None:

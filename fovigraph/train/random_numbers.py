@@ -15,7 +15,7 @@ class RandomNumbers:
         seed: What all of them follow from.
     """
 
-    DRAWS, DROPOUT, EVALUATION = range(3)
+    DRAWS, DROPOUT, EVALUATION, CALIBRATION = range(4)
     """Purposes."""
 
     def __init__(self, seed: int):

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import DictConfig
+import yaml  # for its errors; OmegaConf reads
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from fovigraph._checks import fraction, one_of, positive_float, positive_int, shown
 from fovigraph.config import TRAINING, FoviConfig, as_config, load_config
 
 OBJECTIVES = ("classify", "simclr", "vicreg", "barlow_twins")
 OPTIMIZERS = ("adamw", "sgd", "lars")
+SCHEDULES = ("cosine", "constant", "plateau")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 LOGGERS = ("tensorboard", "wandb")
 
@@ -23,7 +26,7 @@ class DataConfig:
     """What to learn from.
 
     Attributes:
-        source: ``"digits"`` (handwritten digits in cluttered scenes, which come with
+        source: Must be given: ``"digits"`` (handwritten digits in cluttered scenes, which come with
             scikit-learn); a folder with a subfolder of images for every class (or with ``train/``
             and ``test/`` or ``val/`` that have them); a parquet file, or a folder of them
             (``train*.parquet``, ``test*.parquet``); or the id of a dataset on the Hugging Face
@@ -45,9 +48,12 @@ class DataConfig:
         memory: A split whose decoded images take up to so many gigabytes is kept in memory.
         strict: Whether a broken image is an error; otherwise it is skipped and counted. (Always an
             error in self-supervised training in several processes.)
+        set_classes: Whether the network gets the number and the names of the data's classes where
+            the configuration has others; otherwise that is an error. An override of
+            ``head.num_classes`` or ``head.class_names`` makes it false.
     """
 
-    source: str = "digits"
+    source: str | None = None
     subset: str | None = None
     size: int = 64
     train_split: str | None = None
@@ -60,9 +66,10 @@ class DataConfig:
     workers: int = 2
     memory: float = 1.0
     strict: bool = False
+    set_classes: bool = True
 
     def __post_init__(self) -> None:
-        if not self.source:
+        if self.source == "":
             raise ValueError("data.source must name a folder, a file or a dataset, got ''")
         positive_int("data.size", self.size)
         positive_int("data.shuffle_buffer", self.shuffle_buffer)
@@ -160,24 +167,55 @@ class OptimizerConfig:
     Attributes:
         name: ``"adamw"``, ``"sgd"`` or ``"lars"``.
         learning_rate: The highest, for a whole batch.
+        reference_batch: Number of images in the batch that ``learning_rate`` is for: with
+            ``train.batch_size`` images it is ``learning_rate · batch_size / reference_batch`` (the
+            linear scaling rule, Goyal et al. 2017); ``None``: it is not scaled.
+        layer_decay: Factor of the learning rate from one layer to the layer before it: projector
+            and head have the whole rate, the backbone's last layer ``layer_decay`` times that, the
+            one before it ``layer_decay²`` times, and so on. 1: all have the same.
         weight_decay: Of weights; biases and norms have none.
         momentum: Of ``sgd`` and ``lars``; the first beta of ``adamw``.
         warmup: Epochs over which the learning rate rises linearly from 0.
+        schedule: How it goes on after the warm-up: ``"cosine"``, half a cosine down to ``final``;
+            ``"constant"``; or ``"plateau"``, multiplied by ``plateau_factor`` whenever the test
+            loss has not become lower for more than ``plateau_patience`` evaluations in a row.
         final: What it falls to, along a cosine, as a fraction of the highest.
+        plateau_factor: Of ``"plateau"``.
+        plateau_patience: Of ``"plateau"``, evaluations.
         clip: Largest norm of the gradients; ``None``: any.
     """
 
     name: str = "adamw"
     learning_rate: float = 1e-3
+    reference_batch: int | None = None
+    layer_decay: float = 1.0
     weight_decay: float = 0.05
     momentum: float = 0.9
     warmup: float = 1.0
+    schedule: str = "cosine"
     final: float = 0.0
+    plateau_factor: float = 0.1
+    plateau_patience: int = 5
     clip: float | None = None
 
     def __post_init__(self) -> None:
         one_of("optimizer.name", self.name, OPTIMIZERS)
         positive_float("optimizer.learning_rate", self.learning_rate)
+        one_of("optimizer.schedule", self.schedule, SCHEDULES)
+        if not 0 < self.plateau_factor < 1:
+            raise ValueError(
+                f"optimizer.plateau_factor must be above 0 and below 1, got {self.plateau_factor}"
+            )
+        if self.plateau_patience < 0:
+            raise ValueError(
+                f"optimizer.plateau_patience must be at least 0, got {self.plateau_patience}"
+            )
+        if self.reference_batch is not None:
+            positive_int("optimizer.reference_batch", self.reference_batch)
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(
+                f"optimizer.layer_decay must be above 0, up to 1, got {self.layer_decay}"
+            )
         fraction("optimizer.final", self.final)
         for name in ("weight_decay", "warmup"):
             value = getattr(self, name)
@@ -195,6 +233,8 @@ class TrainConfig:
 
     Attributes:
         epochs: Passes over the training images.
+        patience: Evaluations in a row without a higher accuracy (of the nearest neighbours, in
+            self-supervised training) after which training stops; ``None``: it does not.
         batch_size: Images of one optimiser step, over all processes.
         accumulate: Parts that a process computes its share of a batch in, one after the other.
         precision: ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"``.
@@ -207,9 +247,19 @@ class TrainConfig:
             only then.
         log: Where else figures go than to a CSV file: ``"tensorboard"`` and ``"wandb"``.
         log_every: Steps that one row of training figures is the mean of.
+        start: A trained network to start from: its folder, or ``"owner/name"`` on the Hugging Face
+            Hub. Weights whose name and shape fit are taken over, those of the head only if the
+            classes have the same names. Retina, fixation, backbone, projector and head are
+            configured as there where the recipe does not state them. ``None``: random weights.
+        freeze: Modules of the network that do not change, as ``backbone`` or ``backbone.layers.0``.
+            They stay in evaluation mode: batch norms keep their statistics, dropout is off.
+        ema: Decay of an exponential moving average of all weights over the steps, which is what is
+            evaluated and saved; after n steps the decay is ``min(ema, (1 + n) / (10 + n))``.
+            ``None``: no average.
     """
 
     epochs: int = 10
+    patience: int | None = None
     batch_size: int = 64
     accumulate: int = 1
     precision: str = "32-true"
@@ -221,6 +271,9 @@ class TrainConfig:
     save_every: int | None = None
     log: list[str] = field(default_factory=list)
     log_every: int = 20
+    start: str | None = None
+    freeze: list[str] = field(default_factory=list)
+    ema: float | None = None
 
     def __post_init__(self) -> None:
         counts = (
@@ -234,12 +287,18 @@ class TrainConfig:
         )
         for name in counts:
             positive_int(f"train.{name}", getattr(self, name))
+        if self.patience is not None:
+            positive_int("train.patience", self.patience)
         one_of("train.precision", self.precision, PRECISIONS)
         one_of("train.accelerator", self.accelerator, ("auto", "cpu", "cuda"))
         if self.save_every is not None:
             positive_int("train.save_every", self.save_every)
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"train.seed must be from 0 to 2**63 - 1, got {self.seed}")
+        if self.start == "":
+            raise ValueError("train.start must be a folder or owner/name on the Hub, got ''")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"train.ema must be above 0 and below 1, got {self.ema}")
         for name in self.log:
             one_of("train.log", name, LOGGERS)
         parts = self.devices * self.nodes * self.accumulate
@@ -282,16 +341,46 @@ def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] =
     """Read a training recipe, as :func:`fovigraph.load_config` reads a network's configuration.
 
     Args:
-        name_or_path: A configuration's name or file; what it does not state has its default.
-        overrides: ``"dotted.key=value"`` strings.
+        name_or_path: A configuration's name or file; what it does not state has its default, or
+            what the network ``train.start`` has.
+        overrides: ``"dotted.key=value"`` strings. The number of classes in one is that the data
+            must have, and so are names (``data.set_classes``); given either, the other follows.
 
     Returns:
         A ``DictConfig`` of the schema :class:`Recipe`, complete and read-only.
 
     Raises:
         ConfigError: If something cannot be found or read, or does not fit the schema.
+        FileNotFoundError: If there is no network ``train.start``.
     """
-    return load_config(name_or_path, overrides, schema=Recipe)
+    overrides = _with_classes(overrides)
+    recipe = load_config(name_or_path, overrides, schema=Recipe)
+    if recipe.train.start is None:
+        return recipe
+    from fovigraph.train.start import find_start  # torch is not imported before it is needed
+
+    config = load_config(find_start(recipe.train.start) / "config.yaml")
+    defaults: Any = OmegaConf.to_container(config)
+    defaults["head"] = {"dropout": config.head.dropout}  # the rest belongs to its classes
+    return load_config(name_or_path, overrides, schema=Recipe, defaults=defaults)
+
+
+def _with_classes(overrides: Sequence[str]) -> Sequence[str]:
+    """Return overrides with what follows from a number of classes, or their names, in one."""
+    if isinstance(overrides, str):
+        return overrides  # load_config says what is wrong
+    try:
+        given = OmegaConf.from_dotlist([str(override) for override in overrides]).get("head")
+    except (yaml.YAMLError, OmegaConfBaseException):
+        return overrides  # likewise
+    given = given if isinstance(given, DictConfig) else OmegaConf.create()
+    number, names = given.get("num_classes"), given.get("class_names")
+    first = [] if number is None and names is None else ["data.set_classes=false"]
+    if number is not None and names is None:
+        first.append("head.class_names=null")
+    if number is None and isinstance(names, ListConfig):
+        first.append(f"head.num_classes={len(names)}")
+    return [*first, *overrides]
 
 
 def check_recipe(name: str, value: Any) -> None:

@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,24 +25,31 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fovigraph._checks import flag, path_of, shown
-from fovigraph.models import FoviNet
+from fovigraph.config import load_config
+from fovigraph.models import Calibration, FoviNet
 from fovigraph.models.card import model_card
 from fovigraph.models.fovinet import check_fovinet
-from fovigraph.models.pretrained import checked_weights, refusal
+from fovigraph.models.pretrained import checked_weights, misfits, refusal
 from fovigraph.nn.norm import BatchNorm
 from fovigraph.train import checkpoint
+from fovigraph.train.average import Average
 from fovigraph.train.batch_norms import fewest_images
 from fovigraph.train.batches import Batch, Batches
-from fovigraph.train.images import BrokenImage, DataError
+from fovigraph.train.calibrate import calibrate
+from fovigraph.train.classes import listed, match_classes, with_classes
+from fovigraph.train.data import open_data
+from fovigraph.train.images import BrokenImage
 from fovigraph.train.inputs import open_inputs
 from fovigraph.train.interrupt import Interrupted, StopSignal
 from fovigraph.train.knn import knn_accuracy
 from fovigraph.train.learner import Draws, Figures, Learner
 from fovigraph.train.metrics import CSVFile
-from fovigraph.train.optim import learning_rate, make_optimizer
+from fovigraph.train.optim import learning_rate, make_optimizer, set_learning_rate
 from fovigraph.train.processes import Processes
 from fovigraph.train.random_numbers import RandomNumbers
 from fovigraph.train.recipe import check_recipe, network_of
+from fovigraph.train.source import DataError, check_source
+from fovigraph.train.start import class_names, find_start, start_from
 from fovigraph.train.tally import Tally, names
 
 log = logging.getLogger(__name__)
@@ -73,6 +80,7 @@ class Progress:
         window: Likewise, over the steps since the last row of ``metrics.csv``.
         best: The highest accuracy on the test split so far.
         history: What every epoch gave.
+        stale: Evaluations since the one with that accuracy.
     """
 
     epoch: int = 0
@@ -82,6 +90,7 @@ class Progress:
     window: list[Any] = field(default_factory=list)
     best: float = -1.0
     history: list[dict[str, float]] = field(default_factory=list)
+    stale: int = 0
 
 
 class Trainer:
@@ -100,11 +109,15 @@ class Trainer:
     Attributes:
         net: The network.
         progress: How far the run has come.
+        recipe: The recipe, with the classes of the data.
+        notes: Lines that say which classes there are and what was taken over from another network.
+        calibration: After :meth:`fit`, how the network was calibrated.
 
     Raises:
         DataError: If the data cannot be read, or are not what the recipe is for.
         CheckpointError: If another run is writing to the folder, or it holds a run that is not to
             be resumed, or none that can be.
+        FileNotFoundError: If there is no network ``train.start``.
         ValueError, TypeError: If the recipe does not describe a network that can be trained by it
             and saved, or an argument is of another type.
     """
@@ -119,6 +132,7 @@ class Trainer:
         quiet: bool = False,
     ):
         check_recipe("recipe", recipe)
+        check_source(recipe.data)
         self.recipe, self.folder = recipe, path_of("folder", folder)
         self.quiet, resume = flag("quiet", quiet), flag("resume", resume)
         if make_net is not None and not callable(make_net):
@@ -138,24 +152,22 @@ class Trainer:
 
     def _prepare(self, resume: bool, make_net: Callable[[DictConfig], FoviNet]) -> None:
         """Make network, data and optimiser, and take up the run to go on with."""
-        recipe = self.recipe
         saved = self._read_last(resume)  # again: until now, another run may have been writing
-        several = self.fabric.world_size > 1
-        self.random = RandomNumbers(recipe.train.seed)
-        torch.manual_seed(recipe.train.seed)
-        self.net = make_net(network_of(recipe))
-        check_fovinet("what make_net returns", self.net)
-        for module in self.net.modules():
-            if isinstance(module, BatchNorm):
-                module.synchronized = several
-        self.learner = Learner(recipe, self.net)
-        self.judges = 1 + (0 if self.learner.probes is None else len(self.learner.probes.maps))
-        self.tally, self.window = Tally(self.judges), Tally(self.judges)
-        if getattr(type(self.net), "save_pretrained", None) is FoviNet.save_pretrained:
-            checked_weights(self.net)  # what cannot be saved is said now, not after training
-        self.fewest = fewest_images(recipe, self.net, self.fabric.world_size)
-        inputs = open_inputs(recipe, self.fabric, progress=self.main and not self.quiet)
-        self.training, self.testing, self.neighbours = inputs
+        start = None if self.recipe.train.start is None else find_start(self.recipe.train.start)
+        self.random = RandomNumbers(self.recipe.train.seed)
+        self._make_network(make_net)  # what is wrong with it is said before data are read
+        data = open_data(self.recipe.data, progress=self.main and not self.quiet)
+        known = None if start is None else class_names(load_config(start / "config.yaml"))
+        classes = match_classes(self.recipe, data.classes, known)
+        self.recipe = recipe = with_classes(self.recipe, classes.names)
+        self.notes, self.calibration = [classes.note], ""
+        if saved is not None:
+            checkpoint.check_unchanged(saved["recipe"], checkpoint.plain(recipe))
+        if len(classes.names) != self.net.config.head.num_classes:
+            self._make_network(make_net)
+        self.net.name_classes(classes.names)
+        inputs = open_inputs(recipe, self.fabric, data, classes.order)
+        self.training, self.testing, self.neighbours, self.held_out = inputs
         self.steps_an_epoch = len(self.training)
 
         if saved is not None:
@@ -163,6 +175,16 @@ class Trainer:
                 if problem := refusal(saved["weights"], self.learner.state_dict()):
                     raise ValueError(f"they {problem}")
                 self.learner.load_state_dict(saved["weights"])
+        elif start is not None:
+            self.notes.append(str(start_from(self.net, start)))
+        self.average = None
+        if recipe.train.ema is not None:
+            self.average = Average(self.learner, recipe.train.ema)
+        if saved is not None and self.average is not None:
+            with self._taking_up("average"):
+                if problems := misfits(saved["average"], self.average.weights):
+                    raise ValueError("; ".join(problems[:3]))
+                self.average.load(saved["average"])
         scaled = recipe.train.precision == "16-mixed"
         optimizer = make_optimizer(self.learner, recipe.optimizer, scaled=scaled)
         self.wrapped, self.optimizer = self.fabric.setup(self.learner, optimizer)
@@ -176,13 +198,37 @@ class Trainer:
                 self.progress = Progress(**saved["progress"])
                 self.tally.sums += self._own_share(self.progress.sums)
                 self.window.sums += self._own_share(self.progress.window)
+            begun = self.progress.epoch + (self.progress.batch > 0)
+            if recipe.train.epochs < begun:
+                raise checkpoint.CheckpointError(
+                    f"train.epochs must be at least {begun}, the epochs that the run has begun, "
+                    f"got {recipe.train.epochs}"
+                )
         if self.main:
             OmegaConf.save(recipe, self.folder / "recipe.yaml")
             step, epoch = self.progress.step, self.progress.epoch
             self.csv = CSVFile(self.folder / "metrics.csv", self._columns(), step, epoch)
 
+    def _make_network(self, make_net: Callable[[DictConfig], FoviNet]) -> None:
+        """Make the network, as the seed says, and what it learns by."""
+        recipe = self.recipe
+        torch.manual_seed(recipe.train.seed)
+        self.net = make_net(network_of(recipe))
+        check_fovinet("what make_net returns", self.net)
+        if self.net.calibration != Calibration():
+            self.net.calibrate(Calibration())  # that of other weights
+        for module in self.net.modules():
+            if isinstance(module, BatchNorm):
+                module.synchronized = self.fabric.world_size > 1
+        self.learner = Learner(recipe, self.net)
+        self.judges = 1 + (0 if self.learner.probes is None else len(self.learner.probes.maps))
+        self.tally, self.window = Tally(self.judges), Tally(self.judges)
+        if getattr(type(self.net), "save_pretrained", None) is FoviNet.save_pretrained:
+            checked_weights(self.net)  # what cannot be saved is said now, not after training
+        self.fewest = fewest_images(recipe, self.net, self.fabric.world_size)
+
     def fit(self) -> list[dict[str, float]]:
-        """Train to the end, and write the model.
+        """Train to the end, calibrate the network on held-out images, and write it.
 
         Returns:
             What every epoch gave: means of the training figures, those of the test split with
@@ -199,13 +245,25 @@ class Trainer:
         """
         try:
             self._train()
+            if self.average is not None:
+                self.average.apply()
             if self.main:
+                generator = self.random.generator(RandomNumbers.CALIBRATION)
+                batches = self.held_out.epoch(0)
+                told = calibrate(self.net, batches, generator, progress=not self.quiet)
+                self.calibration = told
                 self.net.save_pretrained(self.folder)
                 (self.folder / "README.md").write_text(self._card(), encoding="utf-8")
             self.fabric.barrier()
         finally:
             self.lock.release()
         return self.progress.history
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether ``train.patience`` is at its end."""
+        patience = self.recipe.train.patience
+        return patience is not None and self.progress.stale >= patience
 
     @property
     def skipped(self) -> list[BrokenImage]:
@@ -215,7 +273,7 @@ class Trainer:
     def _train(self) -> None:
         train, progress = self.recipe.train, self.progress
         with StopSignal() as self.stop, self._bar() as self.bar:
-            while progress.epoch < train.epochs:
+            while progress.epoch < train.epochs and not self.stopped_early:
                 figures, done = self._epoch(), progress.epoch + 1
                 if done % train.eval_every == 0 or done == train.epochs:
                     figures |= self._evaluate()
@@ -255,8 +313,9 @@ class Trainer:
         config, step = self.recipe.optimizer, self.progress.step
         steps = self.recipe.train.epochs * self.steps_an_epoch
         warmup = round(config.warmup * self.steps_an_epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(config, step, steps, warmup)
+        losses = [row["test_loss"] for row in self.progress.history if "test_loss" in row]
+        rate = learning_rate(config, step, steps, warmup, self.recipe.train.batch_size, losses)
+        set_learning_rate(self.optimizer, rate)
         torch.manual_seed(self.random.seed(RandomNumbers.DROPOUT, step, self.fabric.global_rank))
         shape = (self.recipe.train.batch_size, *batch.images.shape[1:])
         draws = self.learner.draw(shape, self.random.generator(RandomNumbers.DRAWS, step))
@@ -285,6 +344,8 @@ class Trainer:
         if config.clip is not None:
             self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=config.clip)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update(step)
         return tally
 
     @torch.no_grad()
@@ -292,12 +353,17 @@ class Trainer:
         """Return the figures of the test split, looked at in the same places every time."""
         tally = Tally(self.judges)
         self.wrapped.eval()
-        for figures, batch in self._look(self.testing):
-            tally.add(figures, len(batch.labels))
-        told = tally.over(self.processes).means("test_")
-        if self.recipe.objective.name != "classify":
-            told["knn_accuracy"] = self._knn_accuracy()
+        with self._averaged():
+            for figures, batch in self._look(self.testing):
+                tally.add(figures, len(batch.labels))
+            told = tally.over(self.processes).means("test_")
+            if self.recipe.objective.name != "classify":
+                told["knn_accuracy"] = self._knn_accuracy()
         return told
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Within this, the weights are their average, if there is one."""
+        return nullcontext() if self.average is None else self.average.applied()
 
     def _look(self, batches: Batches) -> Iterator[tuple[Figures, Batch]]:
         """Evaluate batch after batch."""
@@ -340,6 +406,10 @@ class Trainer:
         progress.history.append({"epoch": progress.epoch, **figures})
         accuracy = figures.get("knn_accuracy", figures.get("test_accuracy", -1.0))
         improved, progress.best = accuracy > progress.best, max(progress.best, accuracy)
+        if improved:
+            progress.stale = 0
+        elif "test_loss" in figures:
+            progress.stale += 1
         self._log(figures)
         if improved:
             self._save(self.best)
@@ -355,7 +425,7 @@ class Trainer:
         """Write a checkpoint; beside the last one, the network as it is then."""
         if not self.main:
             return
-        weights = self.learner.state_dict()
+        weights = self.learner.state_dict() if self.average is None else self.average.trained()
         broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
         if broken:
             raise TrainingError(
@@ -370,15 +440,19 @@ class Trainer:
             "scaler": self.processes.state_dict(),
             "progress": asdict(self.progress),
         }
+        if self.average is not None:
+            content["average"] = self.average.weights
         checkpoint.write(content, path)
         if path == self.last:
-            self.net.save_pretrained(self.folder)
+            with self._averaged():
+                self.net.save_pretrained(self.folder)
 
     def _read_last(self, resume: bool) -> dict[str, Any] | None:
         """Read the checkpoint to go on from, and check the folder, before anything else is done."""
         if resume:
             saved = checkpoint.read(self.last)
-            checkpoint.check_unchanged(saved["recipe"], checkpoint.plain(self.recipe))
+            now = checkpoint.plain(self.recipe)
+            checkpoint.check_unchanged(saved["recipe"], now, checkpoint.CLASSES)
             return saved
         if self.last.exists():
             raise checkpoint.CheckpointError(
@@ -418,7 +492,8 @@ class Trainer:
         )
 
     def _log(self, figures: dict[str, float]) -> None:
-        rate = self.optimizer.param_groups[0]["lr"]
+        group = self.optimizer.param_groups[0]
+        rate = group["lr"] / group.get("scale", 1.0)
         row = {"epoch": self.progress.epoch, "learning_rate": rate, **figures}
         if self.main:
             self.csv.write(self.progress.step, row)
@@ -449,4 +524,7 @@ class Trainer:
             if name in last
         }
         about = {"objective": recipe.objective.name, "epochs": str(recipe.train.epochs), **told}
+        about |= {"class names": listed(self.net.class_names), "calibration": self.calibration}
+        if recipe.train.start is not None:
+            about["started from"] = recipe.train.start
         return model_card(self.net, self.folder.name, f"trained on {recipe.data.source}", about)

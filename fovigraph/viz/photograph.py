@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from fovigraph.sensing.image import check_images, native
-from fovigraph.sensing import as_images
 from fovigraph.sensing.fixation import as_floats
+from fovigraph.sensing.image import check_images, native
 
 LARGEST_AREA = 1_000_000
 """Pixels: larger photographs are averaged down before they are drawn."""

@@ -2,8 +2,10 @@
 
 import re
 
+import numpy as np
 import pytest
 
+from fovigraph import FoviNet
 from fovigraph.cli import main
 
 QUICK = [
@@ -75,6 +77,78 @@ def test_broken_images_are_named_or_refused(run, tmp_path):
     status, _, err = run("digits", *words, "--strict", "--out", str(tmp_path / "b"))
     assert status == 2
     assert "dog/3.png" in err
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of textured pictures of two classes that differ in colour."""
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for name, colour in (("cat", (200, 90, 60)), ("dog", (60, 90, 200))):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for index in range(10):
+            waves = 40 * np.sin(np.arange(40) * random.uniform(0.2, 1))[:, None, None]
+            noise = random.integers(-20, 20, (40, 40, 3))
+            pixels = (np.array(colour) + waves + noise).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{index}.png")
+    return f"data.source={tmp_path / 'photos'}"
+
+
+ONE_FOLDER = [*QUICK, "train.batch_size=9", "data.holdout=0.1"]
+
+
+def test_ones_own_folder_says_what_its_classes_are(run, photos, tmp_path):
+    status, out, _ = run("fovi_tiny", *ONE_FOLDER, photos, "--out", str(tmp_path / "run"))
+    assert status == 0
+    source = photos.partition("=")[2]
+    assert out.startswith(f"2 classes of {source}: cat, dog (the configuration had 10)\n")
+    assert "Probabilities: calibrated on 2 held-out images with 16 fixations" in out
+    assert FoviNet.from_pretrained(tmp_path / "run").class_names == ["cat", "dog"]
+
+
+def test_a_number_of_classes_that_contradicts_the_data(run, photos, tmp_path):
+    words = ["fovi_tiny", *ONE_FOLDER, photos, "head.num_classes=7"]
+    status, _, err = run(*words, "--out", str(tmp_path / "run"))
+    assert status == 2
+    assert re.fullmatch(r"fovigraph: head.num_classes must be 2, .* got 7\n", err)
+
+
+def test_a_trained_folder_is_started_from_and_extended(run, photos, tmp_path):
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    assert run("digits", *QUICK, "--out", first)[0] == 0
+    words = [first, "data.source=" + photos.partition("=")[2], f"train.start={first}"]
+    words += ["train.batch_size=9", "train.epochs=1", "data.workers=0", "data.size=32"]
+    status, out, _ = run(*words, "--out", second)
+    assert status == 0
+    assert "(the configuration had 10)" in out
+    assert re.search(
+        r"started from .*first: \d+ tensors taken over \(backbone\); random: head", out
+    )
+    status, out, _ = run(second, "--resume", "train.epochs=2")
+    assert status == 0
+    assert re.search(r"^ +2  ", out, re.MULTILINE)
+    status, _, err = run(second, "--resume", "train.epochs=3", "train.batch_size=6")
+    assert status == 2
+    assert "train.batch_size was 9, is 6 (what may change: " in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fovi_tiny"], "data.source must say what to learn from"),
+        (["fovi_tiny", "data.source=nofolder"], "no file or folder 'nofolder'"),
+        (["digits", "train.start=nofolder"], "train.start must hold config.yaml and model"),
+        (["digits", "head.class_names=[a, a]"], "head.class_names must be distinct"),
+        (["digits", "head.class_names=[a, '']"], "head.class_names must not be empty"),
+    ],
+)
+def test_what_cannot_be_is_said_at_once_and_leaves_nothing(run, tmp_path, words, message):
+    folder = tmp_path / "run"
+    status, _, err = run(*words, "--out", str(folder))
+    assert status == 2
+    assert re.fullmatch(rf"fovigraph: .*{message}.*\n", err)
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(

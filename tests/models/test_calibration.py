@@ -74,6 +74,15 @@ def test_looks_with_the_same_evidence_do_not():
     assert abs(fit_calibration(logits, labels).sharpening) < 0.05
 
 
+@pytest.mark.parametrize("images", [2, 8])
+def test_a_few_images_that_are_all_right_do_not_make_certain(images):
+    labels = torch.arange(images) % 2
+    logits = 5.0 * torch.nn.functional.one_hot(labels, 2)[:, None]
+    found = fit_calibration(logits, labels)
+    sure = found.of_all(found.of_one(logits)).softmax(-1).amax()
+    assert sure.item() == pytest.approx((images + 1) / (images + 2), abs=1e-3)
+
+
 def test_of_separable_classes_is_finite():
     logits = 5 * torch.eye(4)[:, None].expand(4, 3, 4)
     found = fit_calibration(logits, torch.arange(4))

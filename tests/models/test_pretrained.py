@@ -381,3 +381,52 @@ def with_prefix(folder, prefix):
     part = {n.removeprefix(prefix): x for n, x in weights.items() if n.startswith(prefix)}
     save_file(part, path)
     return path
+
+
+# ---- other classes
+
+
+def test_a_network_for_other_classes_keeps_all_but_its_head(net, tmp_path):
+    net.calibrate(fg.models.Calibration(2.0, 0.5))
+    net.save_pretrained(tmp_path)
+    other = fg.FoviNet.from_pretrained(tmp_path, class_names=["cat", "dog"])
+    assert other.class_names == ["cat", "dog"]
+    assert other.calibration == fg.models.Calibration()
+    assert logits(other).shape == (2, 2)
+    assert not other.training
+    for name, value in net.state_dict().items():
+        if not name.startswith("head."):
+            assert torch.equal(other.state_dict()[name], value)
+    other.save_pretrained(tmp_path / "other")
+    assert torch.equal(logits(fg.FoviNet.from_pretrained(tmp_path / "other")), logits(other))
+
+
+def test_a_new_head_is_where_the_old_one_was(net):
+    net.double().train().reset_classifier(5)
+    assert net.head[1].weight.dtype == torch.float64
+    assert net.head.training
+    assert net.class_names == list("01234")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"num_classes": 3, "class_names": ["a", "b"]}, ValueError, "class_names must be 3 names"),
+        ({"class_names": ["a", "a"]}, ValueError, "class_names must be distinct, got 'a'"),
+        ({"class_names": ["a", " "]}, ValueError, "class_names must not be empty"),
+        ({"class_names": "ab"}, TypeError, "class_names must be a list of names, got 'ab'"),
+        ({"class_names": [1, 2]}, TypeError, r"class_names\[0\] must be a string, got 1"),
+        ({"num_classes": 0}, ValueError, "num_classes must be at least 1, got 0"),
+    ],
+)
+def test_wrong_classes_are_named_before_anything_is_read(options, error, message):
+    with pytest.raises(error, match=message):
+        fg.FoviNet.from_pretrained("no-such-folder", **options)
+
+
+def test_classes_are_named(net):
+    net.reset_classifier(2)
+    net.name_classes(["cat", "dog"])
+    assert net.class_names == ["cat", "dog"]
+    with pytest.raises(ValueError, match="class_names must be 2 names"):
+        net.name_classes(["cat"])

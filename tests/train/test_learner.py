@@ -55,3 +55,29 @@ def test_in_evaluation_nothing_varies():
     draws = learner.draw(tuple(images.shape), torch.Generator().manual_seed(1))
     features = learner(images, torch.arange(4), draws).features
     assert features.equal(net.see(images / 255, draws.views).features)
+
+
+def test_what_is_frozen_does_not_learn_and_stays_in_evaluation_mode():
+    recipe = load_recipe("fovi_tiny", [*SMALL, "train.freeze=[backbone.layers.0, projector]"])
+    net = fg.FoviNet(recipe)
+    Learner(recipe, net).train()
+    learnt = {name for name, p in net.named_parameters() if p.requires_grad}
+    assert not any(name.startswith(("backbone.layers.0.", "projector.")) for name in learnt)
+    assert any(name.startswith("backbone.layers.1.") for name in learnt)
+    assert not any(module.training for module in net.projector.modules())
+    assert net.head.training and net.backbone.layers[1].training
+
+
+@pytest.mark.parametrize("name", ["back", "''", "backbone.layers.7"])
+def test_modules_that_are_not_there_cannot_be_frozen(name):
+    recipe = load_recipe("fovi_tiny", [*SMALL, f"train.freeze=[{name}]"])
+    with pytest.raises(
+        ValueError, match=r"train\.freeze must name modules .*backbone, projector, head"
+    ):
+        Learner(recipe, fg.FoviNet(recipe))
+
+
+def test_not_everything_can_be_frozen():
+    recipe = load_recipe("fovi_tiny", [*SMALL, "train.freeze=[backbone, projector, head]"])
+    with pytest.raises(ValueError, match=r"train\.freeze must leave something to learn"):
+        Learner(recipe, fg.FoviNet(recipe))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fovigraph.train import load_recipe
-from fovigraph.train.optim import learning_rate, make_optimizer
+from fovigraph.train.optim import learning_rate, make_optimizer, set_learning_rate
 
 
 def config(*overrides):
@@ -85,3 +85,39 @@ def test_what_cannot_be_optimised_is_named():
         make_optimizer(nn.Linear(2, 2), None)
     with pytest.raises(TypeError, match="scaled must be True or False, got 1"):
         make_optimizer(nn.Linear(2, 2), config(), scaled=1)
+
+
+def test_the_learning_rate_is_scaled_with_the_batch():
+    setting = config("learning_rate=0.5", "reference_batch=256")
+    assert learning_rate(setting, 0, 10, 0, 64) == 0.125
+    assert learning_rate(config("learning_rate=0.5"), 0, 10, 0, 64) == 0.5
+
+
+def test_layers_learn_the_slower_the_earlier_they_are():
+    net = nn.Module()
+    net.backbone, net.head = nn.Module(), nn.Linear(2, 3)
+    net.backbone.layers = nn.ModuleList([nn.Linear(2, 2) for _ in range(2)])
+    net.backbone.norm = nn.LayerNorm(2)
+    optimizer = make_optimizer(net, config("layer_decay=0.5"))
+    set_learning_rate(optimizer, 0.8)
+    rates = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    told = {name: rates[p] for name, p in net.named_parameters() if name.endswith("bias")}
+    assert told == {
+        "backbone.layers.0.bias": 0.2,
+        "backbone.layers.1.bias": 0.4,
+        "backbone.norm.bias": 0.4,
+        "head.bias": 0.8,
+    }
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.05, 0] * 3
+
+
+def test_a_constant_rate_after_the_warm_up():
+    setting = config("learning_rate=0.5", "schedule=constant")
+    assert [learning_rate(setting, step, 9, 2) for step in range(4)] == [0.25, 0.5, 0.5, 0.5]
+
+
+def test_the_rate_falls_where_the_loss_does_not():
+    setting = config("learning_rate=0.5", "schedule=plateau", "plateau_patience=1")
+    losses = [3.0, 2.0, 2.5, 2.4, 2.3, 2.2]
+    rates = [learning_rate(setting, 5, 9, 0, losses=losses[:n]) for n in range(7)]
+    assert rates == pytest.approx([0.5] * 4 + [0.05] * 2 + [0.005])

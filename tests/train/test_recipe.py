@@ -41,6 +41,17 @@ def test_defaults_are_allowed():
         ("train.seed=-1", "train.seed must be from 0"),
         ("optimizer.name=adam", "did you mean 'adamw'"),
         ("optimizer.learning_rate=0", "optimizer.learning_rate must be finite and above 0"),
+        (
+            "optimizer.schedule=step",
+            "optimizer.schedule must be one of 'constant', 'cosine', 'plateau'",
+        ),
+        ("optimizer.layer_decay=0", "optimizer.layer_decay must be above 0, up to 1, got 0"),
+        ("optimizer.reference_batch=0", "optimizer.reference_batch must be at least 1, got 0"),
+        ("optimizer.plateau_factor=1", "optimizer.plateau_factor must be above 0 and below 1"),
+        ("optimizer.plateau_patience=-1", "optimizer.plateau_patience must be at least 0, got -1"),
+        ("train.ema=1", "train.ema must be above 0 and below 1, got 1"),
+        ("train.patience=0", "train.patience must be at least 1, got 0"),
+        ("train.start=''", "train.start must be a folder or owner/name on the Hub"),
         ("optimizer.clip=-1", "optimizer.clip must be finite and above 0"),
         ("optimizer.warmup=-1", "optimizer.warmup must be at least 0, got -1"),
         ("optimizer.momentum=1", "optimizer.momentum must be at least 0, below 1"),
@@ -78,3 +89,17 @@ def test_settings_that_do_not_go_together(overrides, message):
 def test_the_network_of_what_is_no_recipe(wrong):
     with pytest.raises(TypeError, match="recipe must be a training recipe, as load_recipe reads"):
         network_of(wrong)
+
+
+def test_names_of_classes_say_how_many_there_are():
+    recipe = load_recipe("fovi_tiny", ["head.class_names=[cat, dog]"])
+    assert (recipe.head.num_classes, recipe.data.set_classes) == (2, False)
+    with pytest.raises(ConfigError, match=r"head\.class_names must be 3 names"):
+        load_recipe("fovi_tiny", ["head.class_names=[cat, dog]", "head.num_classes=3"])
+
+
+def test_a_number_of_classes_takes_the_names_away(tmp_path):
+    (tmp_path / "named.yaml").write_text("head: {num_classes: 2, class_names: [cat, dog]}")
+    recipe = load_recipe(tmp_path / "named.yaml", ["head.num_classes=3"])
+    assert (recipe.head.num_classes, recipe.head.class_names) == (3, None)
+    assert load_recipe(tmp_path / "named.yaml").data.set_classes

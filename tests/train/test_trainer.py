@@ -19,6 +19,7 @@ from fovigraph.train import load_recipe
 from fovigraph.train.checkpoint import CheckpointError, read
 from fovigraph.train.images import DataError
 from fovigraph.train.interrupt import Interrupted
+from fovigraph.train.optim import learning_rate
 from fovigraph.train.trainer import Trainer, TrainingError
 
 SMALL = [
@@ -79,7 +80,7 @@ def assert_same(a, b):
 
 
 def test_a_run_learns_and_leaves_a_model(recipe, tmp_path):
-    trainer, history = fit(recipe("train.epochs=8", "optimizer.learning_rate=0.01"), tmp_path)
+    trainer, history = fit(recipe(*FAST), tmp_path)
     assert history[-1]["test_accuracy"] > 0.9
     assert history[-1]["loss"] < history[0]["loss"]
     assert all(0 <= row["waiting"] <= 1 and row["images_per_second"] > 0 for row in history)
@@ -105,6 +106,7 @@ def rows(folder):
     return table
 
 
+FAST = ["train.epochs=8", "optimizer.learning_rate=0.01"]
 VARIED = ["optimizer.momentum=0.8", "augment.flip=0.5", "augment.jitter=0.5"]
 VARIED += ["fixation.spread=0.2", "train.log_every=2"]
 
@@ -279,10 +281,115 @@ def test_a_full_disk_leaves_the_last_checkpoint(recipe, tmp_path, monkeypatch):
 
 def test_resuming_says_what_changed(recipe, tmp_path):
     fit(recipe("train.epochs=1"), tmp_path)
-    with pytest.raises(CheckpointError, match=r"fixation.count was 2, is 3; train.epochs was 1"):
+    changed = r"fixation\.count was 2, is 3 \(what may change: .*train\.epochs"
+    with pytest.raises(CheckpointError, match=changed):
         fit(recipe("fixation.count=3"), tmp_path, resume=True)
     _, history = fit(recipe("train.epochs=1", "data.workers=1"), tmp_path, resume=True)
     assert len(history) == 1  # it was complete
+
+
+def test_a_finished_run_is_extended(recipe, tmp_path):
+    fit(recipe("train.epochs=1"), tmp_path)
+    trainer, history = fit(recipe("train.epochs=3"), tmp_path, resume=True)
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    assert load_recipe(tmp_path / "recipe.yaml").train.epochs == 3
+    # The cosine is that of three epochs of 4 steps, the first of which is the warm-up.
+    rates = [float(row["learning_rate"]) for row in rows(tmp_path)]
+    assert rates[5] == learning_rate(trainer.recipe.optimizer, 4, 12, 4) == 1e-3
+    assert rates[-1] == learning_rate(trainer.recipe.optimizer, 11, 12, 4)
+    with pytest.raises(CheckpointError, match=r"train\.epochs must be at least 3, .* got 2"):
+        fit(recipe("train.epochs=2"), tmp_path, resume=True)
+
+
+def test_a_run_stops_early_and_goes_on_with_more_patience(recipe, tmp_path):
+    still = ["optimizer.learning_rate=1e-30", "backbone.norm=channel", "projector.norm=channel"]
+    still += ["train.epochs=5"]
+    trainer, history = fit(recipe(*still, "train.patience=2"), tmp_path)
+    assert trainer.stopped_early
+    assert len(history) == 3
+    _, history = fit(recipe(*still, "train.patience=3"), tmp_path, resume=True)
+    assert len(history) == 4
+
+
+def test_a_run_of_a_released_version_goes_on(recipe, tmp_path, monkeypatch):
+    fit(recipe(), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        crash_at(patch, "_step", 5)
+        with pytest.raises(Crash):
+            fit(recipe(), tmp_path / "old")
+    saved = read(tmp_path / "old/checkpoints/last.pt")
+    old = saved["recipe"]
+    for section, keys in {
+        "data": ["set_classes"],
+        "optimizer": ["layer_decay", "reference_batch", "schedule"],
+        "train": ["start", "freeze", "ema", "patience"],
+        "head": ["class_names", "temperature", "sharpening"],
+        "fixation": ["in_eval", "eval_count"],
+    }.items():
+        for key in keys:
+            del old[section][key]
+    old["fixation"]["random_in_eval"] = False
+    del saved["progress"]["stale"]
+    torch.save(saved, tmp_path / "old/checkpoints/last.pt")
+    fit(recipe(), tmp_path / "old", resume=True)
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "old"))
+
+
+def test_the_network_is_calibrated_and_has_the_names_of_the_data(recipe, tmp_path):
+    trainer, _ = fit(recipe("train.epochs=1", "head.temperature=7"), tmp_path)
+    net = fg.FoviNet.from_pretrained(tmp_path)
+    assert net.class_names == ["class0", "class1", "class2"]
+    assert net.calibration == trainer.net.calibration != fg.models.Calibration()
+    assert net.calibration.temperature != 7
+    card = (tmp_path / "README.md").read_text()
+    assert "| class names | class0, class1, class2 |" in card
+    assert "| calibration | calibrated on 24 held-out images with 16 fixations: temp" in card
+    again, _ = fit(recipe("train.epochs=1", "head.temperature=7"), tmp_path, resume=True)
+    assert again.net.calibration == net.calibration
+
+
+def test_a_network_learns_the_classes_in_the_order_of_its_recipe(recipe, tmp_path):
+    override = "head.class_names=[class2, class0, class1]"
+    _, history = fit(recipe(override, *FAST), tmp_path)
+    assert history[-1]["test_accuracy"] > 0.9
+    red = torch.tensor([220, 60, 60], dtype=torch.uint8)[:, None, None].expand(3, 32, 32)
+    [answer] = fg.FoviNet.from_pretrained(tmp_path).predict([red])
+    assert answer.name == "class0"
+
+
+def test_a_trained_network_is_started_from(recipe, tmp_path):
+    fit(recipe(*FAST), tmp_path / "first")
+    start = [f"train.start={tmp_path / 'first'}", "train.epochs=1", "train.freeze=[backbone]"]
+    trainer, history = fit(recipe(*start), tmp_path / "second")
+    assert "tensors taken over (backbone, projector, head)" in trainer.notes[1]
+    assert history[0]["test_accuracy"] > 0.9
+    first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
+    kept = [name for name in first if name.startswith("net.backbone.")]
+    assert_same({name: first[name] for name in kept}, {name: second[name] for name in kept})
+    assert not torch.equal(first["net.head.1.weight"], second["net.head.1.weight"])
+
+
+def test_the_average_of_weights_is_evaluated_saved_and_taken_up(recipe, tmp_path, monkeypatch):
+    averaged = recipe("train.ema=0.9", "train.save_every=1")
+    _, history = fit(averaged, tmp_path / "whole")
+    _, plain = fit(recipe("train.save_every=1"), tmp_path / "plain")
+    with monkeypatch.context() as patch:
+        crash_at(patch, "_step", 6)
+        with pytest.raises(Crash):
+            fit(averaged, tmp_path / "crashed")
+    fit(averaged, tmp_path / "crashed", resume=True)
+    whole = read(tmp_path / "whole/checkpoints/last.pt")
+    assert_same(whole["average"], read(tmp_path / "crashed/checkpoints/last.pt")["average"])
+    assert_same(whole["weights"], weights(tmp_path / "plain"))  # training is as without
+    saved = fg.FoviNet.from_pretrained(tmp_path / "whole").state_dict()
+    assert_same({f"net.{name}": value for name, value in saved.items()}, whole["average"])
+    assert history[0]["test_loss"] != plain[0]["test_loss"]
+
+
+def test_without_a_source_there_is_nothing_to_learn_from(tmp_path):
+    with pytest.raises(DataError, match=r"data\.source must say what to learn from"):
+        Trainer(load_recipe("fovi_tiny"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_is_not_overwritten(recipe, tmp_path):
@@ -329,7 +436,7 @@ ONE_VALUE = ["train.batch_size=1", "fixation.count=1"]
 def test_batch_norms_of_one_value_are_refused_before_the_start(recipe, tmp_path, overrides, norm):
     keys = rf"train\.batch_size=\d, train\.accumulate=\d and fixation\.count=1 .*{norm}\.norm"
     with pytest.raises(ValueError, match=keys):
-        Trainer(recipe("data.source=no-such-folder", *overrides), tmp_path, quiet=True)
+        Trainer(recipe(*overrides), tmp_path, quiet=True)
     fit(recipe(*overrides, f"{norm}.norm=channel", "train.epochs=1"), tmp_path / "other")
 
 
@@ -400,7 +507,7 @@ def test_a_network_that_could_not_be_saved_is_refused_before_the_start(recipe, t
         return net
 
     with pytest.raises(ValueError, match=r"net cannot be saved: .*\s.*unexpected: head\.2"):
-        Trainer(recipe("data.source=no-such-folder"), tmp_path, make_net=make)
+        Trainer(recipe(), tmp_path, make_net=make)
 
 
 @pytest.mark.parametrize(

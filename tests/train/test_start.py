@@ -1,0 +1,72 @@
+"""Warm starts."""
+
+import pytest
+import torch
+
+import fovigraph as fg
+from fovigraph.train import load_recipe
+from fovigraph.train.start import find_start, start_from
+
+SMALL = ["retina.side=8", "backbone.pool_after=[]", "backbone.channels=[3,3]"]
+SMALL += ["backbone.strides=[1,1]", "backbone.k=[9,9]", "projector.channels=[4]"]
+
+
+def small(*overrides):
+    return fg.FoviNet(fg.load_config("fovi_tiny", [*SMALL, *overrides])).eval()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    net = small("head.num_classes=2", "head.class_names=[cat, dog]", "head.temperature=2")
+    net.save_pretrained(folder)
+    return folder
+
+
+def same(a, b, prefix=""):
+    a, b = a.state_dict(), b.state_dict()
+    return all(torch.equal(a[name], b[name]) for name in a if name.startswith(prefix))
+
+
+def test_with_the_same_classes_everything_is_taken_over(trained):
+    net = small("head.num_classes=2", "head.class_names=[cat, dog]")
+    report = start_from(net, trained)
+    assert same(net, fg.FoviNet.from_pretrained(trained))
+    assert (report.fresh, report.differences) == ([], {})
+
+
+@pytest.mark.parametrize("names", ["[dog, cat]", "[cat, cow]"])
+def test_the_head_of_other_classes_stays_random(trained, names):
+    net = small("head.num_classes=2", f"head.class_names={names}")
+    head = net.head[1].weight.clone()
+    report = start_from(net, trained)
+    assert torch.equal(net.head[1].weight, head)
+    assert report.fresh == ["head.1.weight", "head.1.bias"]
+    assert "random: head.1.weight, head.1.bias" in str(report)
+    assert same(net, fg.FoviNet.from_pretrained(trained), "backbone.")
+
+
+def test_what_differs_without_a_change_of_shape_is_reported(trained):
+    report = start_from(small("retina.cmf_a=3", "projector.channels=[5]"), trained)
+    assert report.differences == {"retina.cmf_a": (0.5, 3.0), "projector.channels": ([4], [5])}
+    assert "projector.1.weight" in report.fresh
+    assert "retina.cmf_a (0.5 there, 3.0 here)" in str(report)
+
+
+def test_another_backbone_is_refused_by_what_differs(trained):
+    with pytest.raises(
+        ValueError, match=r"does not fit .*backbone.channels \(\[3, 3\] there, \[3, 4\]"
+    ):
+        start_from(small("backbone.channels=[3,4]"), trained)
+
+
+def test_a_recipe_has_the_architecture_of_the_start_where_it_states_none(trained, tmp_path):
+    (tmp_path / "mine.yaml").write_text(f"train:\n  start: {trained}\nretina: {{fov: 20}}\n")
+    recipe = load_recipe(tmp_path / "mine.yaml")
+    assert list(recipe.backbone.channels) == [3, 3]
+    assert (recipe.retina.fov, recipe.retina.side, recipe.head.temperature) == (20, 8, 1)
+
+
+def test_no_network_to_start_from(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"train\.start must hold config\.yaml and model"):
+        find_start(str(tmp_path))

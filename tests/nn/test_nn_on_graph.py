@@ -184,7 +184,7 @@ def test_what_is_of_the_wrong_type_is_refused_by_name(pyramid):
     with pytest.raises(TypeError, match="operator must be a Module, got"):
         OnGraph(pyg.GCNConv)
     for wrong in (None, [1.0], x.numpy(), (x, None)):
-        with pytest.raises(TypeError, match="x must be a torch.Tensor"):
+        with pytest.raises(TypeError, match=r"x must be a torch.Tensor"):
             layer(wrong, lateral)
     for wrong in (x.double(), x.long()):
         with pytest.raises(TypeError, match=r"x must be torch.float32 like the operator's param"):

@@ -14,8 +14,12 @@ Shape = tuple[int | str, ...]
 
 
 def may_inspect(values: Tensor) -> bool:
-    """Whether looking at values is free: no accelerator to wait for, no graph to break."""
-    return values.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether looking at values is free: no accelerator to wait for, no graph or vmap to break."""
+    return (
+        not torch.compiler.is_compiling()
+        and values.device.type == "cpu"
+        and not torch._C._functorch.is_functorch_wrapped_tensor(values)
+    )
 
 
 def real_tensor(name: str, value: Any, shape: Shape = ("...",)) -> Tensor:
@@ -45,21 +49,23 @@ def index_tensor(name: str, value: Any, shape: Shape) -> Tensor:
     return _shaped(name, value, shape)
 
 
-def check_below(name: str, index: Tensor, count: int, what: str) -> None:
-    """Say that ``name`` must be from 0 to ``count - 1``, which is how many ``what`` there are."""
+def check_below(name: str, index: Tensor, **count: int) -> None:
+    """Say that ``name`` must be at least 0 and below a count, given by its own name."""
     if not index.numel() or not may_inspect(index):
         return
+    ((what, most),) = count.items()
     low, high = (int(end) for end in index.aminmax())
-    if low < 0 or high >= count:
-        allowed = f"from 0 to {count - 1}" if count else "empty"
-        raise ValueError(f"{name} must be {allowed}, for {count} {what}, got {low} to {high}")
+    if low < 0 or high >= most:
+        raise ValueError(f"{name} must be at least 0 and below {what}={most}, got {low} to {high}")
 
 
 def finite(name: str, values: Tensor) -> Tensor:
     """Return ``values``, or say that ``name`` must be finite, where that can be seen for free."""
     if may_inspect(values) and not values.isfinite().all():
         bad = values.detach()[~values.isfinite()]
-        raise ValueError(f"{name} must be finite, got {bad[0].item()} ({len(bad)} of them not)")
+        raise ValueError(
+            f"{name} must be finite, got {bad[0].item()} ({len(bad)} of {values.numel()} are not)"
+        )
     return values
 
 

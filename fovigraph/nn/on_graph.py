@@ -14,6 +14,7 @@ from fovigraph._tensors import index_tensor
 from fovigraph.graph import KNNGraph
 from fovigraph.nn.bipartite import bipartite, check_nodes, node_counts
 from fovigraph.nn.limits import MAX_WEIGHTS
+from fovigraph.ops.operands import autocast_dtype
 
 LAYOUTS = ("disjoint", "static")
 
@@ -120,6 +121,7 @@ class OnGraph(nn.Module):
             raise ValueError(
                 f"graph must stay within one level, got one from {size[0]} to {size[1]} nodes"
             )
+        self._check_dtype(x)
         edge = _of_each("edge", edge, edge_index.shape[1])
         node = _of_each("node", node, size[0])
         if self.layout == "static" or x.dim() == 2:
@@ -133,6 +135,18 @@ class OnGraph(nn.Module):
         edges = _copies(edge_index, copies, size)
         out = self.operator(x=flat.flatten(0, 1), edge_index=edges, **every, **options)
         return out.view(*x.shape[:-1], *out.shape[1:])
+
+    def _check_dtype(self, x: Tensor) -> None:
+        """Refuse features of another dtype or device than the operator's parameters."""
+        weight = next((p for p in self.operator.parameters() if p.is_floating_point()), None)
+        if weight is None:
+            return
+        if x.device != weight.device:
+            raise ValueError(f"x is on {x.device} and the operator's parameters on {weight.device}")
+        if x.dtype != weight.dtype and autocast_dtype(x, weight) is None:
+            raise TypeError(
+                f"x must be {weight.dtype} like the operator's parameters, got {x.dtype}"
+            )
 
     def extra_repr(self) -> str:
         return f"layout={self.layout!r}"

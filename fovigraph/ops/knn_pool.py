@@ -90,7 +90,7 @@ def _check_rows(src: Tensor, ptr: Tensor, num_src: int, most: int | None) -> Non
         )
     if not may_inspect(ptr):
         return
-    check_below("src", src, num_src=num_src)
+    check_below("src", src, nodes=num_src)
     ends = (int(ptr[0]), int(ptr[-1])) if len(ptr) else None
     if ends != (0, len(src)) or (ptr.diff() < 0).any():
         raise ValueError(

@@ -178,5 +178,45 @@ def test_what_does_not_fit_is_refused(pyramid, graph):
         OnGraph(pyg.GCNConv(4, 6), "batch")
 
 
+def test_what_is_of_the_wrong_type_is_refused_by_name(pyramid):
+    lateral = pyramid.lateral("conv1", 5)
+    layer, x = OnGraph(pyg.GCNConv(4, 6)), torch.randn(2, lateral.num_src, 4)
+    with pytest.raises(TypeError, match="operator must be a Module, got"):
+        OnGraph(pyg.GCNConv)
+    for wrong in (None, [1.0], x.numpy(), (x, None)):
+        with pytest.raises(TypeError, match=r"x must be a torch.Tensor"):
+            layer(wrong, lateral)
+    for wrong in (x.double(), x.long()):
+        with pytest.raises(TypeError, match=r"x must be torch.float32 like the operator's param"):
+            layer(wrong, lateral)
+    with pytest.raises(TypeError, match="edge must be a mapping from names to tensors, got"):
+        layer(x, lateral, edge=[lateral.edge_attr])
+    with pytest.raises(TypeError, match=r"edge\['edge_weight'\] must be a torch.Tensor, got"):
+        layer(x, lateral, edge={"edge_weight": lateral.distance.tolist()})
+    with pytest.raises(TypeError, match="the names in node must be a str, got 1"):
+        layer(x, lateral, node={1: x[0]})
+    with pytest.raises(ValueError, match="x is on cpu and the operator's parameters on meta"):
+        OnGraph(pyg.GCNConv(4, 6).to("meta"))(x, lateral)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"edge_index": [[0], [1]]}, TypeError, "edge_index must be an int64 torch.Tensor, got"),
+        ({"edge_index": torch.zeros(2, 3)}, TypeError, "edge_index must be torch.int64, got"),
+        ({"edge_index": torch.tensor([[0], [9]])}, ValueError, "edge_index must name nodes below"),
+        ({"batch": 2.0}, TypeError, "batch must be a whole number of at least 0, got 2.0"),
+        ({"batch": -1}, ValueError, "batch must be at least 0, got -1"),
+        ({"batch": 10**30}, ValueError, "batch must be at most"),
+        ({"size": 4}, TypeError, r"size must be \(num_src, num_dst\), two whole numbers"),
+        ({"size": (4,)}, ValueError, r"size must be \(num_src, num_dst\), two whole numbers"),
+    ],
+)
+def test_disjoint_copies_of_what_is_no_graph_are_refused(change, error, message):
+    right = {"edge_index": torch.tensor([[0], [1]]), "batch": 2, "size": (3, 3)}
+    with pytest.raises(error, match=message):
+        disjoint_edges(**right | change)
+
+
 def test_it_prints_its_layout():
     assert "layout='static'" in repr(OnGraph(pyg.GCNConv(4, 6), "static"))

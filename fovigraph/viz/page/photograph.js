@@ -17,8 +17,9 @@ class Photo {
     context.fillRect(0, 0, this.canvas.width, this.canvas.height);
     context.imageSmoothingQuality = "high";
     context.drawImage(image, 0, 0, this.canvas.width, this.canvas.height);
-    this.held = { width: this.canvas.width, height: this.canvas.height };
-    this.pixels = context.getImageData(0, 0, this.held.width, this.held.height).data;
+    const { width: across, height: down } = this.canvas;
+    const { data: pixels } = context.getImageData(0, 0, across, down);
+    this.held = { width: across, height: down, pixels };
   }
 
   /** The gaze at the centre, with the view that the network has of such a photograph. */

@@ -58,12 +58,13 @@ def eval_command(args: argparse.Namespace) -> int:
             workers=recipe.data.workers,
             strict=recipe.data.strict,
         )
+        drawn = recipe.fixation.in_eval == "random"  # otherwise, its own places
         result = evaluate(
             net,
             _shown(batches, args.limit),
             fixations=args.fixations,
             classes=splits.classes,
-            generator=torch.Generator().manual_seed(args.seed),
+            generator=torch.Generator().manual_seed(args.seed) if drawn else None,
         )
     about = {
         "fovigraph": __version__,

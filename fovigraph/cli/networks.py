@@ -15,8 +15,7 @@ from fovigraph.models.pretrained import find_pretrained, load_weights, pretraine
 
 def saved_folder(name: str) -> Path | None:
     """Return the folder of the trained network that ``name`` is, or None for a configuration."""
-    bundled = name in pretrained_names()
-    if name in config_names() or not (bundled or Path(name).is_dir()):
+    if name not in pretrained_names() and (name in config_names() or not Path(name).is_dir()):
         return None
     try:
         return find_pretrained(name, None)

@@ -110,19 +110,24 @@ def save(picture: Image.Image, file: Path) -> None:
     file.write_bytes(out.getvalue())
 
 
-def explorer(net: fg.FoviNet, image: Tensor) -> Image.Image | None:
-    """The explorer as a browser shows it, if there is one."""
+def explorer(image: Tensor) -> Image.Image | None:
+    """The explorer of a trained network, as a browser shows it, if there is one."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         return None
+    net = fg.FoviNet.from_pretrained("fovi_cifar10")
     with torch.no_grad():
-        out = net(image[None], LOOKS)
+        out = net(image[None])
     page = viz.explorer_html(
         net.pyramid,
         image=image,
         retina=net.retina,
         fixations=out.fixations[0],
         sizes=out.fixation_sizes[0],
+        probabilities=out.fixation_logits[0].softmax(-1),
+        together=out.probabilities[0],
+        class_names=net.class_names,
+        title="What every unit of fovi_cifar10 sees",
     )
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "explorer.html").write_text(page, encoding="utf-8")
@@ -143,7 +148,7 @@ def main(folder: Path) -> None:
         out = io.BytesIO()
         figure.savefig(out, dpi=WIDTH / figure.get_figwidth())
         save(Image.open(out).convert("RGB"), folder / f"{name}.jpg")
-    page = explorer(net, image)
+    page = explorer(image)
     if page is not None:
         save(page, folder / "explorer.jpg")
 

@@ -20,6 +20,7 @@ from fovigraph.cli.files import make_folder
 from fovigraph.cli.networks import build
 from fovigraph.cli.output import say
 from fovigraph.models.pretrained import find_pretrained
+from fovigraph.sensing.fixation import FIXATION_POLICIES
 from fovigraph.train.batches import Batch, Batches
 from fovigraph.train.data import DataError, open_data
 from fovigraph.train.evaluate import Evaluation, evaluate
@@ -58,12 +59,15 @@ def eval_command(args: argparse.Namespace) -> int:
             workers=recipe.data.workers,
             strict=recipe.data.strict,
         )
+        drawn = FIXATION_POLICIES[recipe.fixation.policy].random and (
+            recipe.fixation.in_eval == "random"
+        )
         result = evaluate(
             net,
             _shown(batches, args.limit),
             fixations=args.fixations,
             classes=splits.classes,
-            generator=torch.Generator().manual_seed(args.seed),
+            generator=torch.Generator().manual_seed(args.seed) if drawn else None,
         )
     about = {
         "fovigraph": __version__,
@@ -73,6 +77,7 @@ def eval_command(args: argparse.Namespace) -> int:
         "size": recipe.data.size,
         "overrides": args.overrides,
         "seed": args.seed,
+        "fixations_drawn": drawn,
         "skipped": len(batches.skipped),
     }
     numbers = json.dumps({**about, **asdict(result)}, indent=2)
@@ -138,6 +143,7 @@ def _facts(about: dict[str, Any]) -> dict[str, str]:
         "split": about["split"] or "the data's test split",
         "images": f"{about['size']} × {about['size']} pixels",
         "broken images left out": f"{about['skipped']:,}" if about["skipped"] else "",
+        "places looked at": "drawn at random" if about["fixations_drawn"] else "fixed",
         "seed": str(about["seed"]),
         "fovigraph": about["fovigraph"],
     }

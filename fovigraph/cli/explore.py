@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fovigraph import viz
-from fovigraph.cli.errors import users_mistake
-from fovigraph.cli.files import image_file, make_way
+from fovigraph.cli.errors import UserError, users_mistake
+from fovigraph.cli.files import demo_image, image_file, make_way
 from fovigraph.cli.networks import build, read_config, saved_folder
 from fovigraph.cli.output import say
 
 
 def explore(args: argparse.Namespace) -> int:
-    """Write the page of the network of ``args.config``, on ``args.image``, to ``args.out``."""
+    """Write the page of the network ``args.config`` to ``args.out``.
+
+    The photograph is ``args.image``; ``None``: the demo's, if scikit-image is installed.
+    """
     overrides = list(args.overrides)
     if args.fixations is not None:
-        overrides.append(f"fixation.count={args.fixations}")
+        overrides += [f"fixation.{key}={args.fixations}" for key in ("count", "eval_count")]
     config, folder = read_config(args.config, overrides), saved_folder(args.config)
-    image = None if args.image is None else image_file(args.image)
+    image = _photograph(args.image)
+    if image is None and args.fixations is not None:
+        raise UserError("argument --fixations: needs a photograph, --image IMAGE")
     make_way(args.out, (".html", ".htm"))
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(args.seed)
         net = build(config, folder)
         seen: dict[str, Any] = {}
         if image is not None:
-            output = net(image[None], generator=torch.Generator().manual_seed(args.seed))
+            output = net(image[None])
             seen = {"fixations": output.fixations[0], "sizes": output.fixation_sizes[0]}
             if folder is not None:  # random weights have nothing to say of classes
                 seen["probabilities"] = output.fixation_logits[0].softmax(-1)
-                seen["together"] = output.logits[0].softmax(-1)
+                seen["together"] = output.probabilities[0]
+                seen["class_names"] = net.class_names
         title = f"What every unit of {args.config} sees"
         with users_mistake(ValueError):
             page = viz.explorer_html(
@@ -42,3 +50,9 @@ def explore(args: argparse.Namespace) -> int:
     size = args.out.stat().st_size / 1e6
     say(f"{args.out}  {net.pyramid} in one page of {size:.1f} MB; open it in a browser")
     return 0
+
+
+def _photograph(file: str | None) -> Tensor | None:
+    if file is not None:
+        return image_file(file)
+    return demo_image() if find_spec("skimage") else None

@@ -10,12 +10,12 @@ from omegaconf import DictConfig
 from fovigraph.cli.errors import UserError, users_mistake
 from fovigraph.config import ConfigError, config_names, load_config
 from fovigraph.models import FoviNet
-from fovigraph.models.pretrained import find_pretrained, load_weights
+from fovigraph.models.pretrained import find_pretrained, load_weights, pretrained_names
 
 
 def saved_folder(name: str) -> Path | None:
-    """Return the folder of a saved model that ``name`` is, or None for a configuration."""
-    if name in config_names() or not Path(name).is_dir():
+    """Return the folder of the trained network that ``name`` is, or None for a configuration."""
+    if name not in pretrained_names() and (name in config_names() or not Path(name).is_dir()):
         return None
     try:
         return find_pretrained(name, None)

@@ -18,6 +18,8 @@ DESCRIPTION = "Foveated vision as graph neural networks."
 
 CONFIG = "fovi_alexnet"
 
+TRAINED = "fovi_cifar10"
+
 CONFIG_HELP = "a configuration's name, its YAML file, or the folder of a saved model"
 
 KINDS = {
@@ -92,6 +94,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if rest and args.command == "convert":
         raise UserError(f"too many arguments: {shown(rest[0])} (see fovigraph convert --help)")
     args.overrides = [*getattr(args, "overrides", []), *rest]
+    if args.command == "explore" and "=" in args.config and not Path(args.config).exists():
+        args.overrides.insert(0, args.config)
+        args.config = TRAINED
     _refuse_idle(args)
     for option, value in DEFAULTS.items():
         if getattr(args, option, value) is None:
@@ -112,10 +117,6 @@ def _refuse_idle(args: argparse.Namespace) -> None:
                 )
         if "fixation" in given and args.image is None:
             raise UserError("argument --fixation: needs a photograph, --image IMAGE")
-    if args.command == "explore" and args.image is None:
-        for name in ("fixations", "seed"):
-            if _is_given(args, name):
-                raise UserError(f"argument --{name}: needs a photograph, --image IMAGE")
     if args.command == "convert" and args.revision is not None and Path(args.source).is_dir():
         raise UserError(
             f"argument --revision: is of a repository on the Hub, and {args.source} is a folder"
@@ -162,7 +163,13 @@ def _parser() -> _Parser:
         description="Write one HTML file, which needs no network, to explore receptive fields in.",
         allow_abbrev=False,
     )
-    explore.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
+    explore.add_argument(
+        "config",
+        metavar="MODEL",
+        nargs="?",
+        default=TRAINED,
+        help=f"a trained network's name or folder, or a configuration (default: {TRAINED})",
+    )
     plot = commands.add_parser(
         "plot",
         help="one picture of a network, of a kind that you choose",

@@ -134,7 +134,7 @@ def evaluate(
         batches: The images, on any device; they are moved to the network's.
         fixations: How often to look at an image. Where more fixations than some number would show
             nothing else, or are not given, there are that many, and ``note`` says so.
-        classes: Their names, in order; ``None``: their numbers.
+        classes: Their names, in order; ``None``: the network's.
         generator: Source of the policy's random numbers, on the CPU; torch's global state if
             ``None``.
 
@@ -161,7 +161,7 @@ def evaluate(
     if generator is not None:
         instance("generator", generator, torch.Generator, allowed="a torch.Generator or None")
     count: int = net.config.head.num_classes
-    names = [str(i) for i in range(count)] if classes is None else _names(classes)
+    names = net.class_names if classes is None else _names(classes)
     if len(names) != count:
         raise ValueError(
             f"classes must be the names of the network's {count} classes, got {len(names)}"

@@ -21,6 +21,7 @@ from fovigraph import _pages
 from fovigraph.graph import GraphPyramid, KNNGraph
 from fovigraph.sensing import Retina
 from fovigraph.sensing.fixation import as_fixations, as_floats
+from fovigraph.sensing.mipmap import CELL_PER_PIXEL
 from fovigraph.sensing.retina import LUMINANCE
 from fovigraph.viz import style
 from fovigraph.viz.cells import drawn_eccentricity, eccentricity_ticks
@@ -46,9 +47,6 @@ SCRIPTS = (
     "start",
 )
 """The parts of the page's script, in order."""
-
-SAMPLED_IN_PAGE = ("bilinear", "nearest")
-"""Samplings that the page's script has."""
 
 
 def explorer_html(
@@ -163,15 +161,12 @@ def _retina(pyramid: GraphPyramid, retina: Retina) -> dict[str, Any]:
     receptors, pool = retina.photoreceptors or retina, None
     if retina.photoreceptors is not None:
         pool = {**_graph(retina.graph), "weight": _packed(_edge_weights(retina), "<f4")}
-    if receptors.sampling not in SAMPLED_IN_PAGE:
-        raise ValueError(
-            f"retina must sample as the page can, {', '.join(SAMPLED_IN_PAGE)} or a pooling of "
-            f"that, got {receptors.sampling!r}"
-        )
-    fading = retina.saturation
+    fading, cells = retina.saturation, retina.cells
     return {
         "sampling": receptors.sampling,
         "places": _packed(receptors.grid, "<f4"),
+        "cells": None if cells is None else _packed(cells, "<f4"),
+        "cellPerPixel": CELL_PER_PIXEL,
         "pool": pool,
         "saturation": None if fading is None else _packed(fading, "<f4"),
         "luminance": LUMINANCE,

@@ -101,6 +101,11 @@ class TestPlot:
         assert len(nodes) == sum(map(len, net.pyramid.levels))
 
 
+def data(page):
+    """What an explorer's page holds."""
+    return json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"))[1])
+
+
 class TestExplore:
     def test_writes_a_page(self, run, photograph, tmp_path):
         out = tmp_path / "new" / "explorer.html"
@@ -115,8 +120,7 @@ class TestExplore:
         net = fg.FoviNet(fg.load_config("fovi_tiny")).eval()
         net.save_pretrained(tmp_path / "net")
         run("explore", tmp_path / "net", "--image", photograph, "--out", tmp_path / "a.html")
-        page = (tmp_path / "a.html").read_text(encoding="utf-8")
-        held = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
+        held = data(tmp_path / "a.html")
         fixations = [[look["row"], look["column"]] for look in held["looks"]]
         with torch.no_grad():
             output = net(fg.read_image(photograph)[None], fixations)
@@ -128,9 +132,29 @@ class TestExplore:
             np.testing.assert_allclose(scores, logits.softmax(-1).flatten(), rtol=1e-4, atol=1e-6)
         assert len(held["scores"]["classes"]) == net.config.head.num_classes
 
-    def test_without_an_image(self, run, tmp_path):
+    def test_the_network_in_the_box_names_the_classes(self, run, photograph, tmp_path):
+        out = tmp_path / "a.html"
+        run("explore", "fixation.eval_count=2", "--image", photograph, "--out", out)
+        held = data(out)
+        assert held["scores"]["classes"][3] == "cat"
+        output = fg.FoviNet.from_pretrained("fovi_cifar10")(fg.read_image(photograph)[None])
+        places = [[look["row"], look["column"]] for look in held["looks"]]
+        np.testing.assert_allclose(places, output.fixations[0, :2])
+
+    def test_without_an_image_it_is_the_cat(self, run, tmp_path):
+        skimage = pytest.importorskip("skimage.data")
+        run("explore", "fovi_tiny", "--fixations", "3", "--out", tmp_path / "a.html")
+        held = data(tmp_path / "a.html")
+        height, width, _ = skimage.chelsea().shape
+        assert (held["photograph"]["height"], held["photograph"]["width"]) == (height, width)
+        assert len(held["looks"]) == 3
+
+    def test_without_scikit_image_there_is_none(self, run, mistake, monkeypatch, tmp_path):
+        monkeypatch.setattr("fovigraph.cli.explore.find_spec", lambda name: None)
         run("explore", "fovi_tiny", "--out", tmp_path / "a.html")
-        assert '"looks":[]' in (tmp_path / "a.html").read_text(encoding="utf-8")
+        assert data(tmp_path / "a.html")["looks"] == []
+        line = mistake("explore", "fovi_tiny", "--fixations", "2", "--out", tmp_path / "b.html")
+        assert "argument --fixations: needs a photograph, --image IMAGE" in line
 
 
 class TestMistakes:

@@ -97,10 +97,23 @@ def test_json(evaluation):
     assert json.loads(printed) == numbers
 
 
+def test_looks_at_the_same_places_unless_they_are_to_be_drawn(evaluation, tmp_path):
+    def losses(*words):
+        runs = [evaluation("--fixations", "3", "--seed", seed, *words)[0] for seed in "45"]
+        page = " ".join((tmp_path / "out" / "evaluation.html").read_text().split())
+        return {run["loss"] for run in runs}, page
+
+    fixed, page = losses()
+    assert len(fixed) == 1
+    drawn, other = losses("fixation.in_eval=random")
+    assert len(drawn) == 2
+    row = '<th scope="row">places looked at</th><td>{}</td>'
+    assert row.format("fixed") in page and row.format("drawn at random") in other
+
+
 def test_same_seed_same_numbers(evaluation):
-    first, again = (
-        evaluation("--fixations", "3", "--seed", "4", "--batch-size", size)[0] for size in "25"
-    )
+    words = ("--fixations", "3", "--seed", "4", "fixation.in_eval=random")
+    first, again = (evaluation(*words, "--batch-size", size)[0] for size in "25")
     for key in ("top1_by_fixations", "confusion"):
         assert first[key] == again[key]
     assert first["loss"] == pytest.approx(again["loss"], rel=1e-5)

@@ -164,6 +164,12 @@ def test_names_of_classes(images):
     assert [(score.name, score.images) for score in result.classes] == [("cat", 15), ("dog", 15)]
 
 
+def test_names_of_classes_are_the_networks_if_none_are_given(images):
+    config = fg.load_config("fovi_tiny", ["head.num_classes=2", "head.class_names=[cat,dog]"])
+    result = evaluate(fg.FoviNet(config), batches(images, torch.arange(30) % 2))
+    assert [score.name for score in result.classes] == ["cat", "dog"]
+
+
 def test_calibration_error_is_that_of_torchmetrics():
     metrics = pytest.importorskip("torchmetrics.functional.classification")
     logits, labels = 2 * torch.randn(500, 1, 4), torch.randint(4, (500,))

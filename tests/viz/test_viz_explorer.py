@@ -263,6 +263,8 @@ def other(chromium, folder, page, opened):
         ("bilinear", {"color_decay": 3.0}),
         ("knn_mean", {"k": 5}),
         ("gaussian", {"color_decay": 2.0, "sigma": 0.3}),
+        ("area", {"color_decay": 4.0}),
+        ("area", {"acuity": 6.0}),
     ],
 )
 def test_the_page_samples_in_every_way(other, pyramid, photo, sampling, options):
@@ -371,7 +373,7 @@ def test_own_photograph_by_the_file_picker(browser, pyramid, folder):
 def test_own_photograph_that_is_transparent_lies_on_white(browser):
     drop(browser, "clear.png", "image/png", encoded(Image.new("RGBA", (9, 9), (0, 0, 0, 0))))
     wait_until(browser, "state.photo.name === 'clear.png'")
-    assert browser.execute_script("return state.photo.pixels.every((value) => value === 255)")
+    assert browser.execute_script("return state.photo.held.pixels.every((value) => value === 255)")
 
 
 def test_own_photograph_is_held_at_a_million_pixels(browser):

@@ -29,6 +29,7 @@ const levels = data.levels.map((level) => {
 });
 const { retina, scores } = data;
 retina.places = decode(retina.places, Float32Array);
+retina.cells &&= decode(retina.cells, Float32Array);
 retina.saturation &&= decode(retina.saturation, Float32Array);
 if (retina.pool) {
   retina.pool = decodeGraph(retina.pool);

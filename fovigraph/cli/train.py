@@ -27,7 +27,7 @@ def train_command(args: argparse.Namespace) -> int:
     strict = ["data.strict=true"] if args.strict else []
     mistakes = (ValueError, TypeError, ImportError, OSError, CheckpointError, TrainingError)
     with users_mistake(*mistakes):
-        recipe = read(load_recipe, args.config, [*args.overrides, *strict])
+        recipe = read(load_recipe, args.config, [*args.overrides, *strict], "RECIPE")
         make_folder(folder)
         trainer = Trainer(recipe, folder, resume=args.resume)
         try:

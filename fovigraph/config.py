@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
@@ -41,6 +40,8 @@ from fovigraph._plain import (
     said,
 )
 from fovigraph._plain import ConfigError as ConfigError
+from fovigraph._shipped import config_names as config_names
+from fovigraph._shipped import shipped_folder
 
 
 @dataclass
@@ -399,17 +400,6 @@ def save_config(config: DictConfig | Mapping[str, Any] | FoviConfig, path: str |
     path_of("path", path).write_text(text, encoding="utf-8")
 
 
-def config_names() -> list[str]:
-    """Return the names of the configurations that come with the package."""
-    return sorted(path.stem for path in _shipped_folder().glob("*.yaml"))
-
-
-def _shipped_folder() -> Path:
-    """``fovigraph/configs`` in an installed package, ``configs`` beside it in a checkout."""
-    installed = Path(str(resources.files("fovigraph") / "configs"))
-    return installed if installed.is_dir() else Path(__file__).parent.parent / "configs"
-
-
 def _find(name_or_path: Any, *, within: Path | None = None) -> Path:
     """Return the file meant by a name or path; ``within`` is the file whose ``base`` it is."""
     said_by = f"{within}: base" if within else "name_or_path"
@@ -421,7 +411,7 @@ def _find(name_or_path: Any, *, within: Path | None = None) -> Path:
         )
     names = config_names()
     if name_or_path in names:
-        return _shipped_folder() / f"{text}.yaml"
+        return shipped_folder() / f"{text}.yaml"
     if isinstance(name_or_path, str) and Path(text).name == text and not Path(text).suffix:
         hint = nearest(text, names)
         raise ConfigError(

@@ -14,15 +14,16 @@ from collections.abc import Callable, Sequence
 
 from fovigraph._interrupt import INTERRUPTED, STATUS, exit_at_once, set_handler
 from fovigraph.cli.errors import UserError
+from fovigraph.cli.kinds import KINDS
 from fovigraph.cli.output import OutputError, complain
-from fovigraph.cli.parser import KINDS, parse
+from fovigraph.cli.parser import parse
 
 __all__ = ["KINDS", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line, the program's own if ``None``, and return its exit status."""
-    program = argv is None
+    program, status = argv is None, 2
     try:
         if program:
             set_handler(exit_at_once)
@@ -31,21 +32,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = _command(args)
         if program:  # from here on, there may be something to clean up
             set_handler(signal.default_int_handler)
-        return command(args)
+        status = command(args)
     except UserError as error:
         complain(f"fovigraph: {error}")
-        return 2
     except OutputError as error:
         complain(f"fovigraph: {error}")
-        return error.status
+        status = error.status
     except KeyboardInterrupt:
         complain(INTERRUPTED)
-        return STATUS
+        status = STATUS
     except SystemExit as done:  # argparse, after --help or --version
-        return int(done.code or 0)
+        status = int(done.code or 0)
     finally:
         if program:  # the process ends, and nothing else may come of it
             set_handler(signal.SIG_IGN)
+        if status:
+            _leave_no_empty_folders()
+    return status
+
+
+def _leave_no_empty_folders() -> None:
+    files = sys.modules.get("fovigraph.cli.files")  # only where something was imported
+    if files is not None:
+        files.remove_empty_folders()
 
 
 def _print_anything() -> None:
@@ -68,6 +77,14 @@ def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
         from fovigraph.cli.eval import eval_command
 
         return eval_command
+    if args.command == "predict":
+        from fovigraph.cli.predict import predict_command
+
+        return predict_command
+    if args.command == "completion":
+        from fovigraph.cli.completion import completion
+
+        return completion
     if args.command == "train":
         try:
             from fovigraph.cli.train import train_command

@@ -5,22 +5,30 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator
+import statistics
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 from tqdm import tqdm
 
 from fovigraph import __version__
 from fovigraph.cli.errors import UserError, users_mistake
 from fovigraph.cli.files import make_folder
-from fovigraph.cli.networks import build
+from fovigraph.cli.networks import (
+    build,
+    device_of,
+    read,
+    saved_folder,
+    warn_of_random_weights,
+)
 from fovigraph.cli.output import say
-from fovigraph.models.pretrained import find_pretrained
-from fovigraph.sensing.fixation import FIXATION_POLICIES
+from fovigraph.models import FoviNet
+from fovigraph.sensing import FIXATION_POLICIES
 from fovigraph.train.batches import Batch, Batches
 from fovigraph.train.data import DataError, open_data
 from fovigraph.train.evaluate import Evaluation, evaluate
@@ -30,26 +38,33 @@ from fovigraph.train.report import evaluation_html, headline, percent
 SHOWN = (1, 2, 3, 4, 6, 8, 10, 15, 20)
 """Numbers of fixations whose accuracy is printed."""
 
+SHOWN_NAMES = 10
+"""Classes up to which they are named."""
+
+REPEATS = 3
+"""How often a network that looks in random places is evaluated."""
+
 
 def eval_command(args: argparse.Namespace) -> int:
     """Evaluate the network ``args.model`` on ``args.data``, and write to ``args.out``."""
-    try:
-        folder = find_pretrained(args.model, None)
-    except FileNotFoundError as error:
-        raise UserError(str(error).replace("folder_or_hub_id", "MODEL", 1)) from error
-    device = _device(args.device)
+    folder = saved_folder(args.model)
+    device = device_of(args.device)
     with users_mistake(ValueError):
         recipe = _recipe(folder, args)
     make_folder(args.out)
     with torch.random.fork_rng(devices=[]):
-        net = build(network_of(recipe), folder).to(device)
+        torch.manual_seed(args.seed)
+        net = build(network_of(recipe), folder, device)
+    warn_of_random_weights(args.model, folder)
+    random = _is_random(net)
+    if args.repeats is not None and args.repeats > 1 and not random:
+        raise UserError(
+            "argument --repeats: the network looks in the same places every time, so once is "
+            "enough (to look in random ones: fixation.in_eval=random)"
+        )
     with users_mistake(ValueError, OSError):
         splits = open_data(recipe.data)
-        if len(splits.classes) != recipe.head.num_classes:
-            raise UserError(
-                f"{args.model} is for another task: it tells {recipe.head.num_classes} classes, "
-                f"and {args.data} has {len(splits.classes)}"
-            )
+        names, index = _classes(net, splits.classes, args)
         batches = Batches(
             splits.train if _of_training(recipe, args.split) else splits.test,
             args.batch_size,
@@ -59,52 +74,81 @@ def eval_command(args: argparse.Namespace) -> int:
             workers=recipe.data.workers,
             strict=recipe.data.strict,
         )
-        drawn = FIXATION_POLICIES[recipe.fixation.policy].random and (
-            recipe.fixation.in_eval == "random"
-        )
-        result = evaluate(
-            net,
-            _shown(batches, args.limit),
-            fixations=args.fixations,
-            classes=splits.classes,
-            generator=torch.Generator().manual_seed(args.seed) if drawn else None,
-        )
+        results, skipped = [], 0
+        for seed in range(args.seed, args.seed + (args.repeats or (REPEATS if random else 1))):
+            result = evaluate(
+                net,
+                _shown(batches, args.limit, index),
+                fixations=args.fixations,
+                classes=names,
+                generator=torch.Generator().manual_seed(seed) if random else None,
+            )
+            skipped = skipped or len(batches.skipped)
+            results.append(result)
     about = {
         "fovigraph": __version__,
         "network": args.model,
+        "weights": "random" if folder is None else "loaded",
         "data": args.data,
         "split": args.split or recipe.data.test_split,
         "size": recipe.data.size,
         "overrides": args.overrides,
         "seed": args.seed,
-        "fixations_drawn": drawn,
-        "skipped": len(batches.skipped),
+        "fixations_drawn": random,
+        "skipped": skipped,
+        "top1_of_repeats": [each.top1 for each in results] if random else None,
     }
-    numbers = json.dumps({**about, **asdict(result)}, indent=2)
-    page = evaluation_html(result, f"{args.model} on {args.data}", _facts(about))
+    numbers = json.dumps({**about, **asdict(results[0])}, indent=2)
+    page = evaluation_html(results[0], f"{args.model} on {args.data}", _facts(about))
     with users_mistake(OSError):
         (args.out / "evaluation.json").write_text(numbers + "\n", encoding="utf-8")
         (args.out / "evaluation.html").write_text(page, encoding="utf-8")
-    say(numbers if args.json else _table(result, args.out, len(batches.skipped)))
+    say(numbers if args.json else _table(results[0], args.out, about))
     return 0
 
 
-def _device(name: str) -> str:
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise UserError("argument --device: there is no CUDA device here, got 'cuda'")
-    return ("cuda" if there else "cpu") if name == "auto" else name
+def _is_random(net: FoviNet) -> bool:
+    """Whether a network looks in random places in evaluation."""
+    fixation = net.config.fixation
+    return FIXATION_POLICIES[fixation.policy].random and fixation.in_eval == "random"
 
 
-def _recipe(folder: Path, args: argparse.Namespace) -> DictConfig:
+def _classes(
+    net: FoviNet, of_data: Sequence[str], args: argparse.Namespace
+) -> tuple[list[str], Tensor]:
+    """Return the names of the network's classes, and which of them each of the data's is, int64."""
+    count = net.config.head.num_classes
+    if net.config.head.class_names is None or args.classes == "by-index":
+        if len(of_data) != count:
+            raise UserError(
+                f"{args.model} is for another task: it tells {count} classes, "
+                f"and {args.data} has {len(of_data)}"
+            )
+        names = list(of_data) if net.config.head.class_names is None else net.class_names
+        return names, torch.arange(count)
+    names = net.class_names
+    unknown = [name for name in of_data if name not in names]
+    if unknown:
+        more = ", …" if len(unknown) > SHOWN_NAMES else ""
+        known = ", …" if count > SHOWN_NAMES else ""
+        raise UserError(
+            f"{args.data} has classes that {args.model} does not know: "
+            f"{', '.join(map(repr, unknown[:SHOWN_NAMES]))}{more}; it knows "
+            f"{', '.join(map(repr, names[:SHOWN_NAMES]))}{known} (if they are the same, in this "
+            "order: --classes by-index)"
+        )
+    return names, torch.tensor([names.index(name) for name in of_data])
+
+
+def _recipe(folder: Path | None, args: argparse.Namespace) -> DictConfig:
     """Return the network's configuration, with the data to evaluate it on.
 
     Of the recipe it was trained by, if that is there: all about the data if they are the same,
     and otherwise what belongs to the network rather than to the data.
     """
-    trained = folder / "recipe.yaml"
+    trained = None if folder is None else folder / "recipe.yaml"
     data: dict[str, Any] = {}
-    if trained.is_file():
+    if trained is not None and trained.is_file():
         data = OmegaConf.to_container(load_recipe(trained).data)  # type: ignore[assignment]
         if os.path.abspath(data["source"]) != os.path.abspath(args.data):
             data = {"size": data["size"]}
@@ -114,19 +158,21 @@ def _recipe(folder: Path, args: argparse.Namespace) -> DictConfig:
     if args.split is not None and args.split != (data.get("train_split") or "train"):
         data["test_split"] = args.split
     settings = [f"data.{key}={json.dumps(value)}" for key, value in data.items()]
-    return load_recipe(folder / "config.yaml", [*settings, *args.overrides])
+    source = args.model if folder is None else folder / "config.yaml"
+    return read(load_recipe, source, [*settings, *args.overrides])
 
 
 def _of_training(recipe: DictConfig, split: str | None) -> bool:
     return split is not None and split == (recipe.data.train_split or "train")
 
 
-def _shown(batches: Batches, limit: int | None) -> Iterator[Batch]:
-    """Yield batches, up to so many images, with a progress bar."""
+def _shown(batches: Batches, limit: int | None, index: Tensor) -> Iterator[Batch]:
+    """Yield batches, up to so many images, with a progress bar; class i becomes ``index[i]``."""
     total = batches.length if limit is None else -(-limit // batches.batch_size)
     seen = 0
     for batch in tqdm(batches.epoch(0), total=total, disable=None, leave=False, unit="batch"):
         rest = None if limit is None else limit - seen
+        batch = batch._replace(labels=index[batch.labels])
         yield Batch(*(entry[:rest] for entry in batch))
         seen += len(batch.images)
         if limit is not None and seen >= limit:
@@ -143,22 +189,40 @@ def _facts(about: dict[str, Any]) -> dict[str, str]:
         "split": about["split"] or "the data's test split",
         "images": f"{about['size']} × {about['size']} pixels",
         "broken images left out": f"{about['skipped']:,}" if about["skipped"] else "",
+        "weights": "random: it was not trained" if about["weights"] == "random" else "",
         "places looked at": "drawn at random" if about["fixations_drawn"] else "fixed",
+        "repeats": _spread(about["top1_of_repeats"]),
         "seed": str(about["seed"]),
         "fovigraph": about["fovigraph"],
     }
     return {name: value for name, value in facts.items() if value}
 
 
-def _table(result: Evaluation, folder: Path, skipped: int) -> str:
+def _spread(top1: list[float] | None) -> str:
+    """Return the mean and the standard deviation of accuracies with other random fixations."""
+    if top1 is None or len(top1) < 2:
+        return ""
+    mean, deviation = statistics.mean(top1), statistics.stdev(top1)
+    return f"top-1 {percent(mean)} ± {percent(deviation)} over {len(top1)} with other fixations"
+
+
+def _table(result: Evaluation, folder: Path, about: dict[str, Any]) -> str:
     """Return the figures, and what was written, as text."""
+    skipped, spread = about["skipped"], _spread(about["top1_of_repeats"])
     figures = {"images": f"{result.images:,}", **headline(result)}
+    figures |= {
+        f"of {each.name}": percent(each.accuracy)
+        for each in result.classes
+        if each.accuracy is not None and len(result.classes) <= SHOWN_NAMES
+    }
     for n in SHOWN:
         if n <= result.fixations and result.fixations > 1:
             name = f"with {n} fixation{'s' if n > 1 else ''}"
             figures[name] = percent(result.top1_by_fixations[n - 1])
     name_width, width = (max(map(len, words)) for words in zip(*figures.items(), strict=True))
     lines = [f"{name:<{name_width}}  {value:>{width}}" for name, value in figures.items()]
+    if spread:
+        lines += ["", f"{spread}: mean ± standard deviation."]
     if result.note:
         lines += ["", result.note]
     if skipped:

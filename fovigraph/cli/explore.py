@@ -17,14 +17,14 @@ from fovigraph.cli.output import say
 
 
 def explore(args: argparse.Namespace) -> int:
-    """Write the page of the network ``args.config`` to ``args.out``.
+    """Write the page of the network ``args.model`` to ``args.out``.
 
     The photograph is ``args.image``; ``None``: the demo's, if scikit-image is installed.
     """
     overrides = list(args.overrides)
     if args.fixations is not None:
         overrides += [f"fixation.{key}={args.fixations}" for key in ("count", "eval_count")]
-    config, folder = read_config(args.config, overrides), saved_folder(args.config)
+    config, folder = read_config(args.model, overrides), saved_folder(args.model)
     image = _photograph(args.image)
     if image is None and args.fixations is not None:
         raise UserError("argument --fixations: needs a photograph, --image IMAGE")
@@ -40,7 +40,7 @@ def explore(args: argparse.Namespace) -> int:
                 seen["probabilities"] = output.fixation_logits[0].softmax(-1)
                 seen["together"] = output.probabilities[0]
                 seen["class_names"] = net.class_names
-        title = f"What every unit of {args.config} sees"
+        title = f"What every unit of {args.model} sees"
         with users_mistake(ValueError):
             page = viz.explorer_html(
                 net.pyramid, image=image, retina=net.retina, title=title, **seen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -38,16 +39,29 @@ def image_file(path: str) -> Tensor:
         return read_image(path)
 
 
+_MADE: list[Path] = []
+"""The folders that :func:`make_folder` has made, the outermost first."""
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder if need be, and check that it can be written to."""
     try:
+        new = [each for each in (folder, *folder.parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)
+        _MADE.extend(reversed(new))
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         other = folder.exists() and not folder.is_dir()
         reason = "it is not a folder" if other else error.strerror
         raise UserError(f"argument --out: cannot write to {str(folder)!r}: {reason}") from error
+
+
+def remove_empty_folders() -> None:
+    """Remove what :func:`make_folder` has made, where nothing was put there."""
+    while _MADE:
+        with suppress(OSError):  # there is something in it
+            _MADE.pop().rmdir()
 
 
 def make_way(file: Path, suffixes: tuple[str, ...]) -> None:

@@ -15,12 +15,12 @@ from fovigraph.models.cost import describe
 
 
 def info(args: argparse.Namespace) -> int:
-    """Print what the network of ``args.config`` is made of."""
-    config = read_config(args.config, args.overrides)
+    """Print what the network of ``args.model`` is made of."""
+    config = read_config(args.model, args.overrides)
     with torch.random.fork_rng(devices=[]):
         net = build(config)
     report = describe(net)
-    say(json.dumps({"config": args.config, **report}, indent=2) if args.json else _table(report))
+    say(json.dumps({"model": args.model, **report}, indent=2) if args.json else _table(report))
     return 0
 
 

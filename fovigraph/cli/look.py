@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +18,17 @@ from tqdm import tqdm
 from fovigraph import __version__, viz
 from fovigraph.cli.errors import users_mistake
 from fovigraph.cli.files import demo_image, image_file, make_folder
-from fovigraph.cli.networks import build, read_config, saved_folder
+from fovigraph.cli.networks import build, device_of, read_config, saved_folder
 from fovigraph.cli.output import say
 from fovigraph.models import FoviNet, FoviOutput
+from fovigraph.models.predict import top_classes
+from fovigraph.viz import style
 
 TOP = 5
 """Classes that are reported."""
+
+BAR = 30
+"""Signs in the bar of a probability of 1."""
 
 COMPRESSION = 3
 """Of PNG files: a tenth larger than at the default of 6, in half the time."""
@@ -49,68 +56,98 @@ class Picture(NamedTuple):
 
 
 def look(args: argparse.Namespace) -> int:
-    """Look at ``args.image`` (None: the demo's), and write pictures and numbers to ``args.out``."""
+    """Look at ``args.images`` (the demo: at its own), and write to ``args.out``.
+
+    Of several images, each has a folder of its own there.
+    """
+    device = device_of(args.device)
     overrides = list(args.overrides)
     if args.fixations is not None:
-        overrides.append(f"fixation.count={args.fixations}")
-    config, folder = read_config(args.config, overrides), saved_folder(args.config)
-    image = demo_image() if args.image is None else image_file(args.image)
-    make_folder(args.out)
+        overrides += [f"fixation.count={args.fixations}", f"fixation.eval_count={args.fixations}"]
+    config, folder = read_config(args.model, overrides), saved_folder(args.model)
+    if args.command == "demo":
+        images = {"skimage.data.chelsea()": demo_image()}
+    else:
+        images = {path: image_file(path) for path in args.images}
+    folders = _folders(args.out, list(images))
+    for out in folders:
+        make_folder(out)
 
-    count, written = config.fixation.count, []
+    steps = len(images) * (config.fixation.eval_count or config.fixation.count) + 4
     with (
         torch.random.fork_rng(devices=[]),
-        tqdm(total=count + 4, disable=None, leave=False, unit="step") as bar,
+        tqdm(total=steps, disable=None, leave=False, unit="step") as bar,
     ):
         bar.set_description("building the network")
-        torch.manual_seed(args.seed)
+        torch.manual_seed(args.seed or 0)
         net = build(config, folder)
-        bar.update()
-        bar.set_description("looking")
-        glances = _glance(net, image, args.seed)
-        bar.update()
-        for picture in _pictures(glances):
-            bar.set_description(picture.name)
+        for out, (name, image) in zip(folders, images.items(), strict=True):
+            bar.set_description(f"looking at {name}")
+            glances = _glance(net, image, args.seed, device)
+            written = []
+            numbers = _numbers(glances)
+            for picture in _pictures(glances, None if folder is None else numbers):
+                with users_mistake(OSError):
+                    picture.figure.savefig(
+                        out / picture.name, pil_kwargs={"compress_level": COMPRESSION}
+                    )
+                written.append((picture.name, picture.shows))
+                bar.update()
+            report = {
+                "fovigraph": __version__,
+                "model": args.model,
+                "overrides": overrides,
+                "weights": "random" if folder is None else "loaded",
+                "image": name,
+                "seed": args.seed,
+                **numbers,
+                "pictures": [name for name, _ in written],
+            }
+            text = json.dumps(report, indent=2) + "\n"
             with users_mistake(OSError):
-                picture.figure.savefig(
-                    args.out / picture.name, pil_kwargs={"compress_level": COMPRESSION}
-                )
-            written.append((picture.name, picture.shows))
-            bar.update()
-
-    numbers = {
-        "fovigraph": __version__,
-        "config": args.config,
-        "overrides": overrides,
-        "weights": "random" if folder is None else "loaded",
-        "image": args.image or "skimage.data.chelsea()",
-        "seed": args.seed,
-        **_numbers(glances),
-        "pictures": [name for name, _ in written],
-    }
-    with users_mistake(OSError):
-        (args.out / "look.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
-    written.append(("look.json", "the numbers: fixations, classes, nodes"))
-    _tell(args.out, written, numbers)
+                (out / "look.json").write_text(text, encoding="utf-8")
+            written.append(("look.json", "the numbers: fixations, classes, nodes"))
+            with tqdm.external_write_mode():
+                _tell(out, written, report)
     return 0
 
 
+def _folders(out: Path, images: list[str]) -> list[Path]:
+    """Return the folder of every image: ``out``, or in it one for each, by its name."""
+    if len(images) == 1:
+        return [out]
+    names: list[str] = []
+    for image in images:
+        stem = Path(image).stem
+        others = (f"{stem}-{i}" for i in itertools.count(2))
+        names.append(next(name for name in itertools.chain([stem], others) if name not in names))
+    return [out / name for name in names]
+
+
 @torch.inference_mode()
-def _glance(net: FoviNet, image: Tensor, seed: int) -> Glances:
-    output = net(image[None], generator=torch.Generator().manual_seed(seed))
-    samples = net.retina.colors(image[None], output.fixations, output.fixation_sizes)
-    return Glances(net, image, output, samples[0])
+def _glance(net: FoviNet, image: Tensor, seed: int | None, device: str) -> Glances:
+    """Look at an image on a device; the result, and the network then, are on the CPU."""
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    net.to(device)
+    batch = image[None].to(device)
+    output = net(batch, generator=generator)
+    samples = net.retina.colors(batch, output.fixations, output.fixation_sizes)
+    net.cpu()
+    return Glances(net, image, FoviOutput(*(part.cpu() for part in output)), samples[0].cpu())
 
 
-def _pictures(glances: Glances) -> Iterator[Picture]:
+def _pictures(glances: Glances, answer: dict[str, Any] | None) -> Iterator[Picture]:
+    """Yield pictures; ``answer`` are the numbers of a trained network, whose classes they name."""
     net, image, output, samples = glances
     array, where, size = net.retina.array, output.fixations[0], output.fixation_sizes[0]
+    figure = viz.plot_fixations(image, where, size, array=array)
+    if answer is not None:
+        figure.suptitle(_named(answer["top"]), **style.TITLE)
     yield Picture(
-        "fixations.png",
-        "where the network looks, and how much it sees from there",
-        viz.plot_fixations(image, where, size, array=array),
+        "fixations.png", "where the network looks, and how much it sees from there", figure
     )
     for i in range(len(samples)):
+        names = "" if answer is None else f": {_named(answer['fixations'][i]['top'])}"
         yield Picture(
             f"fixation-{i + 1}.png",
             f"what the retina keeps at fixation {i + 1}, as seen and on the cortex",
@@ -120,7 +157,7 @@ def _pictures(glances: Glances) -> Iterator[Picture]:
                 samples[i],
                 where[i],
                 size[i],
-                title=f"Fixation {i + 1} of {len(samples)}",
+                title=f"Fixation {i + 1} of {len(samples)}{names}",
             ),
         )
     # Most of the photograph is in view from the fixation that is nearest to its centre.
@@ -150,7 +187,7 @@ def _numbers(glances: Glances) -> dict[str, Any]:
                 "column": round(column, 6),
                 "height_pixels": round(height, 3),
                 "width_pixels": round(width, 3),
-                "top": _top(logits),
+                "top": _top(logits, net.class_names),
             }
         )
     return {
@@ -162,31 +199,53 @@ def _numbers(glances: Glances) -> dict[str, Any]:
             for name, level in zip(net.pyramid.names, net.pyramid.levels, strict=True)
         },
         "fixations": fixations,
-        "top": _top(output.logits[0]),
+        "top": _top(output.logits[0], net.class_names),
     }
 
 
-def _top(logits: Tensor) -> list[dict[str, int | float]]:
-    probability, index = logits.softmax(-1).topk(min(TOP, len(logits)))
-    return [
-        {"class": c, "probability": round(p, 5)}
-        for c, p in zip(index.tolist(), probability.tolist(), strict=True)
-    ]
+def _top(logits: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
+    pairs = top_classes(logits.softmax(-1), names, TOP)
+    return [{"class": name, "probability": round(p, 5)} for name, p in pairs]
 
 
-def _tell(folder: Path, written: list[tuple[str, str]], numbers: dict[str, Any]) -> None:
-    """Say what was written, and what it means."""
+def _named(top: list[dict[str, Any]]) -> str:
+    """Return the likeliest classes in a line of text."""
+    return ", ".join(f"{each['class']} {each['probability']:.1%}" for each in top)
+
+
+def _tell(folder: Path, written: list[tuple[str, str]], report: dict[str, Any]) -> None:
+    """Say what was seen and written, and what it means."""
     paths = [str(folder / name) for name, _ in written]
     width = max(map(len, paths))
     for path, (_, shows) in zip(paths, written, strict=True):
         say(f"{path:<{width}}  {shows}")
-    looks = len(numbers["fixations"])
-    glances = f"{looks} glance{'s' if looks > 1 else ''} of {numbers['nodes']['retina']:,} samples"
-    if numbers["weights"] == "random":
+    looks = report["fixations"]
+    glances = f"{len(looks)} glance{'s' if len(looks) > 1 else ''}"
+    glances += f" of {report['nodes']['retina']:,} samples at {report['image']}"
+    if report["weights"] == "random":
         say(
-            f"{glances}. The weights are random, as this is a configuration, not a trained model: "
-            "what is sampled and seen is real, the classes mean nothing."
+            f"{glances}. The weights are random, as {report['model']} is a configuration, not a "
+            "trained model: what is sampled and seen is real, the classes mean nothing."
         )
-    else:
-        best = numbers["top"][0]
-        say(f"{glances}. Most likely class: {best['class']} ({best['probability']:.1%}).")
+        return
+    say()
+    say(f"{glances}. Most likely: {_named(report['top'][:1])}.")
+    say()
+    rows = [("together", report["top"])]
+    rows += [(f"fixation {i + 1}", look["top"]) for i, look in enumerate(looks)]
+    longest = max(len(each["class"]) for _, top in rows for each in top)
+    for name, top in rows:
+        for i, each in enumerate(top):
+            share = each["probability"]
+            line = f"{'' if i else name:<12}{each['class']:<{longest}}  {share:>6.1%}  {bar(share)}"
+            say(line.rstrip())
+
+
+def bar(share: float) -> str:
+    """Return a bar of text as long as a share, in what standard output can show."""
+    sign = "\N{FULL BLOCK}"
+    try:
+        sign.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except (UnicodeError, LookupError):
+        sign = "#"
+    return sign * round(BAR * share)

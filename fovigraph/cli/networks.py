@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig
 
+from fovigraph._checks import nearest
 from fovigraph.cli.errors import UserError, users_mistake
+from fovigraph.cli.output import complain
 from fovigraph.config import ConfigError, config_names, load_config
-from fovigraph.models import FoviNet
-from fovigraph.models.pretrained import find_pretrained, load_weights, pretrained_names
+from fovigraph.models import FoviNet, pretrained_names
+from fovigraph.models.pretrained import HUB_ID, find_pretrained, load_weights
 
 
 def saved_folder(name: str) -> Path | None:
-    """Return the folder of the trained network that ``name`` is, or None for a configuration."""
-    if name not in pretrained_names() and (name in config_names() or not Path(name).is_dir()):
-        return None
+    """Return the folder of the trained network that ``name`` is, or None for a configuration.
+
+    A trained network that comes with the package goes before the configuration of its name.
+    """
+    if name not in pretrained_names() and not os.path.isdir(name):
+        if name in config_names() or os.path.isfile(name) or _is_yaml(name):
+            return None
+        if not re.fullmatch(HUB_ID, name):
+            shipped = sorted({*pretrained_names(), *config_names()})
+            hint = nearest(name, shipped)
+            raise UserError(
+                f"MODEL must be one of {', '.join(map(repr, shipped))}, a YAML file, the folder "
+                f"of a saved network, or an id on the Hub (owner/name), got {name!r}"
+                + (f" (did you mean {hint!r}?)" if hint else "")
+            )
     try:
         return find_pretrained(name, None)
     except FileNotFoundError as error:
-        raise UserError(str(error).replace("folder_or_hub_id", "CONFIG", 1)) from error
+        raise UserError(str(error).replace("folder_or_hub_id", "MODEL", 1)) from error
+
+
+def _is_yaml(name: str) -> bool:
+    return name.lower().endswith((".yaml", ".yml"))
 
 
 def read_config(name: str, overrides: Sequence[str]) -> DictConfig:
-    """Read the configuration that ``name`` (a name, a file or a folder) is, and change it."""
+    """Read the configuration of the network that ``name`` is, and change it."""
     folder = saved_folder(name)
     return read(load_config, name if folder is None else folder / "config.yaml", overrides)
 
@@ -33,18 +54,36 @@ def read(
     load: Callable[[str | Path, Sequence[str]], DictConfig],
     name: str | Path,
     overrides: Sequence[str],
+    argument: str = "MODEL",
 ) -> DictConfig:
     """Read a configuration, or a recipe, by a function that reads one."""
     try:
         return load(name, overrides)
     except ConfigError as error:
-        raise UserError(str(error).replace("name_or_path", "CONFIG", 1)) from error
+        raise UserError(str(error).replace("name_or_path", argument, 1)) from error
 
 
-def build(config: DictConfig, folder: Path | None = None) -> FoviNet:
+def build(config: DictConfig, folder: Path | None = None, device: str = "cpu") -> FoviNet:
     """Build a network for evaluation, with the weights in ``folder`` or with random ones."""
     with users_mistake(ValueError, TypeError, ImportError):
         net = FoviNet(config).eval()
         if folder is not None:
             load_weights(net, folder / "model.safetensors")
-    return net
+    return net.to(device)
+
+
+def warn_of_random_weights(name: str, folder: Path | None) -> None:
+    """Say on standard error that a network's classes mean nothing, if it was not trained."""
+    if folder is None:
+        complain(
+            f"fovigraph: the weights are random, as {name} is a configuration, not a trained "
+            "network: its classes mean nothing"
+        )
+
+
+def device_of(name: str) -> str:
+    """Return the device that ``--device`` asks for."""
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise UserError("argument --device: there is no CUDA device here, got 'cuda'")
+    return ("cuda" if there else "cpu") if name == "auto" else name

@@ -14,9 +14,9 @@ from torch import Tensor
 from fovigraph import viz
 from fovigraph.cli.errors import UserError, users_mistake
 from fovigraph.cli.files import image_file, make_way
+from fovigraph.cli.kinds import KINDS
 from fovigraph.cli.networks import build, read_config, saved_folder
 from fovigraph.cli.output import say
-from fovigraph.cli.parser import KINDS
 from fovigraph.nn import KNNConv
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ class Subject:
 
     def __init__(self, args: argparse.Namespace):
         self.args = args
-        self.folder = saved_folder(args.config)
-        self.config = read_config(args.config, args.overrides)
+        self.folder = saved_folder(args.model)
+        self.config = read_config(args.model, args.overrides)
 
     @cached_property
     def net(self) -> FoviNet:
-        torch.manual_seed(self.args.seed)
+        torch.manual_seed(self.args.seed or 0)
         return build(self.config, self.folder)
 
     @property
@@ -144,7 +144,8 @@ def _rebuilt(subject: Subject) -> Figure:
 
 
 def _fixations(subject: Subject) -> Figure:
-    generator = torch.Generator().manual_seed(subject.args.seed)
+    seed = subject.args.seed
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
     with torch.no_grad():
         output = subject.net(subject.image[None], generator=generator)
     return viz.plot_fixations(

@@ -26,7 +26,7 @@ def train_command(args: argparse.Namespace) -> int:
     name, folder = _named(args)
     strict = ["data.strict=true"] if args.strict else []
     with users_mistake(ValueError, TypeError, ImportError, OSError):
-        recipe = read(load_recipe, name, [*args.overrides, *strict])
+        recipe = read(load_recipe, name, [*args.overrides, *strict], "RECIPE")
         check_source(recipe.data)  # at once: what follows takes seconds to import
     from fovigraph.train.checkpoint import CheckpointError
     from fovigraph.train.interrupt import Interrupted

@@ -59,7 +59,10 @@ def predictions(
     top: int = 5,
     batch_size: int = 32,
 ) -> Iterator[Prediction]:
-    """Yield the prediction of every image, in their order; see :meth:`FoviNet.predict`."""
+    """Yield the prediction of every image, in their order; see :meth:`FoviNet.predict`.
+
+    ``images`` may be an iterator too, of which no more are taken than a batch needs.
+    """
     top, batch_size = positive_int("top", top), positive_int("batch_size", batch_size)
     device, names = next(net.parameters()).device, net.class_names
     modes = {module: module.training for module in net.modules()}
@@ -77,7 +80,7 @@ def _listed(images: Any) -> Iterator[Tensor]:
     """Yield images ``[3, H, W]`` one after the other, each read when it is its turn."""
     if isinstance(images, Tensor) and images.dim() == 4:
         yield from images
-    elif isinstance(images, Sequence) and not isinstance(images, str):
+    elif isinstance(images, Sequence | Iterator) and not isinstance(images, str):
         for image in images:
             yield as_image(image)
     else:

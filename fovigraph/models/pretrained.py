@@ -21,6 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fovigraph._checks import instance, path_of
+from fovigraph._shipped import BUNDLED as BUNDLED
+from fovigraph._shipped import pretrained_names as pretrained_names
 from fovigraph.config import as_config, save_config
 from fovigraph.graph import KNNGraph
 from fovigraph.models.wrapped import names_without_wrappers
@@ -37,9 +39,6 @@ FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 TIED = "tied"
 """The key, in the metadata of ``model.safetensors``, of the names that stand for one tensor."""
-
-BUNDLED = Path(__file__).parent.parent / "pretrained"
-"""The networks that come with the package, each a folder."""
 
 HUB_ID = r"[\w-][\w.-]*/[\w-][\w.-]*"
 """What may be the name of a repository on the Hugging Face Hub."""
@@ -139,11 +138,6 @@ def tied_names(net: nn.Module) -> list[list[str]]:
             if name in saved:
                 named[id(tensor)].append(rename(name))
     return [names for names in named.values() if len(names) > 1]
-
-
-def pretrained_names() -> list[str]:
-    """Return the names of the trained networks that come with the package."""
-    return sorted(path.parent.name for path in BUNDLED.glob("*/model.safetensors"))
 
 
 def find_pretrained(folder_or_hub_id: str | os.PathLike[str], revision: str | None) -> Path:

@@ -13,8 +13,10 @@ from PIL import Image
 
 import fovigraph as fg
 from fovigraph.cli import main
+from fovigraph.cli.errors import UserError
 
 pytest.importorskip("matplotlib")
+from fovigraph.viz import style
 
 NAMES = ["fixations.png", "fixation-1.png", "fixation-2.png", "receptive-field.png"]
 
@@ -33,7 +35,7 @@ def saved(tmp_path_factory):
 
 @pytest.fixture
 def _no_pictures(monkeypatch):
-    monkeypatch.setattr("fovigraph.cli.look._pictures", lambda glances: iter(()))
+    monkeypatch.setattr("fovigraph.cli.look._pictures", lambda *_: iter(()))
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def look(photograph, tmp_path, capsys):
     """Looks at the photograph, and returns the numbers written and the lines printed."""
 
     def look(*words, config="fovi_tiny", out="out", image=photograph):
-        words = ["look", image, "--config", str(config), "--out", str(tmp_path / out), *words]
+        words = ["look", image, "--model", str(config), "--out", str(tmp_path / out), *words]
         assert main(words) == 0
         printed = capsys.readouterr()
         assert printed.err == ""
@@ -69,7 +71,7 @@ class TestInfo:
     def test_json(self, capsys):
         assert main(["info", "fovi_tiny", "--json", "fixation.count=3"]) == 0
         report = json.loads(capsys.readouterr().out)
-        assert report["config"] == "fovi_tiny"
+        assert report["model"] == "fovi_tiny"
         assert report["fixations"] == 3
         assert [level["level"] for level in report["levels"]][:3] == ["retina", "conv1", "pool1"]
         retina, conv, pool, *_ = report["levels"]
@@ -113,7 +115,7 @@ class TestLook:
         assert len(lines) == len(NAMES) + 2
         assert "weights are random" in lines[-1]
 
-        assert numbers["config"] == "fovi_tiny"
+        assert numbers["model"] == "fovi_tiny"
         assert numbers["weights"] == "random"
         assert numbers["image"] == photograph
         assert numbers["seed"] == 7
@@ -132,14 +134,16 @@ class TestLook:
         logits = [*output.fixation_logits[0], output.logits[0]]
         for given, expected in zip([*numbers["fixations"], numbers], logits, strict=True):
             probability, index = expected.softmax(-1).topk(5)
-            assert [best["class"] for best in given["top"]] == index.tolist()
+            assert [int(best["class"]) for best in given["top"]] == index.tolist()
             given = [best["probability"] for best in given["top"]]
             assert given == pytest.approx(probability.tolist(), abs=1e-5)
         where = [[glance["row"], glance["column"]] for glance in numbers["fixations"]]
         np.testing.assert_allclose(where, output.fixations[0], atol=1e-5)
         size = [[g["height_pixels"], g["width_pixels"]] for g in numbers["fixations"]]
         np.testing.assert_allclose(size, output.fixation_sizes[0])
-        assert f"Most likely class: {numbers['top'][0]['class']}" in lines[-1]
+        best = numbers["top"][0]
+        (line,) = (line for line in lines if "Most likely" in line)
+        assert f"Most likely: {best['class']} {best['probability']:.1%}" in line
 
     @pytest.mark.usefixtures("_no_pictures")
     def test_same_seed_same_numbers(self, look, tmp_path):
@@ -157,9 +161,57 @@ class TestLook:
         assert len(numbers["fixations"]) == 1
         assert len(numbers["top"]) == 3
 
+    @pytest.mark.usefixtures("_no_pictures")
+    def test_without_a_seed_it_looks_where_the_network_does(self, look, photograph):
+        numbers, _ = look(config="fovi_cifar10")
+        net = fg.FoviNet.from_pretrained("fovi_cifar10")
+        with torch.no_grad():
+            output = net(fg.read_image(photograph)[None])
+        assert numbers["top"][0]["class"] == net.class_names[int(output.logits.argmax())]
+        where = [[glance["row"], glance["column"]] for glance in numbers["fixations"]]
+        np.testing.assert_allclose(where, output.fixations[0], atol=1e-5)
+
+    @pytest.mark.usefixtures("_no_pictures")
+    def test_says_the_top_five_together_and_of_every_fixation(self, look):
+        numbers, lines = look(config="fovi_cifar10")
+        rows = lines[next(i for i, line in enumerate(lines) if line.startswith("together")) :]
+        assert [row.split()[0] for row in rows[::5]] == ["together"] + ["fixation"] * 5
+        tops = [numbers["top"], *(look["top"] for look in numbers["fixations"])]
+        for row, best in zip(rows, [best for top in tops for best in top], strict=True):
+            assert f"{best['class']} " in row and f"{best['probability']:.1%}" in row
+            assert row.count("\N{FULL BLOCK}") == round(30 * best["probability"])
+
+    def test_titles_name_the_classes(self, look, monkeypatch):
+        titles = []
+        record = lambda *_, title, **__: titles.append(title) or style.new_figure(1)  # noqa: E731
+        monkeypatch.setattr("fovigraph.viz.plot_glance", record)
+        numbers, _ = look("--fixations", "1", config="fovi_cifar10")
+        best = numbers["fixations"][0]["top"][0]
+        assert f"1 of 1: {best['class']} {best['probability']:.1%}" in titles[0]
+        look("--fixations", "1")
+        assert titles[1] == "Fixation 1 of 1"  # random weights name nothing
+
+    @pytest.mark.usefixtures("_no_pictures")
+    def test_several_images_have_folders_of_their_own(self, photograph, tmp_path, capsys):
+        again = tmp_path / "noise.jpg"
+        Image.open(photograph).save(again)
+        words = ["look", "fovi_tiny", photograph, "fixation.count=1", str(again)]
+        assert main([*words, "--out", str(tmp_path / "out")]) == 0
+        seen = {
+            name: json.loads((tmp_path / "out" / name / "look.json").read_text())["image"]
+            for name in ("noise", "noise-2")
+        }
+        assert seen == {"noise": photograph, "noise-2": str(again)}
+
+    @pytest.mark.usefixtures("_no_pictures")
+    def test_old_name_of_the_option_still_works(self, photograph, tmp_path, capsys):
+        words = ["look", photograph, "--config", "fovi_tiny", "fixation.count=1"]
+        assert main([*words, "--out", str(tmp_path)]) == 0
+        assert "--config is deprecated: use --model fovi_tiny" in capsys.readouterr().err
+
     def test_pictures_show_colours_however_the_network_normalises_them(self, look, monkeypatch):
         seen = []
-        pictures = lambda glances: iter(seen.append(glances.samples) or ())  # noqa: E731
+        pictures = lambda glances, answer: iter(seen.append(glances.samples) or ())  # noqa: E731
         monkeypatch.setattr("fovigraph.cli.look._pictures", pictures)
         look("--fixations", "1")
         look("--fixations", "1", "retina.mean=[0.5,0.5,0.5]", "retina.std=[0.2,0.2,0.2]")
@@ -177,11 +229,17 @@ class TestDemo:
     @pytest.mark.usefixtures("_no_pictures")
     def test_looks_at_the_cat(self, tmp_path, capsys):
         pytest.importorskip("skimage")
-        words = ["demo", "--config", "fovi_tiny", "--fixations", "1", "--out", str(tmp_path)]
+        words = ["demo", "--model", "fovi_tiny", "--fixations", "1", "--out", str(tmp_path)]
         assert main(words) == 0
         numbers = json.loads((tmp_path / "look.json").read_text())
         assert numbers["image"] == "skimage.data.chelsea()"
         assert (numbers["image_height_pixels"], numbers["image_width_pixels"]) == (300, 451)
+
+    @pytest.mark.usefixtures("_no_pictures")
+    def test_names_the_cat_a_cat(self, tmp_path, capsys):
+        pytest.importorskip("skimage")
+        assert main(["demo", "--out", str(tmp_path)]) == 0
+        assert "Most likely: cat " in capsys.readouterr().out
 
     @pytest.mark.parametrize("module", ["skimage", "matplotlib"])
     def test_a_missing_package_is_named_with_its_extra(
@@ -201,13 +259,12 @@ class TestMistakes:
     """Each is one line, status 2, and nothing is written."""
 
     def test_no_or_unknown_command(self, mistake):
-        assert "COMMAND" in mistake()
         line = mistake("lok")
-        assert "'lok'" in line
-        assert "look" in line
+        assert "got 'lok' (did you mean 'look'?)" in line
 
     def test_unknown_option(self, mistake, photograph):
-        assert "'--fixation'" in mistake("look", photograph, "--fixation", "2")
+        line = mistake("look", photograph, "--fixation", "2")
+        assert "unknown option '--fixation' (did you mean '--fixations'?)" in line
         assert "IMAGE" in mistake("look")
 
     def test_image(self, mistake, tmp_path):
@@ -228,10 +285,10 @@ class TestMistakes:
         assert "argument --seed" in mistake("look", photograph, "--seed", str(2**64))
 
     def test_config(self, mistake, photograph, tmp_path):
-        line = mistake("look", photograph, "--config", "fovi_tyni")
-        assert "CONFIG must be" in line
+        line = mistake("look", photograph, "--model", "fovi_tyni")
+        assert "MODEL must be" in line
         assert "did you mean 'fovi_tiny'?" in line
-        assert "CONFIG must hold config.yaml" in mistake("info", tmp_path)
+        assert "MODEL must hold config.yaml" in mistake("info", tmp_path)
         assert "'nothing.yaml'" in mistake("info", "nothing.yaml")
 
     def test_override(self, mistake, photograph):
@@ -240,8 +297,26 @@ class TestMistakes:
         assert "'near_centre'" in mistake("info", "fovi_tiny", "fixation.policy=near_centre")
 
     def test_weights_of_another_architecture(self, mistake, photograph, saved):
-        line = mistake("look", photograph, "--config", saved, "head.num_classes=3")
+        line = mistake("look", photograph, "--model", saved, "head.num_classes=3")
         assert "another architecture" in line
+
+    def test_network_named_twice(self, mistake, photograph):
+        assert "named twice" in mistake("look", "fovi_tiny", photograph, "--model", "digits")
+
+    def test_no_image(self, mistake):
+        assert "required: IMAGE" in mistake("look", "fovi_tiny")
+
+    def test_too_many_words(self, mistake):
+        assert "too many arguments: 'again'" in mistake("demo", "fovi_tiny", "again")
+
+    def test_leaves_no_empty_folders(self, mistake, photograph, tmp_path, monkeypatch):
+        def refuse(*_):
+            raise UserError("no")
+
+        monkeypatch.setattr("fovigraph.cli.look.build", refuse)
+        (tmp_path / "there").mkdir()
+        mistake("look", photograph, "--out", tmp_path / "there" / "new" / "deep")
+        assert [path.name for path in tmp_path.rglob("*")] == ["there"]
 
     def test_folder_that_cannot_be_written(self, mistake, photograph, tmp_path, monkeypatch):
         monkeypatch.setattr("fovigraph.cli.look.build", None)  # is checked before any work
@@ -254,6 +329,25 @@ class TestMistakes:
         )
 
 
+def test_nothing_asked_for_is_help(capsys):
+    assert main([]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("usage: fovigraph") and printed.err == ""
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["look", "--help"], ["lok"], []])
+def test_help_and_mistakes_import_nothing_heavy(words):
+    program = """
+import sys
+from fovigraph.cli import main
+from fovigraph.cli.errors import UserError
+main(sys.argv[1:])
+heavy = {"torch", "numpy", "omegaconf", "yaml", "PIL", "matplotlib", "torch_geometric"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program, *words], check=True, capture_output=True)
+
+
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"fovigraph {fg.__version__}\n"
@@ -262,7 +356,12 @@ def test_version(capsys):
 def test_help_names_every_command(capsys):
     assert main(["--help"]) == 0
     said = capsys.readouterr().out
-    assert all(command in said for command in ("info", "look", "demo", "explore", "plot"))
+    assert all(
+        command in said for command in ("info", "look", "demo", "explore", "plot", "predict")
+    )
+    assert all(name in said for name in [*fg.config_names(), *fg.models.pretrained_names()])
+    recipes = next(line for line in said.splitlines() if "recipes" in line)
+    assert "digits" in recipes and "fovi_tiny" not in recipes
 
 
 def test_interrupt(monkeypatch, capsys):

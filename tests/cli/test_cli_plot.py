@@ -49,7 +49,7 @@ def mistake(capsys):
 
 
 def tiny(*words):
-    return ("plot", *words, "--config", "fovi_tiny")
+    return ("plot", *words, "--model", "fovi_tiny")
 
 
 class TestPlot:
@@ -161,7 +161,7 @@ class TestMistakes:
     """Each is one line, status 2, and nothing is written."""
 
     def test_kind(self, mistake):
-        assert "'sampling'" in mistake("plot", "smapling")
+        assert "did you mean 'sampling'?" in mistake("plot", "smapling")
 
     def test_level_or_unit(self, mistake, tmp_path):
         out = ("--out", tmp_path / "a.png")

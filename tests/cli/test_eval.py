@@ -119,6 +119,80 @@ def test_same_seed_same_numbers(evaluation):
     assert first["loss"] == pytest.approx(again["loss"], rel=1e-5)
 
 
+class TestNames:
+    """Data are matched to the network's classes by their names."""
+
+    NAMES = "head.class_names=[dog,bird,cat]"
+
+    @pytest.fixture
+    def named(self, tmp_path):
+        """The folder of a network that says dog whatever it sees."""
+        config = fg.load_config("fovi_tiny", [*SETTINGS, "head.num_classes=3", self.NAMES])
+        net = fg.FoviNet(config)
+        (bias,) = (p for name, p in net.head.named_parameters() if name.endswith("bias"))
+        with torch.no_grad():
+            bias[0] = 1000
+        net.save_pretrained(tmp_path / "named")
+        return tmp_path / "named"
+
+    def test_whatever_the_order(self, evaluation, named, pictures, tmp_path):
+        numbers, printed = evaluation(model=named)
+        images = {each["name"]: each["images"] for each in numbers["classes"]}
+        assert images == {"dog": 3, "bird": 0, "cat": 2}
+        assert "of dog" in printed and "of bird" not in printed
+        assert numbers["top1"] == 3 / 5  # it says dog whatever it sees
+        assert numbers["confusion"] == [[3, 0, 0], [0, 0, 0], [2, 0, 0]]
+        page = (tmp_path / "out" / "evaluation.html").read_text()
+        assert "dog" in page and "bird" in page
+
+    def test_classes_that_the_network_does_not_know(self, mistake, pictures, tmp_path):
+        model = save_network(tmp_path / "n", "head.num_classes=2", "head.class_names=[cat,wolf]")
+        line = mistake(model, pictures)
+        assert "has classes that" in line and "'dog'" in line
+        assert "'cat', 'wolf'" in line and "--classes by-index" in line
+
+    def test_by_index(self, evaluation, pictures, tmp_path):
+        model = save_network(tmp_path / "n", "head.num_classes=2", "head.class_names=[wolf,cat]")
+        numbers, _ = evaluation("--classes", "by-index", model=model)
+        assert [(c["name"], c["images"]) for c in numbers["classes"]] == [("wolf", 2), ("cat", 3)]
+
+    def test_by_index_needs_as_many(self, mistake, named, pictures):
+        assert "it tells 3 classes" in mistake(named, pictures, "--classes", "by-index")
+
+
+class TestRepeats:
+    RANDOM = ("fixation.in_eval=random", "fixation.policy=near_center")
+
+    def test_random_fixations_are_repeated(self, evaluation, tmp_path):
+        numbers, printed = evaluation("--fixations", "1", *self.RANDOM)
+        assert len(numbers["top1_of_repeats"]) == 3
+        assert numbers["top1"] == numbers["top1_of_repeats"][0]
+        mean = sum(numbers["top1_of_repeats"]) / 3
+        assert f"top-1 {100 * mean:.1f} % ± " in printed
+        assert "over 3" in (tmp_path / "out" / "evaluation.html").read_text()
+
+    def test_number(self, evaluation):
+        numbers, _ = evaluation("--fixations", "1", "--repeats", "2", *self.RANDOM)
+        assert len(numbers["top1_of_repeats"]) == 2
+
+    def test_fixed_fixations_do_not_vary(self, evaluation):
+        first, _ = evaluation("--fixations", "2", "--seed", "1")
+        again, _ = evaluation("--fixations", "2", "--seed", "2")
+        assert first["loss"] == again["loss"] and first["top1_of_repeats"] is None
+
+    def test_fixed_fixations_are_not_repeated(self, mistake, model, pictures):
+        line = mistake(model, pictures, "--repeats", "2")
+        assert "argument --repeats" in line and "fixation.in_eval=random" in line
+
+
+def test_a_configuration_has_random_weights(pictures, tmp_path, capsys):
+    words = ["eval", "fovi_tiny", pictures, "--out", tmp_path, "--fixations", "1"]
+    words += ["data.workers=0", "head.num_classes=2", *SETTINGS]
+    assert main([str(word) for word in words]) == 0
+    assert "the weights are random" in capsys.readouterr().err
+    assert json.loads((tmp_path / "evaluation.json").read_text())["weights"] == "random"
+
+
 def test_split(evaluation):
     assert evaluation("--split", "train", "--fixations", "1")[0]["images"] == 9
     assert evaluation("--split", "test", "--fixations", "1")[0]["images"] == 5
@@ -172,7 +246,8 @@ def test_random_state_stays_as_it_is(evaluation):
 
 class TestMistakes:
     def test_no_such_model(self, mistake, tmp_path, pictures):
-        assert "MODEL must hold config.yaml and model" in mistake(tmp_path / "gone", pictures)
+        line = mistake(tmp_path / "gone", pictures)
+        assert "MODEL must be one of" in line and "gone" in line
 
     def test_folder_without_a_model(self, mistake, pictures):
         assert "lacks config.yaml and model.safetensors" in mistake(pictures, pictures)

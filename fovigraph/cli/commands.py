@@ -1,0 +1,355 @@
+"""The commands of ``fovigraph``, their arguments and options."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fovigraph import __version__
+from fovigraph._checks import shown
+from fovigraph._shipped import config_names, pretrained_names, recipe_names
+from fovigraph.cli.kinds import KINDS, TAKES
+from fovigraph.cli.parser import MODEL, Parser, Renamed
+
+LARGEST_SEED = 2**63 - 1
+
+DESCRIPTION = "Foveated vision as graph neural networks."
+
+MODEL_HELP = (
+    "a network: the name of a trained one or of a configuration (see fovigraph --help), "
+    "a YAML file, the folder of a saved network or run, or an id on the Hugging Face Hub"
+)
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+def parsers() -> tuple[Parser, dict[str, Parser]]:
+    """Return the parser of the whole command line, and that of each command."""
+    parser = Parser(prog="fovigraph", description=DESCRIPTION, epilog=_shipped_text())
+    parser.add_argument("--version", action="version", version=f"fovigraph {__version__}")
+    group = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=Parser
+    )
+
+    def add(name: str, short: str, description: str, epilog: str | None = None) -> Parser:
+        command = group.add_parser(name, help=short, description=description, epilog=epilog)
+        assert isinstance(command, Parser)
+        commands[name] = command
+        return command
+
+    commands: dict[str, Parser] = {}
+    info = add(
+        "info",
+        "the levels of a network, with nodes, edges, parameters and FLOPs",
+        "Print a network's graph pyramid and what each level costs.",
+    )
+    info.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    look = add(
+        "look",
+        "look at photographs: name what they show, and draw what the network sees",
+        "Look at photographs; print the likeliest classes, and write pictures of what the\n"
+        "network sees, and its numbers.",
+    )
+    demo = add(
+        "demo",
+        "the same with a photograph of a cat that comes with scikit-image",
+        "Look at a photograph of a cat; needs the extra 'demo'.",
+    )
+    predict = add(
+        "predict",
+        "name what images show: as a table, CSV or JSON lines",
+        "Classify images. Those that cannot be read are named on standard error, the others\n"
+        "are done, and the exit status is 1.",
+    )
+    evaluation = add(
+        "eval",
+        "how well a trained network tells classes, and what that costs",
+        "Evaluate a network on labelled images; write a web page and its numbers.",
+    )
+    explore = add(
+        "explore",
+        "a web page in which every unit that is pointed at shows what it sees",
+        "Write one HTML file, which needs no network, to explore receptive fields in.",
+    )
+    plot = add(
+        "plot",
+        "one picture of a network, of a kind that you choose",
+        "Draw a picture of a network.",
+        _kinds_text(),
+    )
+    plot.add_argument("kind", metavar="KIND", choices=KINDS, help="what to draw: see below")
+    train = add(
+        "train",
+        "train a network",
+        "Train a network by a recipe: a configuration that may also say what to learn from, and\n"
+        "how. Ctrl-C stops it after the step that is under way, and saves it.",
+    )
+    convert = add(
+        "convert",
+        "a network of the fovi package to a folder of ours, or back",
+        "Convert a saved network from the fovi package's format to ours, or back.",
+    )
+    completion = add(
+        "completion",
+        "what makes a shell complete commands, options and names",
+        "Print the code that makes a shell complete fovigraph's words.",
+        'to use it:\n  bash, zsh   eval "$(fovigraph completion bash)" in ~/.bashrc or ~/.zshrc\n'
+        "  fish        fovigraph completion fish > ~/.config/fish/completions/fovigraph.fish",
+    )
+    completion.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
+
+    for command in (info, predict, evaluation):
+        command.add_argument("model", metavar="MODEL", help=MODEL_HELP).completer = _models  # type: ignore[attr-defined]
+    for command in (look, demo, explore, plot):
+        _add_optional_model(command)
+    for command in (look, predict):
+        command.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
+    _add_predict_options(predict)
+    _add_plot_options(plot)
+    _add_train_options(train)
+    _add_convert_options(convert)
+    _add_eval_options(evaluation)
+    for command in (explore, plot):
+        command.add_argument("--image", metavar="IMAGE", help="a photograph to look at")
+    for command in (look, demo, explore, predict):
+        command.add_argument("--fixations", type=_count, metavar="N", help="how often to look")
+    for command in (explore, evaluation):
+        command.add_argument(
+            "--seed", type=_seed, metavar="S", help="of all random numbers (default: 0)"
+        )
+    for command in (look, demo, plot):
+        command.add_argument(
+            "--seed",
+            type=_seed,
+            metavar="S",
+            help="look in random places, drawn from this seed (default: where the network looks "
+            "in evaluation); also of random weights (default: 0)",
+        )
+    for command in (look, demo, predict, evaluation):
+        command.add_argument(
+            "--device",
+            choices=("auto", "cpu", "cuda"),
+            default="auto",
+            help="what computes (default: a GPU if there is one)",
+        )
+    _add_out(look, "look")
+    _add_out(demo, "demo")
+    _add_out(evaluation, "evaluation")
+    _add_out_file(explore, "explorer.html")
+    _add_out_file(plot, None)
+    for command in (info, look, demo, explore, plot, predict, train, evaluation):
+        command.add_argument(
+            "overrides",
+            nargs="*",
+            default=[],
+            metavar="KEY=VALUE",
+            help="change the configuration, as fixation.count=2",
+        )
+    return parser, commands
+
+
+def _models(**_: object) -> list[str]:
+    """Names that a shell may complete MODEL with; files are added by the shell."""
+    return sorted({*pretrained_names(), *config_names()})
+
+
+def _add_optional_model(command: argparse.ArgumentParser) -> None:
+    what = f"{MODEL_HELP} (default: {MODEL})"
+    action = command.add_argument("model", metavar="MODEL", nargs="?", help=what)
+    named = command.add_argument(
+        "--model", dest="named_model", metavar="MODEL", help="the same, wherever it stands"
+    )
+    for each in (action, named):
+        each.completer = _models  # type: ignore[attr-defined]
+    command.add_argument(
+        "--config", dest="named_model", metavar="MODEL", action=Renamed, help=argparse.SUPPRESS
+    )
+
+
+def _add_predict_options(predict: argparse.ArgumentParser) -> None:
+    form = predict.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="print CSV with a header")
+    form.add_argument("--json", action="store_true", help="print a JSON object for every image")
+    predict.add_argument(
+        "--top", type=_count, default=5, metavar="N", help="classes to name (default: 5)"
+    )
+    predict.add_argument(
+        "--batch-size", type=_count, default=32, metavar="N", help="images at once (default: 32)"
+    )
+    predict.epilog = (
+        "IMAGE may be a folder, for all images in it, or -, for paths from standard input, one a\n"
+        'line. A line of --json has the keys "file", "class", "probability" and "top", which\n'
+        "lists the likeliest classes, each with its probability."
+    )
+
+
+def _add_plot_options(plot: argparse.ArgumentParser) -> None:
+    plot.add_argument("--level", type=_level, metavar="L", help="a level, by name or index")
+    plot.add_argument("--unit", type=_seed, metavar="U", help="a unit's index within its level")
+    plot.add_argument("--channel", type=_seed, metavar="C", help="of a filter (default: 0)")
+    plot.add_argument(
+        "--fixation",
+        type=float,
+        nargs=2,
+        metavar=("ROW", "COLUMN"),
+        help="where to look, as fractions of the photograph (default: 0.5 0.5)",
+    )
+    plot.add_argument(
+        "--space",
+        choices=("visual", "cortical"),
+        help="draw in the visual field or on the flattened cortex",
+    )
+    plot.add_argument(
+        "--color",
+        choices=("eccentricity", "polar_angle"),
+        help="what sampling and manifold are coloured by",
+    )
+    plot.add_argument(
+        "--binary",
+        action="store_true",
+        default=None,
+        help="which nodes a receptive field has, not by how many paths",
+    )
+
+
+def _add_train_options(train: argparse.ArgumentParser) -> None:
+    recipe = train.add_argument(
+        "config",
+        metavar="RECIPE",
+        help="a recipe's or configuration's name (see fovigraph --help), or its YAML file",
+    )
+    recipe.completer = lambda **_: config_names()  # type: ignore[attr-defined]
+    train.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="where the run and the model are kept (default: runs/RECIPE)",
+    )
+    train.add_argument("--resume", action="store_true", help="go on with the run in that folder")
+    train.add_argument(
+        "--strict", action="store_true", help="stop at a broken image, do not leave it out"
+    )
+
+
+def _add_convert_options(convert: argparse.ArgumentParser) -> None:
+    convert.add_argument("source", metavar="SRC", help="a folder, or an id on the Hugging Face Hub")
+    convert.add_argument("destination", metavar="DST", help="the folder to make")
+    convert.add_argument("--to-upstream", action="store_true", help="from ours to fovi's")
+    convert.add_argument("--revision", metavar="REV", help="branch, tag or commit on the Hub")
+
+
+def _add_eval_options(evaluation: argparse.ArgumentParser) -> None:
+    evaluation.add_argument(
+        "data",
+        metavar="DATA",
+        help="digits; a folder of images by class, or of parquet files; or an id on the Hub",
+    )
+    evaluation.add_argument(
+        "--classes",
+        choices=("by-name", "by-index"),
+        default="by-name",
+        help="how the data's classes are found among the network's (default: by-name)",
+    )
+    evaluation.add_argument(
+        "--fixations",
+        type=_count,
+        default=20,
+        metavar="N",
+        help="how often to look at an image (default: 20)",
+    )
+    evaluation.add_argument(
+        "--repeats",
+        type=_count,
+        metavar="N",
+        help="evaluate so often, with other random fixations each time "
+        "(default: 3 where they are random)",
+    )
+    evaluation.add_argument(
+        "--split", metavar="NAME", help="of the data (default: the one to test on)"
+    )
+    evaluation.add_argument(
+        "--size",
+        type=_count,
+        metavar="PIXELS",
+        help="side of the images (default: as in training, or 64)",
+    )
+    evaluation.add_argument(
+        "--limit", type=_count, metavar="N", help="take only N images, at random"
+    )
+    evaluation.add_argument(
+        "--batch-size", type=_count, default=64, metavar="N", help="images at once (default: 64)"
+    )
+    evaluation.add_argument(
+        "--json", action="store_true", help="print the numbers instead of a table"
+    )
+
+
+def _shipped_text() -> str:
+    rows = {
+        "trained networks": pretrained_names(),
+        "configurations": config_names(),
+        "recipes to train by": recipe_names(),
+    }
+    width = max(map(len, rows))
+    lines = [f"  {name:<{width}}  {', '.join(names)}" for name, names in rows.items()]
+    return "\n".join(
+        (
+            "names for MODEL and RECIPE (a trained network before a configuration):",
+            *lines,
+            "",
+            "fovigraph COMMAND --help says more of a command.",
+        )
+    )
+
+
+def _kinds_text() -> str:
+    width = max(map(len, KINDS))
+    lines = ["kinds of picture, and the options that change them:"]
+    for kind, shows in KINDS.items():
+        lines.append(f"  {kind:<{width}}  {shows}")
+        if TAKES[kind]:
+            lines.append(" " * (width + 4) + " ".join(f"--{option}" for option in TAKES[kind]))
+    return "\n".join(lines)
+
+
+def _add_out_file(command: argparse.ArgumentParser, default: str | None) -> None:
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=None if default is None else Path(default),
+        metavar="FILE",
+        help=f"file to write (default: {default or 'KIND.png'})",
+    )
+
+
+def _add_out(command: argparse.ArgumentParser, folder: str) -> None:
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=Path(folder),
+        metavar="DIR",
+        help=f"folder to write to, made if need be (default: {folder})",
+    )
+
+
+def _level(text: str) -> int | str:
+    return _seed(text) if text.isascii() and text.isdigit() else text
+
+
+def _count(text: str) -> int:
+    return _whole_number(text, 1, None)
+
+
+def _seed(text: str) -> int:
+    return _whole_number(text, 0, LARGEST_SEED)
+
+
+def _whole_number(text: str, low: int, high: int | None) -> int:
+    allowed = f"of at least {low}" if high is None else f"from {low} to {high}"
+    try:
+        value = int(text)
+    except ValueError:
+        value = low - 1
+    if value < low or (high is not None and value > high):
+        raise argparse.ArgumentTypeError(f"must be a whole number {allowed}, got {shown(text)}")
+    return value

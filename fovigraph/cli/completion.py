@@ -1,0 +1,15 @@
+"""``fovigraph completion``: what a shell needs to complete commands, options and names."""
+
+from __future__ import annotations
+
+import argparse
+
+import argcomplete
+
+from fovigraph.cli.output import say
+
+
+def completion(args: argparse.Namespace) -> int:
+    """Print the code for the shell ``args.shell``."""
+    say(argcomplete.shellcode(["fovigraph"], shell=args.shell))
+    return 0

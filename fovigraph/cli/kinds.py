@@ -1,0 +1,39 @@
+"""The kinds of picture that ``fovigraph plot`` draws."""
+
+from __future__ import annotations
+
+KINDS = {
+    "sampling": "where the retina samples, and how densely",
+    "manifold": "the cortical surface (--out FILE.html: to be turned with the mouse)",
+    "kernel-map": "how neighbours fall into the cells of a kernel",
+    "receptive-field": "what one unit sees, level by level",
+    "fields": "the receptive fields of a level, as ellipses",
+    "field-sizes": "the diameter of fields against eccentricity",
+    "effective-field-sizes": "the same, of the fields that gradients show",
+    "filters": "the filters of a convolution",
+    "filter-in-field": "a filter, as it lies in the visual field",
+    "samples": "what the retina keeps of a photograph",
+    "rebuilt": "the photograph, rebuilt from the samples",
+    "fixations": "where the network looks",
+    "activations": "what a level computes of a photograph, on its nodes",
+    "pyramid": "the levels and steps (--out FILE.dot or FILE.graphml: as a graph)",
+}
+"""What ``plot`` draws."""
+
+TAKES: dict[str, tuple[str, ...]] = {
+    "sampling": ("color",),
+    "manifold": ("color",),
+    "kernel-map": ("level",),
+    "receptive-field": ("level", "unit", "space", "binary", "image", "fixation"),
+    "fields": ("level",),
+    "field-sizes": (),
+    "effective-field-sizes": ("image", "fixation", "seed"),
+    "filters": ("level", "seed"),
+    "filter-in-field": ("level", "channel", "seed"),
+    "samples": ("image", "fixation"),
+    "rebuilt": ("image", "fixation"),
+    "fixations": ("image", "seed"),
+    "activations": ("level", "space", "image", "fixation", "seed"),
+    "pyramid": ("level", "unit"),
+}
+"""The options of ``plot`` that change a kind of picture; the others are refused."""

@@ -1,0 +1,41 @@
+"""What ``import fovigraph`` gives, and what it costs."""
+
+import subprocess
+import sys
+
+import pytest
+
+import fovigraph as fg
+
+MODULES = ("data", "geometry", "graph", "interop", "models", "nn", "ops", "sensing", "train")
+
+
+@pytest.mark.parametrize("name", [*fg.__all__, *MODULES])
+def test_every_name_is_there_and_listed(name):
+    assert getattr(fg, name) is not None
+    assert name in dir(fg)
+
+
+def test_pictures_too():
+    pytest.importorskip("matplotlib")
+    assert callable(fg.viz.plot_sampling) and "viz" in dir(fg)
+
+
+def test_a_name_that_is_not_there():
+    with pytest.raises(AttributeError, match="no attribute 'FoviNat'"):
+        fg.FoviNat  # noqa: B018
+    with pytest.raises(ImportError):
+        exec("from fovigraph import FoviNat")
+
+
+def test_everything_is_imported_when_it_is_first_used():
+    program = """
+import sys
+import fovigraph as fg
+assert "torch" not in sys.modules
+from fovigraph import FoviNet
+assert fg.FoviNet is FoviNet and "matplotlib" not in sys.modules and "lightning" not in sys.modules
+from fovigraph import *
+assert SensorArray is fg.SensorArray and "matplotlib" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -18,7 +18,7 @@ from fovigraph.models import FoviNet, pretrained_names
 from fovigraph.models.pretrained import HUB_ID, find_pretrained, load_weights
 
 
-def saved_folder(name: str) -> Path | None:
+def saved_folder(name: str, argument: str = "MODEL") -> Path | None:
     """Return the folder of the trained network that ``name`` is, or None for a configuration.
 
     A trained network that comes with the package goes before the configuration of its name.
@@ -30,7 +30,7 @@ def saved_folder(name: str) -> Path | None:
             shipped = sorted({*pretrained_names(), *config_names()})
             hint = nearest(name, shipped)
             raise UserError(
-                f"MODEL must be one of {', '.join(map(repr, shipped))}, a YAML file, the folder "
+                f"{argument} must be one of {', '.join(map(repr, shipped))}, a YAML file, the folder "
                 f"of a saved network, or an id on the Hub (owner/name), got {name!r}"
                 + (f" (did you mean {hint!r}?)" if hint else "")
             )

@@ -64,9 +64,10 @@ def _named(args: argparse.Namespace) -> tuple[str | Path, Path]:
 
     Of a folder it is the configuration of the network there; with ``--resume``, the run there.
     """
-    folder = saved_folder(args.config) if not args.resume else None
+    named = args.config in config_names()
+    folder = None if args.resume or named else saved_folder(args.config, "RECIPE")
     run = Path(args.config) / "recipe.yaml"
-    if args.resume and args.config not in config_names() and run.is_file():
+    if args.resume and not named and run.is_file():
         return run, args.out or Path(args.config)
     name = args.config if folder is None else folder / "config.yaml"
     return name, args.out or Path("runs") / Path(args.config).stem

@@ -154,7 +154,7 @@ def test_what_cannot_be_is_said_at_once_and_leaves_nothing(run, tmp_path, words,
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["digit"], "CONFIG must be the path of a YAML file or one of .*did you mean 'digits'"),
+        (["digit"], "RECIPE must be one of .*did you mean 'digits'"),
         (["digits", "train.epoch=2"], "train.epoch is not a key .did you mean train.epochs"),
         (["digits", "data.source=nowhere/at/all"], "nowhere/at/all"),
         (["digits", "head.num_classes=7"], "head.num_classes must be 10, .*got 7"),

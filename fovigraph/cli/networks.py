@@ -30,8 +30,8 @@ def saved_folder(name: str, argument: str = "MODEL") -> Path | None:
             shipped = sorted({*pretrained_names(), *config_names()})
             hint = nearest(name, shipped)
             raise UserError(
-                f"{argument} must be one of {', '.join(map(repr, shipped))}, a YAML file, the folder "
-                f"of a saved network, or an id on the Hub (owner/name), got {name!r}"
+                f"{argument} must be one of {', '.join(map(repr, shipped))}, a YAML file, the "
+                f"folder of a saved network, or an id on the Hub (owner/name), got {name!r}"
                 + (f" (did you mean {hint!r}?)" if hint else "")
             )
     try:

@@ -160,7 +160,8 @@ def _parser() -> _Parser:
     explore = commands.add_parser(
         "explore",
         help="a web page in which every unit that is pointed at shows what it sees",
-        description="Write one HTML file, which needs no network, to explore receptive fields in.",
+        description="Write one HTML file, which needs no network, to explore receptive fields in. "
+        "Without --image, it shows the cat that comes with scikit-image, if that is installed.",
         allow_abbrev=False,
     )
     explore.add_argument(

@@ -69,7 +69,8 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     explore = add(
         "explore",
         "a web page in which every unit that is pointed at shows what it sees",
-        "Write one HTML file, which needs no network, to explore receptive fields in.",
+        "Write one HTML file, which needs no network, to explore receptive fields in. Without\n"
+        "--image, it shows the cat that comes with scikit-image, if that is installed.",
     )
     plot = add(
         "plot",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-import argcomplete
+from argcomplete.shell_integration import shellcode
 
 from fovigraph.cli.output import say
 
 
 def completion(args: argparse.Namespace) -> int:
     """Print the code for the shell ``args.shell``."""
-    say(argcomplete.shellcode(["fovigraph"], shell=args.shell))
+    say(shellcode(["fovigraph"], shell=args.shell))
     return 0

@@ -11,6 +11,7 @@ import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from PIL import Image
@@ -118,7 +119,7 @@ def _no_url(word: str) -> UserError:
 
 
 def _readable(
-    files: Sequence[str], read: deque[str], broken: list[str], bar: tqdm[None]
+    files: Sequence[str], read: deque[str], broken: list[str], bar: tqdm[Any]
 ) -> Iterator[Tensor]:
     """Yield the images that can be read, whose names go to ``read``; the others to ``broken``."""
     for file in files:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 
+from fovigraph._tensors import if_channels_first
 from fovigraph.graph import KNNGraph
 
 Features = Tensor | tuple[Tensor, Tensor | None]
@@ -53,6 +54,7 @@ def bipartite(x: Features, graph: KNNGraph | Tensor, size: tuple[int, int] | Non
         raise ValueError(
             f"x must have as many nodes as the graph has sources, {size[0]}, "
             f"got {source.shape[-2]} (shape {list(source.shape)})"
+            f"{if_channels_first(source.shape, size[0])}"
         )
     if source.device != edge_index.device:
         raise ValueError(f"x is on {source.device} and the graph on {edge_index.device}")

@@ -10,6 +10,7 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
 from fovigraph._checks import one_of, positive_int
+from fovigraph._tensors import if_channels_first
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -173,5 +174,5 @@ def _one_graph_each(x: Tensor, num_nodes: int | None) -> Tensor:
         return x.view(-1, num_nodes, x.shape[1])
     raise ValueError(
         f"x must have {num_nodes} nodes, or a multiple of them in a disjoint batch, "
-        f"got shape {list(x.shape)}"
+        f"got shape {list(x.shape)}{if_channels_first(x.shape, num_nodes)}"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fovigraph._tensors import if_channels_first
 from fovigraph.graph import KernelMap
 
 
@@ -24,6 +25,7 @@ def operands(
     if x.dim() < 2 or x.shape[-2] != kernel_map.num_src:
         raise ValueError(
             f"x must be [..., {kernel_map.num_src} nodes, channels], got shape {list(x.shape)}"
+            f"{if_channels_first(x.shape, kernel_map.num_src)}"
         )
     if weight.dim() != 3 or weight.shape[:2] != (kernel_map.num_cells, x.shape[-1]):
         raise ValueError(

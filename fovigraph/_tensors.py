@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,6 +23,16 @@ def may_inspect(values: Tensor) -> bool:
 def has_values(values: Tensor) -> bool:
     """Whether a tensor has values of its own, outside of ``torch.compile`` and ``torch.func``."""
     return not (torch.compiler.is_compiling() or is_functorch_wrapped_tensor(values))
+
+
+def if_channels_first(given: Sequence[int], nodes: int | None) -> str:
+    """Return what to say of a shape whose last two sizes seem exchanged; nothing otherwise."""
+    if len(given) < 2 or given[-1] != nodes or given[-2] == nodes:
+        return ""
+    return (
+        ": these are features [..., channels, nodes], and x.transpose(-1, -2) is "
+        "[..., nodes, channels]"
+    )
 
 
 def real_tensor(name: str, value: Any, shape: Shape = ("...",)) -> Tensor:

@@ -5,11 +5,16 @@ import importlib
 import pkgutil
 import re
 import runpy
+import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import fovigraph
+from fovigraph._shipped import recipe_names
+from fovigraph.cli import main
+from fovigraph.cli.parser import parse
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(module.name for module in pkgutil.walk_packages(fovigraph.__path__, "fovigraph."))
@@ -27,6 +32,48 @@ def test_readmes_snippets_run_top_to_bottom(tmp_path, monkeypatch):
     assert names["out"].logits.shape == (2, 10)
     assert names["out"].embeddings.shape == (2, 2, 64)
     assert names["out"].fixation_logits.shape == (2, 2, 10)
+
+
+def _command_lines():
+    """Every command line of ours in the documents' shell blocks, as (document, words)."""
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for block in re.findall(r"```(?:sh|bash)\n(.*?)```", path.read_text(), re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if "fovigraph" in words:  # perhaps after torchrun … -m, or srun
+                    yield path.name, words[words.index("fovigraph") + 1 :]
+
+
+COMMAND_LINES = [pytest.param(*each, id=" ".join(each[1])) for each in _command_lines()]
+
+
+@pytest.mark.parametrize(("document", "words"), COMMAND_LINES)
+def test_command_lines_are_understood(document, words):
+    args = parse(words)
+    if args.command == "train" and args.config in recipe_names():
+        pytest.importorskip("lightning")
+        fovigraph.train.load_recipe(args.config, args.overrides)
+    if hasattr(args, "model") and args.command != "eval":
+        assert args.model in {*fovigraph.config_names(), *fovigraph.models.pretrained_names()}
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [each for each in COMMAND_LINES if each.values[1][0] not in ("train", "eval", "convert")],
+)
+def test_command_lines_run(document, words, tmp_path, monkeypatch, capsys):
+    """Those that need no training run, and no network of the fovi package's."""
+    pytest.importorskip("skimage")
+    from fovigraph.viz import style
+
+    monkeypatch.setattr(style, "DPI", 20)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    image = Image.new("RGB", (64, 48), "green")
+    for name in ("photo.jpg", "photos/a.jpg", "photos/b.png"):
+        image.save(tmp_path / name)
+    assert main(words) == 0
+    assert capsys.readouterr().out
 
 
 def test_readmes_links_lead_somewhere():

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fovigraph._checks import one_of, positive_int
+from fovigraph._pictures import array_html
 from fovigraph.geometry.fixed import isolated
 from fovigraph.geometry.layout import LAYOUTS, MAX_NODES, MAX_SIDE, Layout, check_sizes
 from fovigraph.geometry.manifold import sensor_manifold
@@ -208,6 +209,9 @@ class SensorArray:
 
     def __hash__(self) -> int:
         return hash(self._key())
+
+    def _repr_html_(self) -> str:
+        return array_html(self)
 
     def __repr__(self) -> str:
         side = "" if self.side is None else f"side={self.side}, "

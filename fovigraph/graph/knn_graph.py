@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fovigraph._checks import instance, one_of, positive_int, shown
+from fovigraph._pictures import graph_html
 from fovigraph._tensors import float_tensor, index_tensor, same_device
 from fovigraph.geometry import SensorArray
 from fovigraph.geometry.fixed import FixedTensors, isolated
@@ -191,6 +192,9 @@ class KNNGraph(FixedTensors):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_kernel_maps": {}}  # type: ignore[misc]
+
+    def _repr_html_(self) -> str:
+        return graph_html(self)
 
     def extra_repr(self) -> str:
         metric = "" if self.metric == "cortical" else f", metric={self.metric!r}"

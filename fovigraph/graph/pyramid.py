@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, NamedTuple, TypeVar
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from fovigraph._checks import flag, instance, one_of, positive_int, shown
+from fovigraph._pictures import pyramid_html
 from fovigraph.geometry import SensorArray
 from fovigraph.geometry.fixed import isolated
 from fovigraph.geometry.layout import MAX_SIDE
@@ -166,6 +167,17 @@ class GraphPyramid(nn.Module):
 
     def __len__(self) -> int:
         return len(self.levels)
+
+    def __getitem__(self, level: int | str) -> SensorArray:
+        """Return a level by its name or its index; as :meth:`level_index` raises."""
+        return self.levels[self.level_index(level)]
+
+    def __iter__(self) -> Iterator[SensorArray]:
+        return iter(self.levels)
+
+    def __contains__(self, level: object) -> bool:
+        """Whether there is a level of this name, or this level."""
+        return level in self.names or any(level is each for each in self.levels)
 
     def level_index(self, level: int | str) -> int:
         """Return the index of a level given by its index or its name.
@@ -337,6 +349,9 @@ class GraphPyramid(nn.Module):
     def summary(self) -> str:
         """Return the levels and graphs as a table of text."""
         return format_table(self.rows())
+
+    def _repr_html_(self) -> str:
+        return pyramid_html(self)
 
     def __repr__(self) -> str:
         steps = zip(self.names, self.levels, strict=True)

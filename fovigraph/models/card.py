@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from html import escape
+from typing import TYPE_CHECKING
 
-from fovigraph.models.fovinet import FoviNet
+if TYPE_CHECKING:
+    from fovigraph.models.fovinet import FoviNet
 
 _SPECIAL = re.compile(r"[\\`*_\[\]~$#]")
 """What Markdown takes for more than text, within a line."""

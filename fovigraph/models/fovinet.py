@@ -12,11 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from fovigraph._checks import instance, path_of, positive_int, shown
+from fovigraph._pictures import facts_html, pyramid_html
 from fovigraph.config import as_config, check_class_names, load_config
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
 from fovigraph.models.calibration import Calibration
 from fovigraph.models.heads import LinearProbe, Projector
+from fovigraph.models.hub import push_to_hub
 from fovigraph.models.predict import Prediction, predictions
 from fovigraph.models.pretrained import find_pretrained, load_weights, save_pretrained
 from fovigraph.models.registry import build_backbone
@@ -24,6 +26,9 @@ from fovigraph.models.wrapped import unwrapped
 from fovigraph.sensing import Retina, fixation_policy
 from fovigraph.sensing.fixation import Fixations
 from fovigraph.sensing.image import check_images
+
+_SHOWN_NAMES = 20
+"""Classes that a notebook names."""
 
 
 class FoviOutput(NamedTuple):
@@ -50,6 +55,10 @@ class FoviOutput(NamedTuple):
     @property
     def probabilities(self) -> Tensor:
         return self.logits.softmax(-1)
+
+    def __repr__(self) -> str:
+        parts = zip(self._fields, self, strict=True)
+        return f"FoviOutput({', '.join(f'{name}={list(part.shape)}' for name, part in parts)})"
 
 
 class FoviNet(nn.Module):
@@ -291,6 +300,60 @@ class FoviNet(nn.Module):
             OSError: If the folder cannot be written. In either case nothing half-written is left.
         """
         save_pretrained(self, path_of("folder", folder))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        card: str | None = None,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        commit_message: str = "Upload a fovigraph network",
+    ) -> str:
+        """Upload configuration, weights and a model card to the Hugging Face Hub.
+
+        Needs the extra ``hub``. :meth:`from_pretrained` loads it by ``repo_id`` again.
+
+        Args:
+            repo_id: ``"owner/name"``; made if need be.
+            card: The model card, in Markdown; ``None``: one that describes the network.
+            private: Whether a new repository is; ``None``: as the owner's default is.
+            revision: The branch; ``None``: the main one.
+            token: Access token; ``None``: the one that was logged in with.
+            commit_message: What the Hub's history says.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ValueError: If ``repo_id`` is none, or the network could not be loaded again, as
+                :meth:`save_pretrained` says; nothing was uploaded then.
+            ImportError: If huggingface_hub is missing.
+        """
+        return push_to_hub(
+            self,
+            repo_id,
+            card=card,
+            private=private,
+            revision=revision,
+            token=token,
+            commit_message=commit_message,
+        )
+
+    def _repr_html_(self) -> str:
+        parameters = sum(parameter.numel() for parameter in self.parameters())
+        names = self.config.head.class_names
+        classes = str(self.config.head.num_classes)
+        if names is not None:
+            more = ", …" if len(names) > _SHOWN_NAMES else ""
+            classes += f": {', '.join(names[:_SHOWN_NAMES])}{more}"
+        facts = {
+            "backbone": f"{self.config.backbone.name}, {parameters:,} parameters with the head",
+            "fixations": repr(self.fixation_policy),
+            "classes": classes,
+        }
+        return facts_html(type(self).__name__, facts) + pyramid_html(self.pyramid)
 
     @classmethod
     def from_pretrained(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fovigraph._tensors import real_tensor
+from fovigraph._tensors import if_channels_first, real_tensor
 from fovigraph.models.fovinet import FoviNet, check_fovinet
 
 
@@ -50,6 +50,9 @@ class OneGlance(nn.Module):
         nodes = len(self.net.pyramid.levels[0])
         real_tensor("x", x)
         if x.dim() < 2 or x.shape[-2] != nodes:
-            raise ValueError(f"x must be [..., {nodes} nodes, channels], got shape {list(x.shape)}")
+            raise ValueError(
+                f"x must be [..., {nodes} nodes, channels], got shape {list(x.shape)}"
+                f"{if_channels_first(x.shape, nodes)}"
+            )
         views = x[None] if x.dim() == 2 else x
         return self.net.head(self.net.projector(self.net.backbone(views).flatten(-2)))

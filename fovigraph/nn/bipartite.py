@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.nn import MessagePassing
 
 from fovigraph._checks import shown
-from fovigraph._tensors import float_tensor, index_tensor, same_device
+from fovigraph._tensors import float_tensor, if_channels_first, index_tensor, same_device
 from fovigraph.graph import KNNGraph
 from fovigraph.ops.operands import autocast_dtype, floating
 from fovigraph.ops.transforms import transformed
@@ -51,6 +51,7 @@ def bipartite(x: Features, graph: KNNGraph | Tensor, size: tuple[int, int] | Non
         raise ValueError(
             f"x must have as many nodes as the graph has sources, {size[0]}, "
             f"got {source.shape[-2]} (shape {list(source.shape)})"
+            f"{if_channels_first(source.shape, size[0])}"
         )
     if source.device != edge_index.device:
         raise ValueError(f"x is on {source.device} and the graph on {edge_index.device}")

@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _NormBase
 
 from fovigraph._checks import flag, fraction, one_of, positive_int
+from fovigraph._tensors import if_channels_first
 from fovigraph.nn.limits import MAX_WEIGHTS, check_weights
 from fovigraph.ops.operands import autocast_dtype, floating
 
@@ -280,5 +281,5 @@ def _one_graph_each(x: Tensor, num_nodes: int | None) -> Tensor:
         return x.view(-1, num_nodes, x.shape[1])
     raise ValueError(
         f"x must have {num_nodes} nodes, or a multiple of them in a disjoint batch, "
-        f"got shape {list(x.shape)}"
+        f"got shape {list(x.shape)}{if_channels_first(x.shape, num_nodes)}"
     )

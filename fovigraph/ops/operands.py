@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fovigraph._checks import flag, instance
-from fovigraph._tensors import float_tensor, same_device
+from fovigraph._tensors import float_tensor, if_channels_first, same_device
 from fovigraph.graph import KernelMap
 
 
@@ -33,6 +33,7 @@ def operands(
     if floating("x", x).dim() < 2 or x.shape[-2] != kernel_map.num_src:
         raise ValueError(
             f"x must be [..., {kernel_map.num_src} nodes, channels], got shape {list(x.shape)}"
+            f"{if_channels_first(x.shape, kernel_map.num_src)}"
         )
     if floating("weight", weight).dim() != 3 or weight.shape[:2] != (
         kernel_map.num_cells,

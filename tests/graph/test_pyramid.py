@@ -478,3 +478,13 @@ def test_a_stage_leads_from_arrays_only():
         Stage("conv").next_level(3)
     with pytest.raises(TypeError, match="dst must be a SensorArray, got None"):
         Stage("conv").neighbours(SensorArray(3), None)
+
+
+def test_levels_by_name_and_index():
+    retina = SensorArray.matched(16)
+    pyramid = GraphPyramid(retina, [Stage("pool", k=9, stride=2)])
+    assert pyramid["pool1"] is pyramid[1] is pyramid.levels[1]
+    assert list(pyramid) == list(pyramid.levels)
+    assert "pool1" in pyramid and retina in pyramid and "conv1" not in pyramid
+    with pytest.raises(ValueError, match="level must be one of 'pool1', 'retina', got 'conv1'"):
+        pyramid["conv1"]

@@ -94,7 +94,9 @@ def pool(
     """Reduce neighbourhoods: see :func:`fovigraph.ops.knn_pool`, whose arguments these are."""
     count = ptr.diff()[:, None]
     if reduce == "max":
-        return _greatest(x, src, ptr, int(count.max()) if most is None else most)
+        if most is None or not torch.compiler.is_compiling():
+            most = int(count.max())  # however many were promised
+        return _greatest(x, src, ptr, most)
     near = x.index_select(-2, src)
     if edge_weight is not None:
         near = edge_weight.to(x.dtype)[:, None] * near

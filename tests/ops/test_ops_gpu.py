@@ -270,6 +270,9 @@ def test_depthwise_convolution_of_any_shape(kernel_map, batch, channels, multipl
     )
 
 
+pool = importlib.import_module("fovigraph.ops.knn_pool")
+
+
 def pooled(x, kernel_map, reduce, weight=None, by_src=True, most=None):
     edges, sources = kernel_map.by_dst, kernel_map.by_src if by_src else None
     return ops.knn_pool(x, edges.src, edges.ptr, reduce, weight, sources, most)
@@ -329,7 +332,6 @@ def test_the_first_of_equals_wins_and_nan_wins_always():
 
 
 def test_winners_take_a_byte_where_that_is_enough():
-    pool = importlib.import_module("fovigraph.ops.knn_pool")
     edges, x = ragged().by_dst, randn(2, 8, 3)
     for most, dtype in ((256, torch.uint8), (257, torch.int32), (None, torch.int32)):
         _, winner = pool._knn_pool(x, edges.src, edges.ptr, "max", None, most=most)
@@ -341,10 +343,38 @@ def test_more_neighbours_than_promised_are_not_passed_over_in_silence():
     src = torch.arange(len(dst)) % 300
     kernel_map = kernel_map_of(dst, src, torch.zeros_like(dst), 2, 300, 1)
     x = randn(2, 300, 3)
-    found, exact = pooled(x, kernel_map, "max", most=9), pool_definition(x, kernel_map, "max")
+    edges, exact = kernel_map.by_dst, pool_definition(x, kernel_map, "max")
+    found = pool.reduce_rows(x, edges.src, edges.ptr, "max", most=9)
     assert found[:, 0].isnan().all()
     assert torch.equal(found[:, 1], exact[:, 1])
     assert torch.equal(pooled(x, kernel_map, "max"), exact)
+
+
+@pytest.mark.parametrize("name", ["full", "depthwise", "max", "mean", "sum", "weighted"])
+def test_second_derivatives_and_batches_of_gradients(name):
+    kernel_map = ragged()
+    leaves = [randn(2, kernel_map.num_src, 3), randn(kernel_map.num_cells, 3, 2)]
+
+    def run(dtype):
+        x, weight = (leaf.to(dtype).requires_grad_() for leaf in leaves)
+        if name in ("full", "depthwise"):
+            op = ops.knn_conv if name == "full" else ops.knn_depthwise_conv
+            inputs, out = (x, weight), op(x, weight, kernel_map)
+        else:
+            reduce, factor = weights_for(name, kernel_map)
+            inputs, out = (x,), pooled(x, kernel_map, reduce, factor)
+        pull = torch.stack((out, 2 * out)).detach()
+        batched = torch.autograd.grad(out, inputs, pull, retain_graph=True, is_grads_batched=True)
+        grads = torch.autograd.grad(out.pow(3).sum(), inputs, create_graph=True)
+        twice = torch.autograd.grad(sum(grad.pow(2).sum() for grad in grads), inputs)
+        return *batched, *twice
+
+    torch.use_deterministic_algorithms(False)  # plain sums on a GPU have no fixed order
+    torch.manual_seed(0)
+    found = run(torch.float32)
+    torch.manual_seed(0)
+    for ours, exact in zip(found, run(torch.float64), strict=True):
+        assert_close(ours, exact, tolerance=1e-5)
 
 
 @pytest.mark.parametrize("op", [ops.knn_conv, ops.knn_depthwise_conv])

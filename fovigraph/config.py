@@ -41,6 +41,12 @@ from fovigraph._plain import (
 )
 from fovigraph._plain import ConfigError as ConfigError
 
+MOST_CHANNELS = 2**20
+"""Channels of a layer, and classes: two layers of so many have terabytes of weights."""
+
+MOST_FIXATIONS = 100_000
+"""Fixations of an image."""
+
 
 @dataclass
 class RetinaConfig:
@@ -119,7 +125,7 @@ class FixationConfig:
 
     def __post_init__(self) -> None:
         check_types("fixation", self)
-        positive_int("fixation.count", self.count)
+        positive_int("fixation.count", self.count, MOST_FIXATIONS)
         _check_range("fixation.area", self.area)
         _check_range("fixation.aspect", self.aspect)
         positive_float("fixation.eval_area", self.eval_area)
@@ -179,6 +185,7 @@ class AlexNetConfig(BackboneConfig):
                     f"got {len(values)}"
                 )
             _check_counts(f"backbone.{name}", values)
+        _check_counts("backbone.channels", self.channels, MOST_CHANNELS)
         for layer in self.pool_after:
             if not 0 <= layer < layers:
                 raise ValueError(
@@ -211,7 +218,7 @@ class ProjectorConfig:
 
     def __post_init__(self) -> None:
         check_types("projector", self)
-        _check_counts("projector.channels", self.channels)
+        _check_counts("projector.channels", self.channels, MOST_CHANNELS)
         fraction("projector.dropout", self.dropout)
 
 
@@ -229,7 +236,7 @@ class HeadConfig:
 
     def __post_init__(self) -> None:
         check_types("head", self)
-        positive_int("head.num_classes", self.num_classes)
+        positive_int("head.num_classes", self.num_classes, MOST_CHANNELS)
         fraction("head.dropout", self.dropout)
 
 
@@ -269,9 +276,9 @@ def check_types(name: str, section: Any) -> None:
             raise TypeError(f"{name}.{key} must be {wanted}, got {shown(value)}") from None
 
 
-def _check_counts(name: str, values: Sequence[int]) -> None:
+def _check_counts(name: str, values: Sequence[int], most: int | None = None) -> None:
     for i, value in enumerate(values):
-        positive_int(f"{name}[{i}]", value)
+        positive_int(f"{name}[{i}]", value, most)
 
 
 def _check_range(name: str, values: Sequence[float]) -> None:

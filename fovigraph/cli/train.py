@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fovigraph.cli.errors import users_mistake
 from fovigraph.cli.files import make_folder
-from fovigraph.cli.networks import read
+from fovigraph.cli.networks import read, say_where_k_is_cut
 from fovigraph.cli.output import complain, say
 from fovigraph.graph.pyramid import format_table
 from fovigraph.train.checkpoint import CheckpointError
@@ -30,6 +30,8 @@ def train_command(args: argparse.Namespace) -> int:
         recipe = read(load_recipe, args.config, [*args.overrides, *strict])
         make_folder(folder)
         trainer = Trainer(recipe, folder, resume=args.resume)
+        if trainer.main:
+            say_where_k_is_cut(trainer.net.pyramid)
         try:
             history = trainer.fit()
         except Interrupted as stopped:

@@ -2,13 +2,12 @@
 #   PYTHON=python3.12   the interpreter to make .venv with (3.10 or newer; after a `make clean`)
 #   WHEELS=URL          take prebuilt torch-scatter and torch-cluster from there, not compile them:
 #                       a page or a folder of wheels that fit the pinned PyTorch, as PyG's own
-PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
 export PYTHON WHEELS
 
-.PHONY: help setup demo test fuzz lint clean distclean
+.PHONY: help interpreter setup demo test fuzz lint clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,7 +22,11 @@ help:
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt scripts/setup.sh
+# An interpreter that is named, and another one's .venv: whoever named it wants to know.
+interpreter:
+	@[ -z '$(PYTHON)' ] || bash scripts/setup.sh --check $(VENV)
+
+$(READY): pyproject.toml constraints.txt scripts/setup.sh | interpreter
 	@bash scripts/setup.sh $(VENV)
 	@touch $@
 

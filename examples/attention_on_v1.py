@@ -7,8 +7,8 @@ lie. Beside it, as a yardstick, the same network with linear maps in the place o
 Run it: ``python examples/attention_on_v1.py``; ``--images`` takes a folder or a parquet file.
 """
 
-import matplotlib.pyplot as plt
 import torch
+from matplotlib.figure import Figure
 from real_images import Stopwatch, arguments, labelled_images
 from torch import Tensor, nn
 from torch.nn import functional
@@ -112,8 +112,9 @@ def main() -> None:
     print(f"the figure is {options.out / 'attention_on_v1.png'}")
 
 
-def draw(net: AttentiveV1, images, table: Tensor, accuracy: dict[str, float]) -> plt.Figure:
-    figure, axes = plt.subplots(2, 4, figsize=(13, 6.6), layout="constrained")
+def draw(net: AttentiveV1, images, table: Tensor, accuracy: dict[str, float]) -> Figure:
+    figure = Figure(figsize=(13, 6.6), layout="constrained")
+    axes = figure.subplots(2, 4)
     v1 = net.pyramid.levels[1]
     place = (v1.cartesian * SIDE / 2 + SIDE / 2).numpy()
     spread = 6 + 110 * (v1.eccentricity / v1.fov).numpy()  # nodes stand for more in the periphery

@@ -11,8 +11,8 @@ nothing was seen in training.
 Run it: ``python examples/image_from_a_glance.py``; ``--images`` takes a folder or a parquet file.
 """
 
-import matplotlib.pyplot as plt
 import torch
+from matplotlib.figure import Figure
 from real_images import Stopwatch, arguments, unlabelled_images
 from torch import Tensor, nn
 
@@ -119,10 +119,9 @@ def main() -> None:
     print(f"the figure is {path}")
 
 
-def draw(
-    net, judge: Tensor, seen: Tensor, plain: Tensor, rebuilt: Tensor, quality: dict
-) -> plt.Figure:
-    figure, axes = plt.subplots(3, 5, figsize=(13, 7.8), layout="constrained")
+def draw(net, judge: Tensor, seen: Tensor, plain: Tensor, rebuilt: Tensor, quality: dict) -> Figure:
+    figure = Figure(figsize=(13, 7.8), layout="constrained")
+    axes = figure.subplots(3, 5)
     array = net.pyramid.levels[0]
     nodes = (array.cartesian * VIEW / 2 + SIDE / 2).numpy()
     spread = 1 + 60 * (array.eccentricity / array.fov).numpy()

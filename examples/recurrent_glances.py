@@ -8,8 +8,9 @@ beside it, as a yardstick, the same network that forgets between glances.
 Run it: ``python examples/recurrent_glances.py``; ``--images`` takes a folder or a parquet file.
 """
 
-import matplotlib.pyplot as plt
 import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 from real_images import Stopwatch, arguments, labelled_images
 from torch import Tensor, nn
 from torch.nn import functional
@@ -97,8 +98,9 @@ def main() -> None:
     print(f"the figure is {path}")
 
 
-def draw(images, places: Tensor, told: Tensor, accuracy: dict[str, Tensor]) -> plt.Figure:
-    figure, axes = plt.subplots(2, 4, figsize=(13, 6.4), layout="constrained")
+def draw(images, places: Tensor, told: Tensor, accuracy: dict[str, Tensor]) -> Figure:
+    figure = Figure(figsize=(13, 6.4), layout="constrained")
+    axes = figure.subplots(2, 4)
     wanted = images.test_labels
     sure = told.gather(2, wanted[:, None, None].expand(-1, GLANCES, 1))[..., 0]
     gain = sure[:, -1] - sure[:, 0]  # what looking on is worth; the best image of a kind is shown
@@ -110,7 +112,7 @@ def draw(images, places: Tensor, told: Tensor, accuracy: dict[str, Tensor]) -> p
         picture.imshow(images.test[pick].permute(1, 2, 0).numpy())
         picture.set(title=names[wanted[pick]], xticks=[], yticks=[])
         for glance, (row, place) in enumerate((SIDE * places[pick]).tolist()):
-            circle = plt.Circle((place - 0.5, row - 0.5), VIEW / 2, fill=False, color="yellow")
+            circle = Circle((place - 0.5, row - 0.5), VIEW / 2, fill=False, color="yellow")
             picture.add_patch(circle)
             picture.text(place - 0.5, row - 0.5, glance + 1, color="yellow", weight="bold",
                          ha="center", va="center")  # fmt: skip

@@ -43,6 +43,12 @@ from fovigraph._plain import ConfigError as ConfigError
 from fovigraph._shipped import config_names as config_names
 from fovigraph._shipped import shipped_folder
 
+MOST_CHANNELS = 2**20
+"""Channels of a layer, and classes: two layers of so many have terabytes of weights."""
+
+MOST_FIXATIONS = 100_000
+"""Fixations of an image."""
+
 
 @dataclass
 class RetinaConfig:
@@ -128,9 +134,9 @@ class FixationConfig:
 
     def __post_init__(self) -> None:
         check_types("fixation", self)
-        positive_int("fixation.count", self.count)
+        positive_int("fixation.count", self.count, MOST_FIXATIONS)
         if self.eval_count is not None:
-            positive_int("fixation.eval_count", self.eval_count)
+            positive_int("fixation.eval_count", self.eval_count, MOST_FIXATIONS)
         _check_range("fixation.area", self.area)
         _check_range("fixation.aspect", self.aspect)
         positive_float("fixation.eval_area", self.eval_area)
@@ -190,6 +196,7 @@ class AlexNetConfig(BackboneConfig):
                     f"got {len(values)}"
                 )
             _check_counts(f"backbone.{name}", values)
+        _check_counts("backbone.channels", self.channels, MOST_CHANNELS)
         for layer in self.pool_after:
             if not 0 <= layer < layers:
                 raise ValueError(
@@ -222,7 +229,7 @@ class ProjectorConfig:
 
     def __post_init__(self) -> None:
         check_types("projector", self)
-        _check_counts("projector.channels", self.channels)
+        _check_counts("projector.channels", self.channels, MOST_CHANNELS)
         fraction("projector.dropout", self.dropout)
 
 
@@ -247,7 +254,7 @@ class HeadConfig:
 
     def __post_init__(self) -> None:
         check_types("head", self)
-        positive_int("head.num_classes", self.num_classes)
+        positive_int("head.num_classes", self.num_classes, MOST_CHANNELS)
         if self.class_names is not None:
             check_class_names("head.class_names", self.class_names, self.num_classes)
         fraction("head.dropout", self.dropout)
@@ -302,9 +309,9 @@ def check_types(name: str, section: Any) -> None:
             raise TypeError(f"{name}.{key} must be {wanted}, got {shown(value)}") from None
 
 
-def _check_counts(name: str, values: Sequence[int]) -> None:
+def _check_counts(name: str, values: Sequence[int], most: int | None = None) -> None:
     for i, value in enumerate(values):
-        positive_int(f"{name}[{i}]", value)
+        positive_int(f"{name}[{i}]", value, most)
 
 
 def _check_range(name: str, values: Sequence[float]) -> None:

@@ -1,13 +1,19 @@
 #!/usr/bin/env bash
 # Sets fovigraph up in a virtual environment: PyTorch, torch-scatter and torch-cluster, the package.
 #
-#     [PYTHON=python3.12] [WHEELS=URL] scripts/setup.sh .venv
+#     [PYTHON=python3.12] [WHEELS=URL] scripts/setup.sh [--check] .venv
 #
+# With --check, it only looks whether what is there is of the interpreter that PYTHON names.
 # What is there already is left alone, so it may be run again at any time, also after a failure.
 # pip keeps its own configuration (index, mirrors, prebuilt wheels); its output is in .setup/*.log.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+only_check=
+if [ "${1:-}" = --check ]; then
+    only_check=1
+    shift
+fi
 venv=${1:-.venv}
 python=$venv/bin/python
 wanted=${PYTHON:-python3}
@@ -20,6 +26,24 @@ pip() { "$python" -m pip --disable-pip-version-check --no-input "$@"; }
 
 # The interpreter's version, as 3.12; nothing if it does not run.
 version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true; }
+
+# What tells interpreters apart: "3.12 of /usr", also of one in a virtual environment.
+identity_of() {
+    "$1" -c 'import os, sys
+print("%d.%d of %s" % (*sys.version_info[:2], os.path.realpath(sys.base_prefix)))' 2>/dev/null || true
+}
+
+# If an interpreter is named, the environment that is there has to be of it.
+check_interpreter() {
+    local there named
+    there=$(identity_of "$python")
+    [ -n "${PYTHON:-}" ] && [ -n "$there" ] || return 0
+    named=$(identity_of "$wanted")
+    [ -n "$named" ] || stop "'$wanted' does not run: leave PYTHON out to go on with $venv (Python $there)"
+    [ "$named" = "$there" ] ||
+        stop "$venv has Python $there, and PYTHON=$wanted is Python $named: 'make clean' removes it," \
+            "then try again; or leave PYTHON out"
+}
 
 # install NAME ARGUMENTS…: pip install under the constraints; on failure, one line on what to do.
 install() {
@@ -165,6 +189,8 @@ install_extensions() {
             "check WHEELS (details: .setup/extensions.log)"
 }
 
+check_interpreter
+[ -z "$only_check" ] || exit 0
 mkdir -p .setup
 pip --version >/dev/null 2>&1 || make_environment
 

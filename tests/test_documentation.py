@@ -94,5 +94,4 @@ def test_examples_run(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", [path.name, "--quick"])
     monkeypatch.syspath_prepend(path.parent)
-    monkeypatch.setenv("MPLBACKEND", "agg")
     runpy.run_path(str(path), run_name="__main__")

@@ -7,16 +7,14 @@ status 130, and an output that cannot be written.
 from __future__ import annotations
 
 import argparse
-import io
 import signal
-import sys
 from collections.abc import Callable, Sequence
 
 from fovigraph._interrupt import INTERRUPTED, STATUS, exit_at_once, set_handler
 from fovigraph.cli.errors import UserError
 from fovigraph.cli.kinds import KINDS
-from fovigraph.cli.output import OutputError, complain
-from fovigraph.cli.parser import parse
+from fovigraph.cli.output import OutputError, complain, prepare_streams
+from fovigraph.cli.parser import KINDS, parse
 
 __all__ = ["KINDS", "main"]
 
@@ -27,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if program:
             set_handler(exit_at_once)
-            _print_anything()
+            prepare_streams()
         args = parse(argv)
         command = _command(args)
         if program:  # from here on, there may be something to clean up
@@ -55,12 +53,6 @@ def _leave_no_empty_folders() -> None:
     files = sys.modules.get("fovigraph.cli.files")  # only where something was imported
     if files is not None:
         files.remove_empty_folders()
-
-
-def _print_anything() -> None:
-    """Let file names and signs that the terminal's encoding lacks be printed in another way."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:

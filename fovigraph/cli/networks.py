@@ -14,6 +14,7 @@ from fovigraph._checks import nearest
 from fovigraph.cli.errors import UserError, users_mistake
 from fovigraph.cli.output import complain
 from fovigraph.config import ConfigError, config_names, load_config
+from fovigraph.graph import GraphPyramid
 from fovigraph.models import FoviNet, pretrained_names
 from fovigraph.models.pretrained import HUB_ID, find_pretrained, load_weights
 
@@ -66,10 +67,37 @@ def read(
 def build(config: DictConfig, folder: Path | None = None, device: str = "cpu") -> FoviNet:
     """Build a network for evaluation, with the weights in ``folder`` or with random ones."""
     with users_mistake(ValueError, TypeError, ImportError):
-        net = FoviNet(config).eval()
+        net = _made(config).eval()
         if folder is not None:
             load_weights(net, folder / "model.safetensors")
+    if folder is None:  # whoever trained a network has read it
+        say_where_k_is_cut(net.pyramid)
     return net.to(device)
+
+
+def _made(config: DictConfig) -> FoviNet:
+    try:
+        return FoviNet(config)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or re.search(r"memory|Storage size", str(error)):
+            raise UserError("the network that MODEL describes does not fit in memory") from error
+        raise
+
+
+def say_where_k_is_cut(pyramid: GraphPyramid) -> None:
+    """Say on standard error where k is more than a level has nodes, if it is anywhere."""
+    cut = [
+        f"{name} {stage.k} of {graph.num_src}"
+        for name, stage, graph in zip(
+            pyramid.names[1:], pyramid.stages, pyramid.graphs, strict=True
+        )
+        if stage.k is not None and stage.k > graph.num_src
+    ]
+    if cut:
+        complain(
+            "fovigraph: k is more than the level below has nodes, so all of those are taken: "
+            + ", ".join(cut)
+        )
 
 
 def warn_of_random_weights(name: str, folder: Path | None) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fovigraph.cli.errors import users_mistake
 from fovigraph.cli.files import make_folder
-from fovigraph.cli.networks import read, saved_folder
+from fovigraph.cli.networks import read, saved_folder, say_where_k_is_cut
 from fovigraph.cli.output import complain, say
 from fovigraph.config import config_names
 from fovigraph.graph.pyramid import format_table
@@ -41,6 +41,7 @@ def train_command(args: argparse.Namespace) -> int:
                 say(note)
             if name != args.config and not args.resume and recipe.train.start is None:
                 say(f"the weights are random: train.start={args.config} starts from its weights")
+            say_where_k_is_cut(trainer.net.pyramid)
         try:
             history = trainer.fit()
         except Interrupted as stopped:

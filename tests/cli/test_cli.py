@@ -53,8 +53,10 @@ def look(photograph, tmp_path, capsys):
 
 
 @pytest.fixture
-def mistake(capsys):
+def mistake(capsys, tmp_path_factory, monkeypatch):
     """What a command line that is wrong says."""
+
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))  # where the default outputs are
 
     def mistake(*words):
         assert main([str(word) for word in words]) == 2
@@ -96,6 +98,12 @@ class TestInfo:
     def test_of_a_saved_model(self, saved, capsys):
         assert main(["info", str(saved), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["fixations"] == 2
+
+    def test_k_above_the_nodes_of_a_level_is_said(self, capsys):
+        assert main(["info", "fovi_tiny", "retina.side=12"]) == 0
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("fovigraph: k is more than the level below has nodes")
+        assert "conv2 16 of 8, pool2 9 of 8, conv3 9 of 1" in line
 
     def test_random_state_stays_as_it_is(self, capsys):
         before = torch.get_rng_state()
@@ -283,6 +291,8 @@ class TestMistakes:
     def test_seed(self, mistake, photograph):
         assert "argument --seed" in mistake("look", photograph, "--seed", "x")
         assert "argument --seed" in mistake("look", photograph, "--seed", str(2**64))
+        line = mistake("look", photograph, "--seed", "9" * 5000)
+        assert len(line) < 400
 
     def test_config(self, mistake, photograph, tmp_path):
         line = mistake("look", photograph, "--model", "fovi_tyni")
@@ -295,6 +305,15 @@ class TestMistakes:
         assert "retina.sid" in mistake("look", photograph, "retina.sid=3")
         assert "'dotted.key=value'" in mistake("info", "fovi_tiny", "sixty-four")
         assert "'near_centre'" in mistake("info", "fovi_tiny", "fixation.policy=near_centre")
+
+    def test_a_network_too_large_for_the_memory(self, mistake, monkeypatch):
+        for error in (MemoryError(), RuntimeError("can't allocate memory: you tried …")):
+
+            def make(config, error=error):
+                raise error
+
+            monkeypatch.setattr("fovigraph.cli.networks.FoviNet", make)
+            assert "does not fit in memory" in mistake("info", "fovi_tiny")
 
     def test_weights_of_another_architecture(self, mistake, photograph, saved):
         line = mistake("look", photograph, "--model", saved, "head.num_classes=3")
@@ -362,15 +381,6 @@ def test_help_names_every_command(capsys):
     assert all(name in said for name in [*fg.config_names(), *fg.models.pretrained_names()])
     recipes = next(line for line in said.splitlines() if "recipes" in line)
     assert "digits" in recipes and "fovi_tiny" not in recipes
-
-
-def test_interrupt(monkeypatch, capsys):
-    def interrupt(args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("fovigraph.cli.info.info", interrupt)
-    assert main(["info", "fovi_tiny"]) == 130
-    assert capsys.readouterr().err == "fovigraph: interrupted\n"
 
 
 def test_a_bug_is_not_taken_for_a_mistake(monkeypatch):

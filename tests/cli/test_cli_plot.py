@@ -15,9 +15,11 @@ from PIL import Image
 
 import fovigraph as fg
 from fovigraph.cli import KINDS, main
+from fovigraph.cli.parser import TAKES
 
 pytest.importorskip("matplotlib")
-from fovigraph.cli.plot import DRAW
+import fovigraph.cli.plot as plot_module
+from fovigraph.cli.plot import DRAW, Subject
 from fovigraph.viz import style
 
 WITH_IMAGE = ("samples", "rebuilt", "fixations", "activations")
@@ -48,20 +50,38 @@ def mistake(capsys):
     return mistake
 
 
+@pytest.fixture
+def asked(monkeypatch):
+    """The arguments that the picture asked for."""
+    names = set()
+
+    class Args:
+        def __init__(self, args):
+            self.args = args
+
+        def __getattr__(self, name):
+            names.add(name)
+            return getattr(self.args, name)
+
+    monkeypatch.setattr(plot_module, "Subject", lambda args, make=Subject: make(Args(args)))
+    return names
+
+
 def tiny(*words):
     return ("plot", *words, "--model", "fovi_tiny")
 
 
 class TestPlot:
     def test_every_kind_is_drawn(self):
-        assert list(DRAW) == list(KINDS)
+        assert list(DRAW) == list(KINDS) == list(TAKES)
 
     @pytest.mark.parametrize("kind", KINDS)
-    def test_a_picture_of_every_kind(self, run, photograph, tmp_path, kind):
+    def test_a_picture_of_every_kind(self, run, photograph, tmp_path, kind, asked):
         out = tmp_path / "pictures" / f"{kind}.png"
-        image = ("--image", photograph) if kind in WITH_IMAGE else ()
+        image = ("--image", photograph) if "image" in TAKES[kind] else ()
         said = run(*tiny(kind, *image, "--out", out))
         assert said.startswith(f"{out}  {KINDS[kind]}")
+        assert asked >= set(TAKES[kind])  # no option is taken and then not asked for
         with Image.open(out) as picture:
             assert picture.width >= 120
 
@@ -177,6 +197,35 @@ class TestMistakes:
             *tiny("filter-in-field", "--channel", "16", *out)
         )
         assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_options_that_would_do_nothing(self, mistake, kind):
+        options = {
+            "level": ["conv1"],
+            "unit": ["0"],
+            "channel": ["0"],
+            "fixation": ["0.5", "0.5"],
+            "space": ["visual"],
+            "color": ["eccentricity"],
+            "binary": [],
+            "image": ["nowhere.png"],
+            "seed": ["0"],
+        }
+        assert set(options) >= set(TAKES[kind])
+        for option in options.keys() - set(TAKES[kind]):
+            line = mistake(*tiny(kind, f"--{option}", *options[option]))
+            assert f"argument --{option}: does nothing for plot {kind}" in line
+
+    def test_options_that_need_others(self, mistake, tmp_path):
+        for kind in ("receptive-field", "effective-field-sizes"):
+            line = mistake(*tiny(kind, "--fixation", "0.5", "0.5"))
+            assert "argument --fixation: needs a photograph" in line
+        for option in ("--fixations", "--seed"):
+            line = mistake("explore", "fovi_tiny", option, "3")
+            assert f"argument {option}: needs a photograph" in line
+        for out in ("a.dot", "a.graphml"):
+            line = mistake(*tiny("pyramid", "--level", "1", "--out", tmp_path / out))
+            assert "argument --level: does nothing for a ." in line
 
     @pytest.mark.parametrize("kind", WITH_IMAGE)
     def test_no_image_where_one_is_needed(self, mistake, tmp_path, kind):

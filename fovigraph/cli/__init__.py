@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 from collections.abc import Callable, Sequence
 
 from fovigraph._interrupt import INTERRUPTED, STATUS, exit_at_once, set_handler
 from fovigraph.cli.errors import UserError
 from fovigraph.cli.kinds import KINDS
 from fovigraph.cli.output import OutputError, complain, prepare_streams
-from fovigraph.cli.parser import KINDS, parse
+from fovigraph.cli.parser import parse
 
 __all__ = ["KINDS", "main"]
 

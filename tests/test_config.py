@@ -161,7 +161,7 @@ def test_found_in_the_installed_package_first(
 ) -> None:
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "installed.yaml").write_text("retina: {side: 8}")
-    monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path)
+    monkeypatch.setattr("fovigraph._shipped._HERE", tmp_path)
     assert config_names() == ["installed"]
     assert load_config("installed").retina.side == 8
 

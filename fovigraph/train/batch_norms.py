@@ -12,7 +12,7 @@ from torch import nn
 from fovigraph.models import FoviNet
 from fovigraph.nn import BatchNorm
 
-KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+KINDS = (BatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def fewest_images(recipe: DictConfig, net: FoviNet, processes: int) -> int:

@@ -220,9 +220,6 @@ class TestMistakes:
         for kind in ("receptive-field", "effective-field-sizes"):
             line = mistake(*tiny(kind, "--fixation", "0.5", "0.5"))
             assert "argument --fixation: needs a photograph" in line
-        for option in ("--fixations", "--seed"):
-            line = mistake("explore", "fovi_tiny", option, "3")
-            assert f"argument {option}: needs a photograph" in line
         for out in ("a.dot", "a.graphml"):
             line = mistake(*tiny("pyramid", "--level", "1", "--out", tmp_path / out))
             assert "argument --level: does nothing for a ." in line

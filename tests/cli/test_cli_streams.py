@@ -80,7 +80,7 @@ class TestInterrupt:
         assert said == (130, "fovigraph: interrupted\n")
 
     def test_a_library_leaves_ctrl_c_alone(self, tmp_path):
-        (tmp_path / "mine.py").write_text("import fovigraph")
+        (tmp_path / "mine.py").write_text("import fovigraph; fovigraph.FoviNet")
         status, said = interrupted([str(tmp_path / "mine.py")], tmp_path, SLOW)
         assert status != 130
         assert said.endswith("KeyboardInterrupt\n")

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
+from fovigraph.models import Calibration
 from fovigraph.train.evaluate import Evaluation, _Counts
 from fovigraph.train.report import _interval, _ticks, evaluation_html, headline
 
@@ -15,7 +16,7 @@ VOID = {"meta", "link", "input"}
 
 
 def evaluation(classes=6, fixations=4, images=200, names=None, note=None):
-    counts = _Counts(classes, fixations)
+    counts = _Counts(classes, fixations, Calibration())
     counts.add(2 * torch.randn(images, fixations, classes), torch.randint(classes, (images,)))
     return Evaluation(
         fixations=fixations,
@@ -134,7 +135,7 @@ def test_names_are_text():
 
 def test_all_right_and_none():
     for answers in (torch.zeros(5).long(), torch.ones(5).long()):
-        counts = _Counts(2, 3)
+        counts = _Counts(2, 3, Calibration())
         counts.add(torch.tensor([9.0, 0.0]).expand(5, 3, 2), answers)
         result = evaluation()
         for name, value in counts.figures(["cat", "dog"]).items():

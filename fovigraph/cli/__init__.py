@@ -10,6 +10,7 @@ import argparse
 import signal
 from collections.abc import Callable, Sequence
 
+from fovigraph._checks import shown
 from fovigraph._interrupt import INTERRUPTED, STATUS, exit_at_once, set_handler
 from fovigraph.cli.errors import UserError
 from fovigraph.cli.output import OutputError, complain, prepare_streams
@@ -19,8 +20,14 @@ __all__ = ["KINDS", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line, the program's own if ``None``, and return its exit status."""
+    """Run a command line, the program's own if ``None``, and return its exit status.
+
+    Raises:
+        TypeError: If ``argv`` is no list of strings.
+    """
     program = argv is None
+    if argv is not None and (isinstance(argv, str) or not all(isinstance(w, str) for w in argv)):
+        raise TypeError(f"argv must be a list of strings or None, got {shown(argv)}")
     try:
         if program:
             set_handler(exit_at_once)

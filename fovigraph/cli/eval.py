@@ -16,10 +16,9 @@ from tqdm import tqdm
 
 from fovigraph import __version__
 from fovigraph.cli.errors import UserError, users_mistake
-from fovigraph.cli.files import make_folder
-from fovigraph.cli.networks import build
+from fovigraph.cli.files import make_folder, write
+from fovigraph.cli.networks import build, pretrained_folder
 from fovigraph.cli.output import say
-from fovigraph.models.pretrained import find_pretrained
 from fovigraph.train.batches import Batch, Batches
 from fovigraph.train.data import DataError, open_data
 from fovigraph.train.evaluate import Evaluation, evaluate
@@ -32,10 +31,7 @@ SHOWN = (1, 2, 3, 4, 6, 8, 10, 15, 20)
 
 def eval_command(args: argparse.Namespace) -> int:
     """Evaluate the network ``args.model`` on ``args.data``, and write to ``args.out``."""
-    try:
-        folder = find_pretrained(args.model, None)
-    except FileNotFoundError as error:
-        raise UserError(str(error).replace("folder_or_hub_id", "MODEL", 1)) from error
+    folder = pretrained_folder(args.model, "MODEL")
     device = _device(args.device)
     with users_mistake(ValueError):
         recipe = _recipe(folder, args)
@@ -78,8 +74,8 @@ def eval_command(args: argparse.Namespace) -> int:
     numbers = json.dumps({**about, **asdict(result)}, indent=2)
     page = evaluation_html(result, f"{args.model} on {args.data}", _facts(about))
     with users_mistake(OSError):
-        (args.out / "evaluation.json").write_text(numbers + "\n", encoding="utf-8")
-        (args.out / "evaluation.html").write_text(page, encoding="utf-8")
+        write(args.out / "evaluation.json", numbers + "\n")
+        write(args.out / "evaluation.html", page)
     say(numbers if args.json else _table(result, args.out, len(batches.skipped)))
     return 0
 

@@ -9,7 +9,7 @@ import torch
 
 from fovigraph import viz
 from fovigraph.cli.errors import users_mistake
-from fovigraph.cli.files import image_file, make_way
+from fovigraph.cli.files import image_file, make_way, write
 from fovigraph.cli.networks import build, read_config, saved_folder
 from fovigraph.cli.output import say
 
@@ -32,7 +32,7 @@ def explore(args: argparse.Namespace) -> int:
         title = f"What every unit of {args.config} sees"
         page = viz.explorer_html(net.pyramid, image=image, retina=net.retina, title=title, **seen)
     with users_mistake(OSError):
-        args.out.write_text(page, encoding="utf-8")
+        write(args.out, page)
     size = args.out.stat().st_size / 1e6
     say(f"{args.out}  {net.pyramid} in one page of {size:.1f} MB; open it in a browser")
     return 0

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from fovigraph import __version__, viz
 from fovigraph.cli.errors import users_mistake
-from fovigraph.cli.files import demo_image, image_file, make_folder
+from fovigraph.cli.files import demo_image, image_file, make_folder, write
 from fovigraph.cli.networks import build, read_config, saved_folder
 from fovigraph.cli.output import say
 from fovigraph.models import FoviNet, FoviOutput
@@ -89,7 +89,7 @@ def look(args: argparse.Namespace) -> int:
         "pictures": [name for name, _ in written],
     }
     with users_mistake(OSError):
-        (args.out / "look.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+        write(args.out / "look.json", json.dumps(numbers, indent=2) + "\n")
     written.append(("look.json", "the numbers: fixations, classes, nodes"))
     _tell(args.out, written, numbers)
     return 0

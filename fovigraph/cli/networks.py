@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,12 +19,17 @@ from fovigraph.models.pretrained import find_pretrained, load_weights
 
 def saved_folder(name: str) -> Path | None:
     """Return the folder of a saved model that ``name`` is, or None for a configuration."""
-    if name in config_names() or not Path(name).is_dir():
+    if name in config_names() or not os.path.isdir(name):
         return None
+    return pretrained_folder(name, "CONFIG")
+
+
+def pretrained_folder(name: str, word: str) -> Path:
+    """Return the folder of the saved model, here or on the Hub, that an argument names."""
     try:
         return find_pretrained(name, None)
-    except FileNotFoundError as error:
-        raise UserError(str(error).replace("folder_or_hub_id", "CONFIG", 1)) from error
+    except OSError as error:  # there is none, or no file can have such a name
+        raise UserError(str(error).replace("folder_or_hub_id", word, 1)) from error
 
 
 def read_config(name: str, overrides: Sequence[str]) -> DictConfig:

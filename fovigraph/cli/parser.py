@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -116,7 +117,7 @@ def _refuse_idle(args: argparse.Namespace) -> None:
         for name in ("fixations", "seed"):
             if _is_given(args, name):
                 raise UserError(f"argument --{name}: needs a photograph, --image IMAGE")
-    if args.command == "convert" and args.revision is not None and Path(args.source).is_dir():
+    if args.command == "convert" and args.revision is not None and os.path.isdir(args.source):
         raise UserError(
             f"argument --revision: is of a repository on the Hub, and {args.source} is a folder"
         )

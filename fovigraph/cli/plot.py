@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fovigraph import viz
 from fovigraph.cli.errors import UserError, users_mistake
-from fovigraph.cli.files import image_file, make_way
+from fovigraph.cli.files import image_file, make_way, write
 from fovigraph.cli.networks import build, read_config, saved_folder
 from fovigraph.cli.output import say
 from fovigraph.cli.parser import KINDS
@@ -205,7 +205,7 @@ def plot(args: argparse.Namespace) -> int:
         made = DRAW[args.kind](subject) if suffix in PICTURES else _exported(subject, suffix)
     with users_mistake(OSError):
         if isinstance(made, str):
-            args.out.write_text(made, encoding="utf-8")
+            write(args.out, made)
         else:
             made.savefig(args.out)
     say(f"{args.out}  {KINDS[args.kind]}")

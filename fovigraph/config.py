@@ -332,8 +332,8 @@ def load_config(
 
     A YAML file may begin with ``base: other`` (a name, or a path relative to the file) and then
     states only what differs. What no file states has the schema's default. A file or override that
-    changes ``backbone.name`` starts that backbone from its own defaults. OmegaConf's
-    interpolations (``${retina.side}``) are resolved.
+    changes ``backbone.name`` starts that backbone from its own defaults. ``${retina.side}`` stands
+    for the value of that key; nothing else is evaluated, so that a stranger's file can be read.
 
     Args:
         name_or_path: One of :func:`config_names`, or the path of a YAML file (with its suffix).

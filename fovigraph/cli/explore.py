@@ -46,7 +46,7 @@ def explore(args: argparse.Namespace) -> int:
                 net.pyramid, image=image, retina=net.retina, title=title, **seen
             )
     with users_mistake(OSError):
-        args.out.write_text(page, encoding="utf-8")
+        write(args.out, page)
     size = args.out.stat().st_size / 1e6
     say(f"{args.out}  {net.pyramid} in one page of {size:.1f} MB; open it in a browser")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fovigraph._checks import shown
 from fovigraph._matplotlib import import_matplotlib
 from fovigraph.cli.errors import UserError, users_mistake
 from fovigraph.sensing import read_image
@@ -52,9 +54,8 @@ def make_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        other = folder.exists() and not folder.is_dir()
-        reason = "it is not a folder" if other else error.strerror
-        raise UserError(f"argument --out: cannot write to {str(folder)!r}: {reason}") from error
+        other = os.path.exists(folder) and not os.path.isdir(folder)
+        raise _unwritable(folder, "it is not a folder" if other else error.strerror) from error
 
 
 def remove_empty_folders() -> None:
@@ -67,15 +68,22 @@ def remove_empty_folders() -> None:
 def make_way(file: Path, suffixes: tuple[str, ...]) -> None:
     """Check that a file can be written, and that its suffix is among those allowed."""
     if file.suffix.lower() not in suffixes:
-        raise UserError(f"argument --out: must end in {', '.join(suffixes)}, got {str(file)!r}")
-    if file.is_dir():
-        raise UserError(f"argument --out: cannot write to {str(file)!r}: it is a folder")
-    if file.exists():
-        try:
+        raise UserError(
+            f"argument --out: must end in {', '.join(suffixes)}, got {shown(str(file))}"
+        )
+    if os.path.exists(file) and not file.is_file():
+        reason = "it is a folder" if file.is_dir() else "it is no regular file"
+        raise _unwritable(file, reason)
+    try:
+        if file.is_file():
             file.open("ab").close()
-        except OSError as error:
-            raise UserError(
-                f"argument --out: cannot write to {str(file)!r}: {error.strerror}"
-            ) from error
-    else:
-        make_folder(file.parent)
+        else:
+            make_folder(file.parent)
+            with suppress(FileNotFoundError):
+                file.lstat()  # raises where no file can have such a name
+    except OSError as error:
+        raise _unwritable(file, error.strerror) from error
+
+
+def _unwritable(path: Path, reason: str | None) -> UserError:
+    return UserError(f"argument --out: cannot write to {shown(str(path))}: {reason}")

@@ -206,7 +206,7 @@ def plot(args: argparse.Namespace) -> int:
         made = DRAW[args.kind](subject) if suffix in PICTURES else _exported(subject, suffix)
     with users_mistake(OSError):
         if isinstance(made, str):
-            args.out.write_text(made, encoding="utf-8")
+            write(args.out, made)
         else:
             made.savefig(args.out)
     say(f"{args.out}  {KINDS[args.kind]}")

@@ -177,7 +177,11 @@ def plot_spacing(array: SensorArray, *, ax: Axes | None = None) -> Figure:
 
 
 def node_spacing(array: SensorArray) -> np.ndarray:
-    """Return the distance from every node to the nearest at another place, ``[N]``, degrees."""
+    """Return the distance from every node to the nearest at another place, ``[N]``, degrees.
+
+    Raises:
+        TypeError: If ``array`` is no array.
+    """
     instance("array", array, SensorArray)
     return _to_nearest((array.cartesian * (array.fov / 2)).numpy())
 
@@ -195,6 +199,9 @@ def spacing_law(array: SensorArray) -> np.ndarray:
     """Return the distance between rings, or lattice lines, at every node, ``[N]``, degrees.
 
     For rings, their step in ln(r + a) times r + a: the magnification's inverse, up to a factor.
+
+    Raises:
+        TypeError: If ``array`` is no array.
     """
     instance("array", array, SensorArray)
     if array.layout == "uniform":

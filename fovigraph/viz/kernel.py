@@ -35,7 +35,11 @@ MOST_NODES = 10_000
 
 
 def telling_nodes(array: SensorArray, count: int = 4) -> list[int]:
-    """Choose nodes from the point of gaze to near the edge, each in a direction of its own."""
+    """Choose nodes from the point of gaze to near the edge, each in a direction of its own.
+
+    Raises:
+        TypeError, ValueError: If ``array`` is no array, or ``count`` not from 1 to 10 000.
+    """
     instance("array", array, SensorArray)
     positive_int("count", count, MOST_NODES)
     edge = 0.8 * array.fov / 2
@@ -89,14 +93,22 @@ def plot_kernel_map(
 
 
 def cell_counts(graph: KNNGraph, kernel_size: int) -> Tensor:
-    """Return how many edges of a graph fall into each cell of the kernel, ``[kernel_size²]``."""
+    """Return how many edges of a graph fall into each cell of the kernel, ``[kernel_size²]``.
+
+    Raises:
+        TypeError, ValueError: If ``graph`` is no graph, or ``kernel_size`` no size.
+    """
     instance("graph", graph, KNNGraph)
     cells = graph.kernel_map(kernel_size).cell.cpu()
     return torch.bincount(cells, minlength=kernel_size**2)
 
 
 def kernel_picture(values: Tensor | np.ndarray) -> np.ndarray:
-    """Lay values of the kernel's cells ``[s², …]`` out as a picture ``[s, s, …]``, v upwards."""
+    """Lay values of the kernel's cells ``[s², …]`` out as a picture ``[s, s, …]``, v upwards.
+
+    Raises:
+        TypeError, ValueError: If ``values`` are no numbers, or not so many.
+    """
     cells = as_floats("values", values).detach().cpu().float().numpy()
     count = len(cells) if cells.ndim else 0
     side = math.isqrt(count)

@@ -123,7 +123,11 @@ def pyramid_networkx(pyramid: GraphPyramid) -> networkx.MultiDiGraph:
 
 
 def pyramid_dot(pyramid: GraphPyramid) -> str:
-    """Return the levels and steps in Graphviz's language: a box a level, an arrow a step."""
+    """Return the levels and steps in Graphviz's language: a box a level, an arrow a step.
+
+    Raises:
+        TypeError: If ``pyramid`` is no pyramid.
+    """
     instance("pyramid", pyramid, GraphPyramid)
     lines = ["digraph pyramid {", "  rankdir=BT;", "  node [shape=box, fontname=sans];"]
     lines += ["  edge [fontname=sans];"]

@@ -142,6 +142,17 @@ def _as_float(value: Real) -> float:
         return math.inf if value > 0 else -math.inf  # type: ignore[operator]
 
 
+def positive_ints(name: str, values: Any) -> list[int]:
+    """Return ``values`` as a list, or say that ``name`` must be whole numbers of at least 1."""
+    try:
+        if isinstance(values, (str, bytes, Mapping, Set)):  # no whole numbers, or in no order
+            raise TypeError
+        entries = list(values)
+    except TypeError:
+        raise TypeError(f"{name} must be a list of whole numbers, got {shown(values)}") from None
+    return [positive_int(f"{name}[{i}]", entry) for i, entry in enumerate(entries)]
+
+
 def path_of(name: str, value: Any) -> Path:
     """Return ``value`` as a path, ``~`` being the home folder, or say that ``name`` must be one."""
     text = os.fspath(value) if isinstance(value, os.PathLike) else value

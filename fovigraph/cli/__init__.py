@@ -22,8 +22,14 @@ __all__ = ["KINDS", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line, the program's own if ``None``, and return its exit status."""
+    """Run a command line, the program's own if ``None``, and return its exit status.
+
+    Raises:
+        TypeError: If ``argv`` is no list of strings.
+    """
     program, status = argv is None, 2
+    if argv is not None and (isinstance(argv, str) or not all(isinstance(w, str) for w in argv)):
+        raise TypeError(f"argv must be a list of strings or None, got {shown(argv)}")
     try:
         if program:
             set_handler(exit_at_once)

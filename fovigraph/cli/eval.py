@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from fovigraph import __version__
 from fovigraph.cli.errors import UserError, users_mistake
-from fovigraph.cli.files import make_folder
+from fovigraph.cli.files import make_folder, write
 from fovigraph.cli.networks import (
     build,
     device_of,
@@ -101,8 +101,8 @@ def eval_command(args: argparse.Namespace) -> int:
     numbers = json.dumps({**about, **asdict(results[0])}, indent=2)
     page = evaluation_html(results[0], f"{args.model} on {args.data}", _facts(about))
     with users_mistake(OSError):
-        (args.out / "evaluation.json").write_text(numbers + "\n", encoding="utf-8")
-        (args.out / "evaluation.html").write_text(page, encoding="utf-8")
+        write(args.out / "evaluation.json", numbers + "\n")
+        write(args.out / "evaluation.html", page)
     say(numbers if args.json else _table(results[0], args.out, about))
     return 0
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fovigraph import viz
 from fovigraph.cli.errors import UserError, users_mistake
-from fovigraph.cli.files import demo_image, image_file, make_way
+from fovigraph.cli.files import demo_image, image_file, make_way, write
 from fovigraph.cli.networks import build, read_config, saved_folder
 from fovigraph.cli.output import say
 

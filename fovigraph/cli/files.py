@@ -41,6 +41,11 @@ def image_file(path: str) -> Tensor:
         return read_image(path)
 
 
+def write(file: Path, text: str) -> None:
+    """Write text as UTF-8; of file names that are none, the bytes are written out."""
+    file.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
 _MADE: list[Path] = []
 """The folders that :func:`make_folder` has made, the outermost first."""
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from fovigraph import __version__, viz
 from fovigraph.cli.errors import users_mistake
-from fovigraph.cli.files import demo_image, image_file, make_folder
+from fovigraph.cli.files import demo_image, image_file, make_folder, write
 from fovigraph.cli.networks import build, device_of, read_config, saved_folder
 from fovigraph.cli.output import say
 from fovigraph.models import FoviNet, FoviOutput
@@ -105,7 +105,7 @@ def look(args: argparse.Namespace) -> int:
             }
             text = json.dumps(report, indent=2) + "\n"
             with users_mistake(OSError):
-                (out / "look.json").write_text(text, encoding="utf-8")
+                write(out / "look.json", text)
             written.append(("look.json", "the numbers: fixations, classes, nodes"))
             with tqdm.external_write_mode():
                 _tell(out, written, report)

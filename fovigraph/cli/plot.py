@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fovigraph import viz
 from fovigraph.cli.errors import UserError, users_mistake
-from fovigraph.cli.files import image_file, make_way
+from fovigraph.cli.files import image_file, make_way, write
 from fovigraph.cli.kinds import KINDS
 from fovigraph.cli.networks import build, read_config, saved_folder
 from fovigraph.cli.output import say

@@ -222,7 +222,8 @@ class KNNAlexNet(Backbone):
 
 def _check_layers(name: str, values: Any, count: int) -> None:
     """Check that values are numbers of layers, counted from 0."""
-    if not isinstance(values, Collection) or isinstance(values, str):
+    is_scalar = getattr(values, "ndim", 1) == 0  # an array without entries to go through
+    if not isinstance(values, Collection) or isinstance(values, str) or is_scalar:
         raise TypeError(f"{name} must be a list of whole numbers, got {shown(values)}")
     for value in values:
         if not isinstance(value, Integral) or isinstance(value, bool):

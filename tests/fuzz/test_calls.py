@@ -183,8 +183,10 @@ def test_a_value_or_an_error_that_names_an_argument(data):
     try:
         function(**given_)
     except ERRORS as error:
+        files = [value for value in given_.values() if isinstance(value, str) and value]
+        words = (*arguments, *(key.rstrip("s") for key in arguments), *files)
         known = isinstance(error, OSError | ImportError) or any(
-            word in str(error) for word in (*arguments, *(key.rstrip("s") for key in arguments))
+            word in str(error) for word in words
         )
         assert known, f"{name}: {type(error).__name__} names no argument: {error}"
         OUTCOMES["refused by name"] += 1

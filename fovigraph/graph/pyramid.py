@@ -129,6 +129,7 @@ class GraphPyramid(nn.Module):
     graphs: Sequence[KNNGraph]
     beside: Any
 
+    @isolated
     def __init__(
         self,
         retina: SensorArray,

@@ -41,7 +41,8 @@ def knn_pool(
         edge_weight: Factor of every edge's features in a sum, ``[E]``; with a gradient, slower.
         by_src: The edges by source. Saves the backward pass on a GPU from sorting them.
         most: How many neighbours no destination exceeds. Up to 256, a GPU keeps winners in bytes,
-            and the maximum of more than 256 is not a number.
+            and the maximum of more than 256 is not a number; under a function transform, that of
+            more than were promised.
 
     Returns:
         ``[*, num_dst, C]``; zero where a destination has no neighbours.

@@ -94,9 +94,7 @@ def pool(
     """Reduce neighbourhoods: see :func:`fovigraph.ops.knn_pool`, whose arguments these are."""
     count = ptr.diff()[:, None]
     if reduce == "max":
-        if most is None or not torch.compiler.is_compiling():
-            most = int(count.max())  # however many were promised
-        return _greatest(x, src, ptr, most)
+        return _greatest(x, src, ptr, int(count.max()) if most is None else most)
     near = x.index_select(-2, src)
     if edge_weight is not None:
         near = edge_weight.to(x.dtype)[:, None] * near
@@ -107,7 +105,7 @@ def pool(
 
 
 def _greatest(x: Tensor, src: Tensor, ptr: Tensor, most: int) -> Tensor:
-    """Return the maximum of every neighbourhood, none of which has more than ``most`` nodes.
+    """Return the maximum of every neighbourhood; of more than ``most`` nodes it is not a number.
 
     Neighbourhoods are filled up with a node of the lowest number there is, which comes last among
     equals and so never wins.
@@ -120,7 +118,8 @@ def _greatest(x: Tensor, src: Tensor, ptr: Tensor, most: int) -> Tensor:
     low = -torch.inf if x.is_floating_point() else torch.iinfo(x.dtype).min
     filled = torch.cat((x, torch.full_like(x[..., :1, :], low)), dim=-2)
     near = filled.index_select(-2, node.flatten()).unflatten(-2, node.shape)
-    return torch.where(count > 0, near.max(dim=-2).values, 0)
+    out = torch.where(count > 0, near.max(dim=-2).values, 0)
+    return torch.where(count > most, torch.nan, out) if x.is_floating_point() else out
 
 
 def won(grad: Tensor, winner: Tensor, num_src: int) -> Tensor:

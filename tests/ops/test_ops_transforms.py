@@ -6,6 +6,7 @@ from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, linearize, vmap
 
 import fovigraph as fg
+from fovigraph.ops.knn_pool import reduce_rows
 
 CHANNELS, OUTPUTS, SIDE = 2, 3, 3
 LAYERS = {
@@ -217,3 +218,12 @@ def test_what_was_compiled_without_a_transform_is_right_under_one(transform, gra
     torch.testing.assert_close(compiled(x, graph), layer(x, graph))
     found, wanted = (TRANSFORMS[transform](each, graph, x) for each in (compiled, layer))
     torch.testing.assert_close(found, wanted)
+
+
+def test_more_neighbours_than_promised_are_not_passed_over_in_silence():
+    x, src, ptr = torch.rand(2, 5, 3), torch.tensor([0, 1, 2, 3, 4]), torch.tensor([0, 3, 3, 5])
+    right = vmap(lambda x: reduce_rows(x, src, ptr, "max", most=3))(x)
+    assert right.equal(reduce_rows(x, src, ptr, "max"))
+    found = vmap(lambda x: reduce_rows(x, src, ptr, "max", most=2))(x)
+    assert found[:, 0].isnan().all()
+    assert found[:, 1:].equal(right[:, 1:])

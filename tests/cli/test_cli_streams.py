@@ -38,7 +38,8 @@ SCRIPT = "import sys; from fovigraph.cli import main; sys.exit(main())"
 @pytest.fixture
 def command(monkeypatch):
     """Runs the program's own command line in this process."""
-    before = signal.getsignal(signal.SIGINT)
+    # Whoever runs the tests in the background may have it ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def command(*words):
         monkeypatch.setattr("sys.argv", ["fovigraph", *words])
@@ -59,7 +60,7 @@ def interrupted(words, folder, torch=SWALLOWS):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # Whoever runs the tests in the background may have it ignored, which is inherited.
+        # Where it is ignored, that is inherited.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdout.readline() == "importing\n"

@@ -210,6 +210,56 @@ def test_sizes_below_one_are_refused(arguments, message):
         KNNConv(**{"in_channels": 3, "out_channels": 5, "kernel_size": 6} | arguments)
 
 
+MAKERS = {
+    "full": lambda **options: KNNConv(
+        **{"in_channels": 3, "out_channels": 5, "kernel_size": 6} | options
+    ),
+    "depthwise": lambda **options: KNNDepthwiseConv(
+        **{"in_channels": 3, "kernel_size": 6} | options
+    ),
+    "separable": lambda **options: KNNSeparableConv(
+        **{"in_channels": 3, "out_channels": 5, "kernel_size": 6} | options
+    ),
+    "transposed": lambda **options: fg.nn.KNNConvTranspose(
+        **{"in_channels": 3, "out_channels": 5, "kernel_size": 6} | options
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("argument", ["in_channels", "kernel_size", "out_channels", "multiplier"])
+def test_sizes_that_are_no_whole_numbers_or_cannot_be_are_refused_by_name(name, argument):
+    if argument == {"depthwise": "out_channels", "separable": ""}.get(name, "multiplier"):
+        pytest.skip("has no such argument")
+    for wrong in (None, "3", 2.5, 3.0, True, [3], torch.tensor(3)):
+        with pytest.raises(
+            TypeError, match=f"{argument} must be a whole number of at least 1, got"
+        ):
+            MAKERS[name](**{argument: wrong})
+    with pytest.raises(ValueError, match=f"{argument} must be at least 1, got -1"):
+        MAKERS[name](**{argument: -1})
+    with pytest.raises(ValueError, match=f"{argument}.* must be at most"):
+        MAKERS[name](**{argument: 10**12})
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_switches_that_are_neither_on_nor_off_are_refused_by_name(name):
+    for wrong in (None, 1, "no"):
+        with pytest.raises(TypeError, match="bias must be True or False, got"):
+            MAKERS[name](bias=wrong)
+    with pytest.raises(TypeError, match=r"interpolation must be one of .* got None"):
+        KNNConv(3, 5, 6, interpolation=None)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, torch.nn.Linear(3, 5), torch.ones(5, 3, 6, 6)])
+def test_what_is_no_convolution_is_refused_by_name(wrong):
+    for layer in (KNNConv(3, 5, 6), KNNDepthwiseConv(3, 6)):
+        with pytest.raises(TypeError, match="conv must be a Conv2d, got"):
+            layer.load_conv2d(wrong)
+    with pytest.raises(TypeError, match="conv must be a KNNConv, got"):
+        fg.nn.KNNConvTranspose.tied(wrong)
+
+
 def test_features_that_do_not_fit_are_refused(graph):
     conv = KNNConv(3, 5, kernel_size=6)
     nodes = graph.num_src

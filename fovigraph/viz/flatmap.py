@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fovigraph._checks import instance
+from fovigraph._tensors import finite
 from fovigraph.geometry import SensorArray
 from fovigraph.geometry.magnification import CORTICAL_SCALE
 
@@ -48,6 +49,7 @@ def flat_map(array: SensorArray, polar: Tensor | None = None) -> Tensor:
                 "polar must be real numbers of shape [M, 2], "
                 f"got {list(polar.shape)} of {polar.dtype}"
             )
+        finite("polar", polar)
     eccentricity, angle = (array.polar if polar is None else polar.double()).unbind(-1)
     if array.layout == "uniform":
         return torch.stack((eccentricity * angle.cos(), eccentricity * angle.sin()), dim=-1)

@@ -192,7 +192,7 @@ def test_bad_fixations_are_refused(tiny, fixations):
         ("retina.sampling=cubic", "sampling must be one of"),
         ("fixation.policy=saliency", "fixation policy must be one of"),
         ("backbone.norm=bach", "norm must be one of"),
-        ("backbone.pool=avg", "mode must be one of"),
+        ("backbone.pool=avg", "pool must be one of"),
         ("backbone.metric=cosine", "metric must be one of"),
         ("backbone.strides=[64,1,1,1,1]", "stride must leave at least one node"),
     ],

@@ -271,7 +271,7 @@ class FoviNet(nn.Module):
             >>> answer.name in net.class_names
             True
         """
-        options = {"fixations": fixations, "top": top, "batch_size": batch_size}
+        options: dict[str, Any] = {"fixations": fixations, "top": top, "batch_size": batch_size}
         return list(predictions(self, images, **options))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:

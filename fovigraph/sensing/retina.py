@@ -314,12 +314,11 @@ def height_and_width(image_size: Any) -> tuple[int, int]:
         TypeError, ValueError: If it is not two whole numbers of at least 1.
     """
     wanted = f"image_size must be (height, width) in pixels, got {shown(image_size)}"
-    try:
-        height, width = image_size
-    except TypeError as error:
-        raise TypeError(wanted) from error
-    except ValueError as error:
-        raise ValueError(wanted) from error
+    if not isinstance(image_size, Sequence) or isinstance(image_size, (str, bytes)):
+        raise TypeError(wanted)
+    if len(image_size) != 2:
+        raise ValueError(wanted)
+    height, width = image_size
     if torch.compiler.is_compiling():  # which may trace them as symbols
         return height, width
     return positive_int("image_size", height), positive_int("image_size", width)

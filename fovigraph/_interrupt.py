@@ -29,6 +29,23 @@ def set_handler(handler: Callable[[int, FrameType | None], Any] | signal.Handler
         signal.signal(signal.SIGINT, handler)
 
 
+class Interrupt:
+    """A handler of signals that raises KeyboardInterrupt, and remembers it.
+
+    Libraries make other exceptions of it: OmegaConf, say, in the code that cleans up after it.
+
+    Attributes:
+        came: Whether one came.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        raise KeyboardInterrupt
+
+
 def exit_at_once(number: int, frame: FrameType | None) -> None:
     """End the process, with a line on standard error. A handler of signals."""
     try:

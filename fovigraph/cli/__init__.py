@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from fovigraph._checks import shown
-from fovigraph._interrupt import INTERRUPTED, STATUS, exit_at_once, set_handler
+from fovigraph._interrupt import INTERRUPTED, STATUS, Interrupt, exit_at_once, set_handler
 from fovigraph.cli.errors import UserError
 from fovigraph.cli.kinds import KINDS
 from fovigraph.cli.output import OutputError, complain, prepare_streams
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         TypeError: If ``argv`` is no list of strings.
     """
-    program, status = argv is None, 2
+    program, status, interrupt = argv is None, 2, Interrupt()
     if argv is not None and (isinstance(argv, str) or not all(isinstance(w, str) for w in argv)):
         raise TypeError(f"argv must be a list of strings or None, got {shown(argv)}")
     try:
@@ -37,18 +37,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parse(argv)
         command = _command(args)
         if program:  # from here on, there may be something to clean up
-            set_handler(signal.default_int_handler)
+            set_handler(interrupt)
         status = command(args)
-    except UserError as error:
-        complain(f"fovigraph: {error}")
-    except OutputError as error:
-        complain(f"fovigraph: {error}")
-        status = error.status
-    except KeyboardInterrupt:
-        complain(INTERRUPTED)
-        status = STATUS
     except SystemExit as done:  # argparse, after --help or --version
         status = int(done.code or 0)
+    except (Exception, KeyboardInterrupt) as error:
+        if interrupt.came or isinstance(error, KeyboardInterrupt):
+            complain(INTERRUPTED)
+            status = STATUS
+        elif isinstance(error, (UserError, OutputError)):
+            complain(f"fovigraph: {error}")
+            status = error.status
+        else:
+            raise
     finally:
         if program:  # the process ends, and nothing else may come of it
             set_handler(signal.SIG_IGN)

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 class UserError(Exception):
     """A mistake that the user can mend; its message is one line."""
 
+    status = 2
+
     def __init__(self, message: object):
         super().__init__(" ".join(str(message).split()))
 

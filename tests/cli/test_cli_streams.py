@@ -14,6 +14,7 @@ import pytest
 import fovigraph
 from fovigraph import _interrupt
 from fovigraph.cli import main
+from fovigraph.cli.errors import users_mistake
 
 ROOT = Path(fovigraph.__file__).parents[1]
 
@@ -118,6 +119,20 @@ class TestInterrupt:
         assert command("info", "fovi_tiny") == 130
         assert capsys.readouterr().err == "fovigraph: interrupted\n"
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # nothing else may come of it
+
+    def test_that_becomes_another_exception(self, command, monkeypatch, capsys):
+        def clean_up(config):
+            try:
+                signal.raise_signal(signal.SIGINT)
+                signal.pause()
+            finally:
+                raise AttributeError("of what was not made yet")
+
+        for error in (AttributeError, ValueError):  # a bug's, and one that is a user's mistake
+            monkeypatch.setattr("fovigraph.cli.info.build", users_mistake(error)(clean_up))
+            assert command("info", "fovi_tiny") == 130
+            assert capsys.readouterr().err == "fovigraph: interrupted\n"
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def test_is_ignored_where_the_process_was_told_to(self, command, monkeypatch, capsys):
         monkeypatch.setattr(

@@ -120,8 +120,7 @@ class FoviNet(nn.Module):
     @property
     def class_names(self) -> list[str]:
         """Names of the classes, in the order of the logits; their numbers if they have none."""
-        head = self.config.head
-        return list(head.class_names or map(str, range(head.num_classes)))
+        return class_names_of(self.config)
 
     @property
     def calibration(self) -> Calibration:
@@ -474,3 +473,8 @@ def check_fovinet(name: str, value: Any) -> None:
         isinstance(value, nn.Module) and isinstance(getattr(value, "config", None), DictConfig)
     ):
         raise TypeError(f"{name} must be a FoviNet, got {shown(value)}")
+
+
+def class_names_of(config: DictConfig) -> list[str]:
+    """Return the names of a configuration's classes, their numbers if they have none."""
+    return list(config.head.class_names or map(str, range(config.head.num_classes)))

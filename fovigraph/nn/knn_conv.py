@@ -12,7 +12,7 @@ from torch_geometric.nn import MessagePassing
 from fovigraph import ops
 from fovigraph._checks import flag, instance, one_of, positive_int
 from fovigraph.graph import KernelMap, KNNGraph
-from fovigraph.graph.kernel_map import bilinear_cells
+from fovigraph.graph.kernel_map import bilinear_cells, check_kernel_size
 from fovigraph.graph.knn_graph import INTERPOLATIONS
 from fovigraph.nn.bipartite import (
     Features,
@@ -22,7 +22,7 @@ from fovigraph.nn.bipartite import (
     has_values,
     takes_messages,
 )
-from fovigraph.nn.limits import MAX_KERNEL_SIZE, check_weights
+from fovigraph.nn.limits import check_weights
 from fovigraph.ops.knn_conv_shared import knn_conv_shared
 from fovigraph.ops.operands import autocast_dtype
 
@@ -36,7 +36,7 @@ class _KernelConv(MessagePassing):
     def __init__(self, in_channels: int, kernel_size: int):
         super().__init__(aggr="sum", node_dim=-2)
         self.in_channels = positive_int("in_channels", in_channels)
-        self.kernel_size = positive_int("kernel_size", kernel_size, MAX_KERNEL_SIZE)
+        self.kernel_size = check_kernel_size(kernel_size)
         self.fused = True
         self.relu = False
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 
-MAX_KERNEL_SIZE = 1024
-"""The largest side of a reference kernel: a million matrices of weights."""
-
 MAX_WEIGHTS = 2**31
 """The most numbers of one weight: eight gigabytes in single precision."""
 

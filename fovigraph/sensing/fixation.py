@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fovigraph._checks import instance, nearest, one_of, positive_float, positive_int, shown
+from fovigraph._checks import flag, instance, nearest, one_of, positive_float, positive_int, shown
 from fovigraph._tensors import may_inspect
 
 ATTEMPTS = 10
@@ -97,9 +97,9 @@ class FixationPolicy(nn.Module, ABC):
         self.aspect = _range("aspect", aspect)
         self.eval_area = _range("eval_area", (eval_area, eval_area), most=1.0)[0]
         self.spread = _spread(spread)
-        self.center_first = _flag("center_first", center_first)
+        self.center_first = flag("center_first", center_first)
         if random_in_eval is not None:
-            in_eval = "random" if _flag("random_in_eval", random_in_eval) else "center"
+            in_eval = "random" if flag("random_in_eval", random_in_eval) else "center"
             message = f"random_in_eval={random_in_eval} is now in_eval={in_eval!r}"
             warnings.warn(message, DeprecationWarning, stacklevel=3)
         self.in_eval = one_of("in_eval", in_eval, IN_EVAL)
@@ -416,9 +416,3 @@ def _spread(value: Any) -> float:
     if not 0 <= value <= 0.5:  # type: ignore[operator]
         raise ValueError(f"spread must be from 0 to 0.5, got {shown(value)}")
     return float(value)
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {shown(value)}")
-    return value

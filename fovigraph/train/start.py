@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fovigraph.config import load_config
 from fovigraph.models import FoviNet
+from fovigraph.models.fovinet import class_names_of
 from fovigraph.models.pretrained import find_pretrained, misfits, read_weights
 from fovigraph.models.wrapped import names_without_wrappers
 
@@ -76,7 +77,7 @@ def start_from(net: FoviNet, folder: Path) -> WarmStart:
     config = load_config(folder / "config.yaml")
     differences = _differences(config, net.config)
     weights = read_weights(folder / "model.safetensors", net)
-    if class_names(config) != net.class_names:
+    if class_names_of(config) != net.class_names:
         weights = {name: x for name, x in weights.items() if not name.startswith("head.")}
     rename = names_without_wrappers(net)
     own = {rename(name): x for name, x in net.state_dict().items()}
@@ -94,11 +95,6 @@ def start_from(net: FoviNet, folder: Path) -> WarmStart:
         own[name].copy_(x)  # shares memory with the network's
     fresh = [name for name in own if name not in taken]
     return WarmStart(folder, list(taken), fresh, differences)
-
-
-def class_names(config: DictConfig) -> list[str]:
-    """Return the names of a configuration's classes, their numbers if they have none."""
-    return list(config.head.class_names or map(str, range(config.head.num_classes)))
 
 
 def _of_backbone(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ from fovigraph._checks import flag, path_of, shown
 from fovigraph.config import load_config
 from fovigraph.models import Calibration, FoviNet
 from fovigraph.models.card import model_card
-from fovigraph.models.fovinet import check_fovinet
+from fovigraph.models.fovinet import check_fovinet, class_names_of
 from fovigraph.models.pretrained import checked_weights, misfits, refusal
 from fovigraph.nn.norm import BatchNorm
 from fovigraph.train import checkpoint
@@ -49,7 +49,7 @@ from fovigraph.train.processes import Processes
 from fovigraph.train.random_numbers import RandomNumbers
 from fovigraph.train.recipe import check_recipe, network_of
 from fovigraph.train.source import DataError, check_source
-from fovigraph.train.start import class_names, find_start, start_from
+from fovigraph.train.start import find_start, start_from
 from fovigraph.train.tally import Tally, names
 
 log = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ class Trainer:
         self.random = RandomNumbers(self.recipe.train.seed)
         self._make_network(make_net)  # what is wrong with it is said before data are read
         data = open_data(self.recipe.data, progress=self.main and not self.quiet)
-        known = None if start is None else class_names(load_config(start / "config.yaml"))
+        known = None if start is None else class_names_of(load_config(start / "config.yaml"))
         classes = match_classes(self.recipe, data.classes, known)
         self.recipe = recipe = with_classes(self.recipe, classes.names)
         self.notes, self.calibration = [classes.note], ""

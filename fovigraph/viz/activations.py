@@ -140,7 +140,8 @@ def plot_activations(
     for ax in panels[len(chosen) :]:
         ax.set_axis_off()
     shown = values[:, chosen]
-    scale = ScalarMappable(Normalize(float(np.min(shown)), float(np.max(shown))), colormaps[style.COLORMAP])
+    limits = Normalize(float(np.min(shown)), float(np.max(shown)))
+    scale = ScalarMappable(limits, colormaps[style.COLORMAP])
     for index, (ax, channel) in enumerate(zip(panels, chosen, strict=False)):
         draw_cells(ax, array, scale.to_rgba(values[:, channel]), space)
         ax.set_title(f"channel {channel}", fontsize=10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 import subprocess
 import sys
@@ -681,4 +682,4 @@ def test_a_saved_config_depends_on_nothing(tmp_path: Path) -> None:
 def test_every_key_of_the_schema_is_documented() -> None:
     for section in vars(FoviConfig()).values():
         for name in (key.name for key in dataclasses.fields(section)):
-            assert f"        {name}: " in (type(section).__doc__ or "")
+            assert f"\n    {name}: " in (inspect.getdoc(type(section)) or "")

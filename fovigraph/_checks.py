@@ -165,7 +165,8 @@ def path_of(name: str, value: Any) -> Path:
         raise ValueError(f"{name} must be a path, got {text!r}")
     if any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in Path(text).parts):
         raise ValueError(
-            f"{name} must be a path of names of at most {MAX_NAME_BYTES} bytes each, got {shown(text)}"
+            f"{name} must be a path of names of at most {MAX_NAME_BYTES} bytes each, "
+            f"got {shown(text)}"
         )
     try:
         return Path(text).expanduser()

@@ -24,8 +24,8 @@ class AttentiveV1(nn.Module):
 
     def __init__(self, num_classes: int, attention: bool, channels: int = 32):
         super().__init__()
-        stages = [fg.Stage("conv", k=25, stride=2, kernel_size=7), fg.Stage("pool", k=9, stride=2)]
-        self.pyramid = fg.GraphPyramid(fg.SensorArray.matched(32), stages)
+        steps = [fg.Step("conv", k=25, stride=2, kernel_size=7), fg.Step("pool", k=9, stride=2)]
+        self.pyramid = fg.GraphPyramid(fg.SensorArray.matched(32), steps)
         self.retina = fg.Retina(self.pyramid.levels[0], "bilinear")
         self.conv = fg.nn.KNNConv(3, channels, kernel_size=7)
         self.norm = fg.nn.BatchNorm(channels)

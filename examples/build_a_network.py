@@ -33,13 +33,13 @@ def one_layer() -> None:
 
 def an_alexnet() -> None:
     """A network is built on a pyramid, which holds every level and every edge."""
-    stages = fg.KNNAlexNet.stages(
+    steps = fg.KNNAlexNet.steps(
         strides=[4, 1, 1, 1, 1],
         k=[11**2, 5**2, 3**2, 3**3, 3**2],
         pool_after=[1, 4],
         kernel_multiplier=2,
     )
-    pyramid = fg.GraphPyramid(fg.SensorArray.matched(64), stages)
+    pyramid = fg.GraphPyramid(fg.SensorArray.matched(64), steps)
     print(pyramid.summary())
 
     net = fg.KNNAlexNet(pyramid, channels=[96, 256, 384, 256, 256], num_classes=1000)

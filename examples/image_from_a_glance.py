@@ -27,11 +27,11 @@ class PyramidUNet(nn.Module):
 
     def __init__(self, channels: int = 32):
         super().__init__()
-        stages = [
-            fg.Stage("conv", k=16, stride=1, kernel_size=6),
-            fg.Stage("conv", k=25, stride=2, kernel_size=7),
+        steps = [
+            fg.Step("conv", k=16, stride=1, kernel_size=6),
+            fg.Step("conv", k=25, stride=2, kernel_size=7),
         ]
-        self.pyramid = fg.GraphPyramid(fg.SensorArray.matched(32), stages)
+        self.pyramid = fg.GraphPyramid(fg.SensorArray.matched(32), steps)
         self.retina = fg.Retina(self.pyramid.levels[0], "bilinear", fixation_size=VIEW)
         self.to_pixels = fg.sensing.InverseRetina(self.retina, (SIDE, SIDE))
         self.down1 = fg.nn.KNNConv(3, channels, kernel_size=6)

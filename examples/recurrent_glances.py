@@ -26,8 +26,8 @@ class RecurrentV1(nn.Module):
 
     def __init__(self, num_classes: int, channels: int = 48):
         super().__init__()
-        stages = [fg.Stage("conv", k=25, stride=2, kernel_size=7)]
-        self.pyramid = fg.GraphPyramid(fg.SensorArray.matched(16), stages)
+        steps = [fg.Step("conv", k=25, stride=2, kernel_size=7)]
+        self.pyramid = fg.GraphPyramid(fg.SensorArray.matched(16), steps)
         self.retina = fg.Retina(self.pyramid.levels[0], "bilinear", fixation_size=VIEW)
         self.conv = fg.nn.KNNConv(3, channels, kernel_size=7)
         self.norm = fg.nn.BatchNorm(channels)

@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from fovigraph import _interrupt as _interrupt  # the first: whatever follows may take seconds
+from fovigraph._deprecated import warn_renamed
 
 if TYPE_CHECKING:
     from fovigraph import data, geometry, graph, models, nn, ops, sensing
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from fovigraph import viz as viz
     from fovigraph.config import ConfigError, config_names, load_config, save_config
     from fovigraph.geometry import SensorArray
-    from fovigraph.graph import GraphPyramid, KernelMap, KNNGraph, Stage, knn_graph
+    from fovigraph.graph import GraphPyramid, KernelMap, KNNGraph, Plan, Step, knn_graph
     from fovigraph.models import FoviNet, FoviOutput, KNNAlexNet, KNNAlexNetBlock, optimize
     from fovigraph.sensing import FixationPolicy, Retina, fixation_policy, read_image
 
@@ -36,9 +37,10 @@ __all__ = [
     "KNNAlexNetBlock",
     "KNNGraph",
     "KernelMap",
+    "Plan",
     "Retina",
     "SensorArray",
-    "Stage",
+    "Step",
     "config_names",
     "data",
     "fixation_policy",
@@ -61,11 +63,14 @@ _MORE = ("interop", "train", "viz")
 _HOMES = {
     "config": ("ConfigError", "config_names", "load_config", "save_config"),
     "geometry": ("SensorArray",),
-    "graph": ("GraphPyramid", "KernelMap", "KNNGraph", "Stage", "knn_graph"),
+    "graph": ("GraphPyramid", "KernelMap", "KNNGraph", "Plan", "Step", "knn_graph"),
     "models": ("FoviNet", "FoviOutput", "KNNAlexNet", "KNNAlexNetBlock", "optimize"),
     "sensing": ("FixationPolicy", "Retina", "fixation_policy", "read_image"),
 }
 """Where the names are defined that are not modules themselves."""
+
+_RENAMED = {"Stage": "Step"}
+"""New names by those that go with the next release."""
 
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -77,6 +82,9 @@ def __getattr__(name: str) -> Any:
         return value
     if name in __all__ or name in _MORE:
         return importlib.import_module(f"fovigraph.{name}")
+    if name in _RENAMED:
+        warn_renamed(f"fovigraph.{name}", f"fovigraph.{_RENAMED[name]}")
+        return __getattr__(_RENAMED[name])
     raise AttributeError(f"module 'fovigraph' has no attribute {name!r}")
 
 

@@ -14,8 +14,8 @@ from fovigraph.sensing import fixation_policy
 
 @pytest.fixture(scope="module")
 def pyramid():
-    stages = [fg.Stage("conv", k=9, stride=2), fg.Stage("pool", k=4, stride=2)]
-    return fg.GraphPyramid(fg.SensorArray.matched(12), stages)
+    steps = [fg.Step("conv", k=9, stride=2), fg.Step("pool", k=4, stride=2)]
+    return fg.GraphPyramid(fg.SensorArray.matched(12), steps)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from torch_geometric.utils import to_networkx
 import fovigraph as fg
 from fovigraph.models import OneGlance
 
-STAGES = [fg.Stage("conv", k=16, stride=2, kernel_size=8), fg.Stage("pool", k=9, stride=2)]
+STEPS = [fg.Step("conv", k=16, stride=2, kernel_size=8), fg.Step("pool", k=9, stride=2)]
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_to_networkx_has_every_node_and_edge_with_attributes(net):
 @pytest.mark.parametrize("warm", [True, False], ids=["after a first call", "at once"])
 def test_a_compiled_network_computes_the_same(compiler, warm):
     """In one graph after a first call, which sorts the kernel maps."""
-    pyramid = fg.GraphPyramid(fg.SensorArray.matched(8), STAGES)
+    pyramid = fg.GraphPyramid(fg.SensorArray.matched(8), STEPS)
     net = fg.KNNAlexNet(pyramid, [4], num_classes=3).eval()
     x = torch.rand(2, len(pyramid.levels[0]), 3)
     expected = net(x) if warm else None
@@ -150,7 +150,7 @@ def one_quadrant(pyramid, seen):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("quadrant", [(1, 1), (-1, 1), (1, -1)])
 def test_importance_lies_in_the_one_quadrant_that_a_network_can_use(algorithm, quadrant):
-    whole = fg.GraphPyramid(fg.SensorArray.matched(16), STAGES)
+    whole = fg.GraphPyramid(fg.SensorArray.matched(16), STEPS)
     seen = (whole.levels[0].cartesian * torch.tensor(quadrant) > 0).all(dim=1)
     x = torch.rand(len(whole.levels[0]), 3)
     shares = {}
@@ -180,7 +180,7 @@ def test_explainers_give_the_importance_of_the_retinas_samples(net, samples, alg
 
 def test_an_explainers_edge_mask_weighs_the_edges_of_the_first_convolution():
     """Explainers reach single messages, which the fused path has none of."""
-    pyramid = fg.GraphPyramid(fg.SensorArray.matched(8), STAGES)
+    pyramid = fg.GraphPyramid(fg.SensorArray.matched(8), STEPS)
     conv = fg.nn.KNNConv(3, 4, kernel_size=8)
 
     class FirstLayer(nn.Module):

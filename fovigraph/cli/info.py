@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from fovigraph._table import format_table
 from fovigraph.cli.networks import build, read_config
 from fovigraph.cli.output import say
-from fovigraph.graph.pyramid import format_table
 from fovigraph.models.cost import describe
 
 

@@ -87,11 +87,9 @@ def _made(config: DictConfig) -> FoviNet:
 def say_where_k_is_cut(pyramid: GraphPyramid) -> None:
     """Say on standard error where k is more than a level has nodes, if it is anywhere."""
     cut = [
-        f"{name} {stage.k} of {graph.num_src}"
-        for name, stage, graph in zip(
-            pyramid.names[1:], pyramid.stages, pyramid.graphs, strict=True
-        )
-        if stage.k is not None and stage.k > graph.num_src
+        f"{name} {step.k} of {graph.num_src}"
+        for name, step, graph in zip(pyramid.names[1:], pyramid.steps, pyramid.graphs, strict=True)
+        if step.k is not None and step.k > graph.num_src
     ]
     if cut:
         complain(

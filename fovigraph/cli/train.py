@@ -7,12 +7,12 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fovigraph._table import format_table
 from fovigraph.cli.errors import users_mistake
 from fovigraph.cli.files import make_folder
 from fovigraph.cli.networks import read, saved_folder, say_where_k_is_cut
 from fovigraph.cli.output import complain, say
 from fovigraph.config import config_names
-from fovigraph.graph.pyramid import format_table
 
 SHOWN_SKIPPED = 5
 """Broken images that are named."""

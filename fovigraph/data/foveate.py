@@ -46,7 +46,7 @@ class Foveate(BaseTransform):
     Example:
         >>> import torch, fovigraph as fg
         >>> retina = fg.SensorArray.matched(32)
-        >>> pyramid = fg.GraphPyramid(retina, [fg.Stage("conv", k=49, stride=2)])
+        >>> pyramid = fg.GraphPyramid(retina, [fg.Step("conv", k=49, stride=2)])
         >>> foveate = fg.data.Foveate(fg.Retina(retina), pyramid)
         >>> foveate(torch.rand(3, 96, 128), fixations=[0.4, 0.6])["retina"].x.shape
         torch.Size([964, 3])

@@ -1,86 +1,95 @@
-"""A pyramid as PyG's ``HeteroData``, and back."""
+"""Levels and graphs as PyG's ``HeteroData``, and back."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.data.storage import EdgeStorage
 
-from fovigraph._checks import instance, one_of, positive_int
+from fovigraph._checks import instance, one_of
 from fovigraph.geometry import SensorArray
 from fovigraph.geometry.fixed import isolated
 from fovigraph.graph.kernel_map import nearest_cell
 from fovigraph.graph.knn_graph import GEOMETRY, METRICS, KNNGraph, check_geometry
-
-if TYPE_CHECKING:
-    from fovigraph.graph.pyramid import GraphPyramid, Stage
+from fovigraph.graph.step import Step
 
 ARRAY = ("resolution", "fov", "cmf_a", "layout", "field_geometry")
 
+EdgeType = tuple[str, str, str]
+"""PyG's name of edges: ``(level, kind, level)``."""
+
 
 @isolated
-def to_hetero_data(
-    pyramid: GraphPyramid, lateral: int | None = None, up: int | None = None
+def to_data(
+    levels: Mapping[str, SensorArray],
+    graphs: Mapping[EdgeType, KNNGraph],
+    kernel_sizes: Mapping[EdgeType, int | None],
 ) -> HeteroData:
-    """Return the pyramid as PyG data; see :meth:`GraphPyramid.to_hetero_data`."""
-    lateral = None if lateral is None else positive_int("lateral", lateral)
-    up = None if up is None else positive_int("up", up)
+    """Return levels and the graphs between them as PyG data.
+
+    Args:
+        levels: The levels, by name.
+        graphs: The graphs.
+        kernel_sizes: Side of the reference kernel of those that are convolutions'.
+    """
     data = HeteroData()
-    for name, level in zip(pyramid.names, pyramid.levels, strict=True):
+    for name, level in levels.items():
         data[name].num_nodes = len(level)
         data[name].pos = data[name].cartesian = level.cartesian.float()
         data[name].polar = level.polar.float()
         data[name].cortical = level.cortical.float()
-    steps = edge_types(pyramid.names, pyramid.stages)
-    for edge_type, graph, kernel_size in zip(
-        steps, pyramid.graphs, pyramid.kernel_sizes, strict=True
-    ):
-        edges = _put(data, edge_type, graph)
+    for edge_type, graph in graphs.items():
+        edges, kernel_size = _put(data, edge_type, graph), kernel_sizes.get(edge_type)
         if kernel_size is not None:
             edges.cell = nearest_cell(edges.offset, kernel_size)
-    for (below, _, above), level in zip(steps, pyramid.levels[1:], strict=True):
-        if up is not None:
-            _put(data, (above, "up", below), pyramid.up(above, min(up, len(level))))
-    for name, level in zip(pyramid.names, pyramid.levels, strict=True):
-        if lateral is not None and len(level) > 1:
-            graph = pyramid.lateral(name, min(lateral, len(level) - 1))
-            _put(data, (name, "lateral", name), graph)
-    data.recipe = json.dumps(
-        {
-            "retina": {name: getattr(pyramid.levels[0], name) for name in (*ARRAY, "side")},
-            "stages": [asdict(stage) for stage in pyramid.stages],
-            "metric": pyramid.metric,
-            "k": [graph.k for graph in pyramid.graphs],
-        }
-    )
     return data
 
 
-def _put(data: HeteroData, edge_type: tuple[str, str, str], graph: KNNGraph) -> EdgeStorage:
+def write_recipe(
+    data: HeteroData,
+    retina: SensorArray,
+    steps: Iterable[Step],
+    metric: str,
+    k: Sequence[int],
+    between: Sequence[tuple[int, int, int, int | None]],
+) -> None:
+    """Add to PyG data what else its pyramid is made of, which :func:`read_recipe` reads.
+
+    Args:
+        data: The data.
+        retina: The lowest level.
+        steps: The steps up.
+        metric: Nearness that neighbours were found by.
+        k: Neighbours of every step.
+        between: The other connections: both levels, k and kernel_size.
+    """
+    recipe = {
+        "retina": {name: getattr(retina, name) for name in (*ARRAY, "side")},
+        "steps": [asdict(step) for step in steps],
+        "metric": metric,
+        "k": k,
+        "between": between,
+    }
+    data.recipe = json.dumps(recipe)
+
+
+def _put(data: HeteroData, edge_type: EdgeType, graph: KNNGraph) -> EdgeStorage:
     edges, tensors = data[edge_type], graph.fixed_tensors()
     for name in GEOMETRY:
         edges[name] = tensors[name].clone()  # so that what is done to the data, is done to it alone
     return edges
 
 
-def edge_types(names: Sequence[str], stages: Sequence[Stage]) -> list[tuple[str, str, str]]:
-    """Return PyG's name of every step: ``(lower level, kind, upper level)``."""
-    return [
-        (below, stage.kind, above)
-        for below, stage, above in zip(names, stages, names[1:], strict=False)
-    ]
-
-
 def read_recipe(data: HeteroData) -> dict[str, Any]:
     """Return what the pyramid in ``data`` was made of.
 
-    The ``"retina"``, the arguments of every one of the ``"stages"``, the ``"metric"``, and every
-    step's ``"k"``.
+    The ``"retina"``, the arguments of every one of the ``"steps"``, the ``"metric"``, every step's
+    ``"k"``, and the connections ``"between"`` other levels.
 
     Raises:
         ValueError, TypeError: If ``data`` does not hold one pyramid.
@@ -98,10 +107,13 @@ def read_recipe(data: HeteroData) -> dict[str, Any]:
         )
     try:
         content = json.loads(recipe)
+        if "stages" in content:  # as release 0.1 wrote it
+            content["steps"] = content.pop("stages")
+        content.setdefault("between", [])
         content["retina"] = _read_array(content["retina"])
         one_of("metric", content["metric"], METRICS)
-        if len(content["k"]) != len(content["stages"]):
-            raise ValueError(f"{len(content['stages'])} stages and {len(content['k'])} k")
+        if len(content["k"]) != len(content["steps"]):
+            raise ValueError(f"{len(content['steps'])} steps and {len(content['k'])} k")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise not_as_written(error) from error
     return content
@@ -124,24 +136,30 @@ def _read_array(recipe: dict[str, Any]) -> SensorArray:
 
 def read_graphs(
     data: HeteroData,
-    types: Sequence[tuple[str, str, str]],
-    levels: Sequence[SensorArray],
-    k: Sequence[int],
+    levels: Mapping[str, SensorArray],
+    k: Mapping[EdgeType, int],
     metric: str,
+    known: Iterable[KNNGraph] = (),
 ) -> list[KNNGraph]:
-    """Return the graph of every step as ``data`` has it; equal ones are one object.
+    """Return graphs as ``data`` has them; equal ones are one object.
+
+    Args:
+        data: The data.
+        levels: The levels, by name.
+        k: Neighbours in each of the graphs.
+        metric: Nearness that neighbours were found by.
+        known: Graphs that were read before.
 
     Raises:
         ValueError: If a relation, or an attribute of one, is missing or does not fit its levels.
     """
     graphs: list[KNNGraph] = []
-    for index, edge_type in enumerate(types):
-        src, dst = levels[index : index + 2]
+    for edge_type, count in k.items():
+        src, dst = levels[edge_type[0]], levels[edge_type[2]]
         geometry = _geometry(data, edge_type, src, dst)
-        graphs.append(
-            next((graph for graph in graphs if _is(graph, src, dst, k[index], geometry)), None)
-            or KNNGraph(src, dst, k[index], metric, **geometry)
-        )
+        same = (each for each in (*known, *graphs) if _is(each, src, dst, count, geometry))
+        graph = next(same, None) or KNNGraph(src, dst, count, metric, **geometry)
+        graphs.append(graph)
     return graphs
 
 
@@ -154,7 +172,7 @@ def _is(
 
 
 def _geometry(
-    data: HeteroData, edge_type: tuple[str, str, str], src: SensorArray, dst: SensorArray
+    data: HeteroData, edge_type: EdgeType, src: SensorArray, dst: SensorArray
 ) -> dict[str, Tensor]:
     if edge_type not in data.edge_types:
         raise ValueError(f"data must have the relation {edge_type}, got only {data.edge_types}")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,78 +11,18 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from fovigraph._checks import flag, instance, one_of, positive_int, shown
+from fovigraph._deprecated import renamed_argument, warn_renamed
 from fovigraph._pictures import pyramid_html
+from fovigraph._table import format_table
 from fovigraph.geometry import SensorArray
 from fovigraph.geometry.fixed import isolated
-from fovigraph.geometry.layout import MAX_SIDE
-from fovigraph.graph.hetero import (
-    edge_types,
-    not_as_written,
-    read_graphs,
-    read_recipe,
-    to_hetero_data,
-)
+from fovigraph.graph import hetero
 from fovigraph.graph.kernel_map import check_kernel_size
 from fovigraph.graph.knn_graph import METRICS, KNNGraph, knn_graph
 from fovigraph.graph.lateral import lateral_graph, up_graph
+from fovigraph.graph.step import Connection, Step, climb, step_connection
 
 T = TypeVar("T")
-
-KINDS = ("conv", "pool")
-POOL_MODES = ("gaussian", "max", "mean", "sum")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One step up a pyramid: what to do, over how many neighbours, and how coarse to become.
-
-    Args:
-        kind: ``"conv"`` or ``"pool"``.
-        k: Neighbours; ``None`` spans the step: ``(2 · ceil(R_in / R_out))²``, R the resolutions.
-        stride: How many times coarser the next level is.
-        side: Instead of a stride, the side that the next level is matched to.
-        kernel_size: Side of a convolution's reference kernel; ``None`` means ``ceil(sqrt(k))``.
-        mode: How a pool reduces its neighbours, as :class:`~fovigraph.nn.KNNPool` names it.
-
-    Raises:
-        ValueError, TypeError: If an argument is not of the kind said above.
-    """
-
-    kind: str
-    k: int | None = None
-    stride: int = 1
-    side: int | None = None
-    kernel_size: int | None = None
-    mode: str = "max"
-
-    def __post_init__(self) -> None:
-        one_of("kind", self.kind, KINDS)
-        one_of("mode", self.mode, POOL_MODES)
-        if self.k is not None:
-            positive_int("k", self.k)
-        if self.side is not None:
-            positive_int("side", self.side, MAX_SIDE)
-        if self.kernel_size is not None:
-            check_kernel_size(self.kernel_size)
-        positive_int("stride", self.stride)
-        if self.side is not None and self.stride != 1:
-            raise ValueError(f"give stride={self.stride} or side={self.side}, not both")
-        if self.kind == "pool" and self.kernel_size is not None:
-            raise ValueError(f"kernel_size must be None for a pool, got {self.kernel_size}")
-
-    def next_level(self, level: SensorArray) -> SensorArray:
-        """Return the level that this step leads to from ``level``."""
-        instance("level", level, SensorArray)
-        if self.side is not None:
-            return level.with_side(self.side)
-        return level.strided(self.stride)
-
-    def neighbours(self, src: SensorArray, dst: SensorArray) -> int:
-        """Return the number of neighbours of the graph from ``src`` to ``dst``."""
-        src, dst = instance("src", src, SensorArray), instance("dst", dst, SensorArray)
-        if self.k is not None:
-            return self.k
-        return (2 * math.ceil(src.resolution / dst.resolution)) ** 2
 
 
 class ReceptiveField(NamedTuple):
@@ -98,11 +36,12 @@ class GraphPyramid(nn.Module):
     """A hierarchy of sensor arrays with the graphs that lead from each to the next.
 
     Networks are built *on* a pyramid: the geometry is computed once, and two networks can share it.
-    Steps between the same two arrays with the same k share one graph.
+    A graph is made once: steps between the same two arrays with the same k share one, and graphs
+    between any two levels (:meth:`between`, :meth:`lateral`, :meth:`up`) are kept.
 
     Args:
         retina: The lowest level, which images are sampled on.
-        stages: The steps up, in order.
+        steps: The steps up, in order.
         metric: Nearness that neighbours are found by: see :func:`~fovigraph.knn_graph`.
         graphs: Ready-made graphs of the steps, in order; ``None``: :func:`~fovigraph.knn_graph`
             makes them.
@@ -110,8 +49,9 @@ class GraphPyramid(nn.Module):
     Attributes:
         levels: The arrays, from the retina up.
         names: Their names: ``"retina"``, ``"conv1"``, ``"pool1"``, …
-        stages: The steps; the step ``stages[i]`` leads from level i to level i + 1.
+        steps: The steps; ``steps[i]`` leads from level i to level i + 1.
         graphs: The graphs of the steps.
+        connections: Where every step leads, as a layer names the graph that it runs on.
         kernel_sizes: Side of the reference kernel of every step; ``None`` for a pool.
 
     Raises:
@@ -120,51 +60,59 @@ class GraphPyramid(nn.Module):
             steps.
 
     Example:
-        >>> from fovigraph import GraphPyramid, SensorArray, Stage
+        >>> from fovigraph import GraphPyramid, SensorArray, Step
         >>> retina = SensorArray.matched(64)
-        >>> GraphPyramid(retina, [Stage("conv", k=49, stride=2), Stage("pool", k=9, stride=2)])
+        >>> GraphPyramid(retina, [Step("conv", k=49, stride=2), Step("pool", k=9, stride=2)])
         GraphPyramid(retina 4085 → conv1 964 → pool1 230)
     """
 
     graphs: Sequence[KNNGraph]
-    beside: Any
+    side_graphs: Any
 
+    @renamed_argument("stages", "steps")
     @isolated
     def __init__(
         self,
         retina: SensorArray,
-        stages: Iterable[Stage],
+        steps: Iterable[Step],
         metric: str = "cortical",
         graphs: Sequence[KNNGraph] | None = None,
     ):
         super().__init__()
         instance("retina", retina, SensorArray)
-        self.stages = _all_of("stages", stages, Stage)
+        self.steps = _all_of("steps", steps, Step)
         self.metric = one_of("metric", metric, METRICS)
-        graphs = None if graphs is None else _all_of("graphs", graphs, KNNGraph)
-        if graphs is not None and len(graphs) != len(self.stages):
+        ready = None if graphs is None else _all_of("graphs", graphs, KNNGraph)
+        if ready is not None and len(ready) != len(self.steps):
             raise ValueError(
-                f"graphs must be one for each of the {len(self.stages)} stages, got {len(graphs)}"
+                f"graphs must be one for each of the {len(self.steps)} steps, got {len(ready)}"
             )
-        ready, graphs = graphs, []
-        self.levels, self.names = _climb(retina, self.stages)
-        made: dict[tuple[SensorArray, SensorArray, int], KNNGraph] = {}
-        for index, stage in enumerate(self.stages):
+        self.levels, self.names = climb(retina, self.steps)
+        made: list[KNNGraph] = []
+        connections = []
+        for index, step in enumerate(self.steps):
             src, dst = self.levels[index : index + 2]
+            connection = step_connection(step, index, (src, dst))
             if ready is not None:
-                graphs.append(_joining(src, dst, ready[index], index))
+                graph = _joining(src, dst, ready[index], index)
+                connection = step_connection(step, index, (src, dst), graph.k)
             else:
-                key = (src, dst, stage.neighbours(src, dst))
-                if key not in made:
-                    made[key] = knn_graph(*key, metric=metric)
-                graphs.append(made[key])
-        self.graphs = nn.ModuleList(graphs)  # type: ignore[assignment]
-        self.beside = nn.ModuleList()  # lateral and up graphs, made when asked for
-        self._beside_index: dict[tuple[Any, ...], int] = {}
-        self.kernel_sizes = tuple(
-            (stage.kernel_size or math.ceil(math.sqrt(graph.k))) if stage.kind == "conv" else None
-            for stage, graph in zip(self.stages, graphs, strict=True)
-        )
+                k = step.neighbours(src, dst)
+                graph = _same(made, src, dst, connection.k) or knn_graph(src, dst, k, metric)
+            made.append(graph)
+            connections.append(connection)
+        self.graphs = nn.ModuleList(made)  # type: ignore[assignment]
+        self.connections = tuple(connections)
+        self.kernel_sizes = tuple(connection.kernel_size for connection in connections)
+        self.side_graphs = nn.ModuleList()  # made when asked for
+        self._side_index: dict[tuple[Any, ...], int] = {}
+        self._between: list[Connection] = []
+
+    @property
+    def stages(self) -> tuple[Step, ...]:
+        """Deprecated: :attr:`steps`."""
+        warn_renamed("GraphPyramid.stages", "GraphPyramid.steps")
+        return self.steps
 
     def __len__(self) -> int:
         return len(self.levels)
@@ -226,14 +174,100 @@ class GraphPyramid(nn.Module):
 
     @isolated
     def _paths(self, top: int, unit: int, bottom: int) -> ReceptiveField:
-        paths = torch.zeros(len(self.levels[top]), dtype=torch.float64)
-        paths[unit] = 1
-        for index in range(top - 1, bottom - 1, -1):
-            src, dst = self.graphs[index].fixed_tensors()["edge_index"].cpu()
-            below = paths.new_zeros(len(self.levels[index]))
-            paths = below.index_add_(0, src, paths[dst])
+        reached = {top: torch.zeros(len(self.levels[top]), dtype=torch.float64)}
+        reached[top][unit] = 1
+        for index in range(top, bottom, -1):
+            if index not in reached:
+                continue
+            for connection in self._into(index):
+                if connection.src < bottom:
+                    continue
+                src, dst = self.graph(connection).fixed_tensors()["edge_index"].cpu()
+                below = reached.setdefault(
+                    connection.src, reached[top].new_zeros(len(self.levels[connection.src]))
+                )
+                below.index_add_(0, src, reached[index][dst])
+        paths = reached[bottom]
         nodes = paths.nonzero().squeeze(1)
         return ReceptiveField(nodes, paths[nodes])
+
+    def _into(self, index: int) -> list[Connection]:
+        """Return the connections that lead up into a level: its step and shortcuts."""
+        shortcuts = [each for each in self._between if each.src < each.dst == index]
+        return [self.connections[index - 1], *shortcuts]
+
+    def graph(self, connection: Connection) -> KNNGraph:
+        """Return the graph that a layer runs on.
+
+        Args:
+            connection: A step's (:attr:`connections`), or one that :meth:`connect` knows.
+
+        Raises:
+            ValueError: If the pyramid has no such connection.
+        """
+        if connection.kind != "between":
+            if connection.src < len(self.graphs):
+                return self.graphs[connection.src]
+        else:
+            key = ("between", connection.src, connection.dst, connection.k)
+            if key in self._side_index:
+                return self.side_graphs[self._side_index[key]]  # type: ignore[no-any-return]
+        raise ValueError(
+            f"connection must be one of the pyramid's {len(self.connections)} steps or "
+            f"{len(self._between)} other connections, got {connection}"
+        )
+
+    def connect(self, connection: Connection) -> KNNGraph:
+        """Add the graph of a connection between two levels, as a :class:`~fovigraph.Plan` does.
+
+        From then on it belongs to the pyramid: receptive fields lead through it where it leads up,
+        and :meth:`to_hetero_data` carries it.
+
+        Raises:
+            ValueError, TypeError: If the connection is not between two levels of this pyramid.
+        """
+        if instance("connection", connection, Connection).kind != "between":
+            return self.graph(connection)
+        ends = (self.level_index(connection.src), self.level_index(connection.dst))
+        nodes = tuple(len(self.levels[end]) for end in ends)
+        if nodes != (connection.num_src, connection.num_dst):
+            raise ValueError(
+                f"connection must lead from {nodes[0]} to {nodes[1]} nodes, as levels "
+                f"{self.names[ends[0]]!r} and {self.names[ends[1]]!r} have, got {connection}"
+            )
+        graph = self.between(connection.src, connection.dst, connection.k)
+        if connection not in self._between:
+            self._between.append(connection)
+        return graph
+
+    def between(self, src: int | str, dst: int | str, k: int = 1) -> KNNGraph:
+        """Return the graph from the nodes of any level to those of any other, or of the same.
+
+        The neighbourhoods are those of a convolution: a node of ``dst`` is connected to its k
+        nearest of the nodes and padding points of ``src``. Made once, then the same object.
+
+        Args:
+            src: The level that edges come from, by index or name.
+            dst: The level that edges go to.
+            k: Neighbours of every node of ``dst``; capped at the nodes of ``src``.
+
+        Raises:
+            ValueError, TypeError: If there is no such level, or ``k`` is no whole number above 0.
+
+        Example:
+            >>> import fovigraph as fg
+            >>> retina = fg.SensorArray.matched(32)
+            >>> steps = [fg.Step("conv", k=9, stride=2), fg.Step("conv", k=9, stride=2)]
+            >>> fg.GraphPyramid(retina, steps).between("retina", "conv2", k=1).num_edges
+            60
+        """
+        below, above = self._index("src", src), self._index("dst", dst)
+        ends = (self.levels[below], self.levels[above])
+        k = min(positive_int("k", k), len(ends[0]))
+        return self._side_graph(
+            ("between", below, above, k),
+            lambda: _same(self.graphs, *ends, k) or knn_graph(*ends, k, self.metric),
+        )
 
     def lateral(self, level: int | str, k: int, *, self_loops: bool = False) -> KNNGraph:
         """Return the graph from every node of a level to its k nearest in the same level.
@@ -251,9 +285,10 @@ class GraphPyramid(nn.Module):
         Raises:
             ValueError, TypeError: If there is no such level, or ``k`` is more than it has.
         """
-        array = self.levels[self.level_index(level)]
-        key = ("lateral", array, positive_int("k", k), flag("self_loops", self_loops))
-        return self._beside(
+        index = self.level_index(level)
+        array, k = self.levels[index], positive_int("k", k)
+        key = ("lateral", array, k, flag("self_loops", self_loops))
+        return self._side_graph(
             key, lambda: lateral_graph(array, k, self_loops=self_loops, metric=self.metric)
         )
 
@@ -275,25 +310,39 @@ class GraphPyramid(nn.Module):
         if index == 0:
             raise ValueError(f"level must be above the retina, got {level!r}")
         src, dst = self.levels[index], self.levels[index - 1]
-        return self._beside(("up", src, dst, positive_int("k", k)), lambda: up_graph(src, dst, k))
+        key = ("up", src, dst, positive_int("k", k))
+        return self._side_graph(key, lambda: up_graph(src, dst, k))
 
-    def _beside(self, key: tuple[Any, ...], make: Callable[[], KNNGraph]) -> KNNGraph:
-        if key not in self._beside_index:
+    def _side_graph(self, key: tuple[Any, ...], make: Callable[[], KNNGraph]) -> KNNGraph:
+        if key not in self._side_index:
             graph = make()
-            other = next(iter((*self.graphs, *self.beside)), None)
+            other = next(iter((*self.graphs, *self.side_graphs)), None)
             if other is not None:
                 graph.to(other.distance)  # its device and precision
-            self._beside_index[key] = len(self.beside)
-            self.beside.append(graph)
-        return self.beside[self._beside_index[key]]
+            self._side_index[key] = len(self.side_graphs)
+            self.side_graphs.append(graph)
+        return self.side_graphs[self._side_index[key]]  # type: ignore[no-any-return]
+
+    def relations(self) -> dict[tuple[str, str, str], Connection]:
+        """Return every step and connection by the name that PyG gives its edges.
+
+        ``(lower level, "conv" or "pool", upper level)`` for a step, and
+        ``(level, "between_k…", level)`` for a connection of k neighbours.
+        """
+        relations = {}
+        for connection in (*self.connections, *self._between):
+            kind = connection.kind
+            kind = f"between_k{connection.k}" if kind == "between" else kind
+            relations[self.names[connection.src], kind, self.names[connection.dst]] = connection
+        return relations
 
     def to_hetero_data(self, lateral: int | None = None, up: int | None = None) -> HeteroData:
         """Return the pyramid as PyG data.
 
         Node types are the level names, with ``cartesian`` (also as ``pos``), ``polar`` and
         ``cortical`` coordinates in single precision. Edge types are ``(lower, kind, upper)`` for
-        every step, ``kind`` being ``"conv"`` or ``"pool"``; ``(level, "lateral", level)``; and
-        ``(upper, "up", lower)``; each with ``edge_index``, ``distance`` (millimetres), ``offset``,
+        every step, ``kind`` being ``"conv"`` or ``"pool"``; ``(level, "between_k…", level)`` for what
+        :meth:`connect` added; ``(level, "lateral", level)``; and ``(upper, "up", lower)``; each with ``edge_index``, ``distance`` (millimetres), ``offset``,
         ``relative_distance`` and, for a convolution, the kernel ``cell``. ``recipe``, a string,
         says what else :meth:`from_hetero_data` needs.
 
@@ -306,7 +355,22 @@ class GraphPyramid(nn.Module):
         Raises:
             ValueError, TypeError: If a number of neighbours is not a whole number of at least 1.
         """
-        return to_hetero_data(self, lateral, up)
+        lateral = None if lateral is None else positive_int("lateral", lateral)
+        up = None if up is None else positive_int("up", up)
+        graphs = {name: self.graph(each) for name, each in self.relations().items()}
+        sizes = {name: each.kernel_size for name, each in self.relations().items()}
+        for below, level in enumerate(self.levels[1:]):
+            if up is not None:
+                name = (self.names[below + 1], "up", self.names[below])
+                graphs[name] = self.up(below + 1, min(up, len(level)))
+        for index, (name, level) in enumerate(zip(self.names, self.levels, strict=True)):
+            if lateral is not None and len(level) > 1:
+                graphs[name, "lateral", name] = self.lateral(index, min(lateral, len(level) - 1))
+        data = hetero.to_data(dict(zip(self.names, self.levels, strict=True)), graphs, sizes)
+        between = [(each.src, each.dst, each.k, each.kernel_size) for each in self._between]
+        k = [graph.k for graph in self.graphs]
+        hetero.write_recipe(data, self.levels[0], self.steps, self.metric, k, between)
+        return data
 
     @classmethod
     def from_hetero_data(cls, data: HeteroData) -> GraphPyramid:
@@ -319,15 +383,31 @@ class GraphPyramid(nn.Module):
             ValueError, TypeError: If ``data`` is of another origin or a batch, or lacks a relation
                 or one of its attributes, or if one does not fit the levels.
         """
-        recipe = read_recipe(data)
+        recipe = hetero.read_recipe(data)
         try:
-            stages = [Stage(**step) for step in recipe["stages"]]
-            levels, names = _climb(recipe["retina"], stages)
+            steps = [Step(**arguments) for arguments in recipe["steps"]]
+            levels, names = climb(recipe["retina"], steps)
+            # Without neighbours: what they will be is in the data.
+            ends = [(names[i], step.kind, names[i + 1]) for i, step in enumerate(steps)]
+            between = [_read_between(levels, *each) for each in recipe["between"]]
         except (TypeError, ValueError) as error:
-            raise not_as_written(error) from error
-        steps = edge_types(names, stages)
-        graphs = read_graphs(data, steps, levels, recipe["k"], recipe["metric"])
-        return cls(recipe["retina"], stages, recipe["metric"], graphs=graphs)
+            raise hetero.not_as_written(error) from error
+        levels_by_name = dict(zip(names, levels, strict=True))
+        sizes = dict(zip(ends, recipe["k"], strict=True))
+        graphs = hetero.read_graphs(data, levels_by_name, sizes, recipe["metric"])
+        pyramid = cls(recipe["retina"], steps, recipe["metric"], graphs=graphs)
+        for connection in between:
+            pyramid._read_connection(data, connection)
+        return pyramid
+
+    def _read_connection(self, data: HeteroData, connection: Connection) -> None:
+        """Take the graph of a connection between two levels from PyG data."""
+        name = (self.names[connection.src], f"between_k{connection.k}", self.names[connection.dst])
+        levels = dict(zip(self.names, self.levels, strict=True))
+        [graph] = hetero.read_graphs(data, levels, {name: connection.k}, self.metric, self.graphs)
+        key = ("between", connection.src, connection.dst, connection.k)
+        self._side_graph(key, lambda: graph)
+        self._between.append(connection)
 
     def rows(self) -> list[dict[str, int | str | None]]:
         """Return one row a level: what :meth:`summary` prints."""
@@ -359,17 +439,6 @@ class GraphPyramid(nn.Module):
         return f"GraphPyramid({' → '.join(f'{name} {len(level)}' for name, level in steps)})"
 
 
-def _climb(
-    retina: SensorArray, stages: Iterable[Stage]
-) -> tuple[tuple[SensorArray, ...], tuple[str, ...]]:
-    """Return the levels that steps lead through from the retina, and their names."""
-    levels, names = [retina], ["retina"]
-    for stage in stages:
-        levels.append(stage.next_level(levels[-1]))
-        names.append(f"{stage.kind}{1 + sum(name.startswith(stage.kind) for name in names)}")
-    return tuple(levels), tuple(names)
-
-
 def _all_of(name: str, values: Iterable[T], kind: type[T]) -> tuple[T, ...]:
     try:
         items = tuple(values)
@@ -386,22 +455,21 @@ def _joining(src: SensorArray, dst: SensorArray, graph: KNNGraph, index: int) ->
     return graph
 
 
-def format_table(rows: Sequence[dict[str, int | str | None]]) -> str:
-    """Return rows with the same keys as aligned text, numbers to the right, ``None`` as blank."""
-    columns = list(rows[0])
+def _same(
+    graphs: Iterable[KNNGraph], src: SensorArray, dst: SensorArray, k: int
+) -> KNNGraph | None:
+    """Return the graph among ``graphs`` from one array to another over k neighbours, if any."""
+    wanted = (src, dst, k)
+    return next((graph for graph in graphs if (graph.src, graph.dst, graph.k) == wanted), None)
 
-    def text(value: int | str | None) -> str:
-        return "" if value is None else f"{value:,}" if isinstance(value, int) else value
 
-    cells = [[text(row[column]) for column in columns] for row in rows]
-    widths = [max(len(c), *(len(line[i]) for line in cells)) for i, c in enumerate(columns)]
-    right = [any(isinstance(row[c], int) for row in rows) for c in columns]
-
-    def line(values: Sequence[str]) -> str:
-        padded = (
-            value.rjust(width) if to_right else value.ljust(width)
-            for value, width, to_right in zip(values, widths, right, strict=True)
-        )
-        return "  ".join(padded).rstrip()
-
-    return "\n".join([line(columns), *map(line, cells)])
+def _read_between(
+    levels: Sequence[SensorArray], src: int, dst: int, k: int, kernel_size: int | None
+) -> Connection:
+    for end in (src, dst):
+        if not isinstance(end, int) or not 0 <= end < len(levels):
+            raise ValueError(f"there is no level {end!r}")
+    positive_int("k", k)
+    if kernel_size is not None:
+        check_kernel_size(kernel_size)
+    return Connection(src, dst, k, kernel_size, "between", len(levels[src]), len(levels[dst]))

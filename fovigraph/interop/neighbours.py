@@ -78,7 +78,7 @@ def use_neighbours(net: FoviNet, lists: Lists | str | os.PathLike[str]) -> None:
     except (ValueError, TypeError) as error:
         raise type(error)(f"{source}: {layers[step]}: {error}") from error
     device = next(net.parameters()).device
-    new = GraphPyramid(pyramid.levels[0], pyramid.stages, pyramid.metric, graphs)
+    new = GraphPyramid(pyramid.levels[0], pyramid.steps, pyramid.metric, graphs)
     unwrapped(net.backbone).pyramid = new.to(device)
     if places is not None:
         net.retina.grid = places.to(device)

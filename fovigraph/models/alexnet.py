@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -17,8 +17,9 @@ from fovigraph._checks import (
     positive_ints,
     shown,
 )
-from fovigraph.graph import GraphPyramid, KNNGraph, Stage
-from fovigraph.models.backbone import Backbone
+from fovigraph.geometry import SensorArray
+from fovigraph.graph import GraphPyramid, Plan, Step
+from fovigraph.models.backbone import Backbone, Block, PoolBlock
 from fovigraph.nn import POOL_MODES, KNNConv, KNNPool, KNNSeparableConv, make_norm
 from fovigraph.nn.knn_conv import KNNDepthwiseConv
 from fovigraph.nn.limits import check_weights
@@ -42,55 +43,80 @@ def _depthwise(channels: int, out_channels: int, kernel_size: int) -> KNNDepthwi
     return KNNDepthwiseConv(channels, kernel_size, out_channels // channels, bias=False)
 
 
-class KNNAlexNetBlock(nn.Module):
-    """Convolution, normalisation, ReLU and, if given a mode, a pool.
+class KNNAlexNetBlock(Block):
+    """Convolution, normalisation, ReLU and, if given a step for it, a pool.
 
     Args:
+        plan: The plan of the pyramid, which the block adds its steps to.
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        kernel_size: Side of the convolution's reference kernel.
-        num_nodes: Nodes of the level that the convolution leads to (some norms need it).
-        pool: Mode of the pool; ``None`` for no pool.
+        conv_step: The convolution's step.
+        pool_step: The pool's step; ``None`` for no pool.
         norm: Name of the normalisation (:func:`fovigraph.nn.make_norm`).
         conv: ``"full"``, ``"depthwise"`` or ``"depthwise_separable"``.
+
+    Raises:
+        ValueError, TypeError: If an argument is not of the kind said above.
+
+    Example:
+        >>> import torch, fovigraph as fg
+        >>> plan = fg.Plan(fg.SensorArray.matched(32))
+        >>> block = fg.KNNAlexNetBlock(plan, 3, 8, fg.Step("conv", k=9), fg.Step("pool", k=9, stride=2))
+        >>> block(torch.rand(2, 964, 3), plan.build()).shape
+        torch.Size([2, 230, 8])
     """
+
+    fusible = (("conv", "norm", "activation"),)
 
     def __init__(
         self,
+        plan: Plan,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
-        num_nodes: int,
+        conv_step: Step,
+        pool_step: Step | None = None,
         *,
-        pool: str | None = None,
         norm: str = "batch",
         conv: str = "full",
     ):
         super().__init__()
-        positive_int("num_nodes", num_nodes)
-        self.conv = CONVS[one_of("conv", conv, CONVS)](in_channels, out_channels, kernel_size)
-        self.norm = make_norm(norm, out_channels, num_nodes)
+        instance("plan", plan, Plan)
+        for name, step, kind in (
+            ("conv_step", conv_step, "conv"),
+            ("pool_step", pool_step, "pool"),
+        ):
+            if step is not None and instance(name, step, Step).kind != kind:
+                raise ValueError(f"{name} must be a step of the kind {kind!r}, got {step}")
+        make_conv = CONVS[one_of("conv", conv, CONVS)]
+        self.runs_on["conv"] = step = plan.add(conv_step)
+        self.conv = make_conv(in_channels, out_channels, step.kernel_size)
+        self.norm = make_norm(norm, out_channels, step.num_dst)
         self.activation = nn.ReLU()
-        self.pool = None if pool is None else KNNPool(pool)
+        if pool_step is not None:
+            self.runs_on["pool"] = plan.add(pool_step)
+        self.pool = None if pool_step is None else KNNPool(pool_step.mode)
 
-    def forward(
-        self, x: Tensor, conv_graph: KNNGraph, pool_graph: KNNGraph | None = None
-    ) -> Tensor:
-        """Map ``[*, N, in_channels]`` to ``[*, M, out_channels]``; a pool needs its own graph."""
-        if (self.pool is None) != (pool_graph is None):
-            raise ValueError(
-                "pool_graph must be given to a block with a pool and to no other, "
-                f"got {pool_graph} for pool={self.pool}"
-            )
-        x = self.activation(self.norm(self.conv(x, conv_graph)))
-        return x if self.pool is None else self.pool(x, pool_graph)
+    def _convolve(self, x: Tensor, pyramid: GraphPyramid) -> Tensor:
+        return self.activation(self.norm(self.run("conv", x, pyramid)))  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor, pyramid: GraphPyramid) -> Tensor:
+        """Map ``[*, N, in_channels]`` to ``[*, M, out_channels]``."""
+        x = self._convolve(x, pyramid)
+        return x if self.pool is None else self.run("pool", x, pyramid)
+
+    def by_level(self, x: Tensor, pyramid: GraphPyramid) -> Iterator[tuple[int | None, Tensor]]:
+        """Yield what the convolution's activation gives, then what the pool gives."""
+        x = self._convolve(x, pyramid)
+        yield self.runs_on["conv"].dst, x
+        if self.pool is not None:
+            yield self.runs_on["pool"].dst, self.run("pool", x, pyramid)
 
 
 class KNNAlexNet(Backbone):
     """A chain of :class:`KNNAlexNetBlock` over a pyramid, and optionally a linear classifier.
 
     Every convolution of the pyramid starts a block and takes a pool that follows it; any further
-    pool stands alone (the last mean pool). :meth:`stages` gives the steps of such a pyramid.
+    pool stands alone (the last mean pool). :meth:`steps` gives the steps of such a pyramid.
 
     Args:
         pyramid: The levels and graphs.
@@ -102,11 +128,18 @@ class KNNAlexNet(Backbone):
             no classifier.
 
     Attributes:
-        out_channels: Channels of the last level.
-        num_features: Nodes times channels of the last level.
+        classifier: The linear classifier, or ``None``.
 
     Raises:
         ValueError, TypeError: If ``channels`` does not fit the pyramid, or a name is unknown.
+
+    Example:
+        >>> import torch, fovigraph as fg
+        >>> steps = fg.KNNAlexNet.steps(strides=[2, 1], k=[49, 9], pool_after=[0, 1])
+        >>> pyramid = fg.GraphPyramid(fg.SensorArray.matched(32), steps)
+        >>> net = fg.KNNAlexNet(pyramid, channels=[8, 16], num_classes=10)
+        >>> net(torch.rand(2, len(pyramid[0]), 3)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(
@@ -120,7 +153,8 @@ class KNNAlexNet(Backbone):
         num_classes: int | None = None,
     ):
         super().__init__()
-        kinds = [stage.kind for stage in instance("pyramid", pyramid, GraphPyramid).stages]
+        steps = instance("pyramid", pyramid, GraphPyramid).steps
+        kinds = [step.kind for step in steps]
         channels = positive_ints("channels", channels)
         if kinds[:1] != ["conv"]:
             raise ValueError(f"pyramid must start with a convolution, got {kinds}")
@@ -129,45 +163,52 @@ class KNNAlexNet(Backbone):
                 f"channels must have one entry for each of the pyramid's {kinds.count('conv')} "
                 f"convolutions, got {channels}"
             )
+        positive_int("in_channels", in_channels)
+        num_features = len(pyramid.levels[-1]) * channels[-1]
         if num_classes is not None:
-            positive_int("num_classes", num_classes)
-        self.pyramid = pyramid
-        self.in_channels = positive_int("in_channels", in_channels)
-        self.out_channels = channels[-1]
-        self.num_features = len(pyramid.levels[-1]) * self.out_channels
-
-        if num_classes is not None:
-            check_weights(num_features=self.num_features, num_classes=num_classes)
-        layers: list[nn.Module] = []
-        self._steps: list[range] = []  # which of the pyramid's graphs each layer uses
-        widths, step = iter(channels), 0
-        while step < len(kinds):
-            if kinds[step] == "pool":
-                layers.append(KNNPool(pyramid.stages[step].mode))
-                self._steps.append(range(step, step + 1))
-                step += 1
-                continue
-            out_channels, pooled = next(widths), kinds[step + 1 : step + 2] == ["pool"]
-            kernel_size = pyramid.kernel_sizes[step]
-            assert kernel_size is not None  # every convolution has one
-            layers.append(
-                KNNAlexNetBlock(
-                    in_channels,
-                    out_channels,
-                    kernel_size,
-                    len(pyramid.levels[step + 1]),
-                    pool=pyramid.stages[step + 1].mode if pooled else None,
-                    norm=norm,
-                    conv=conv,
-                )
+            check_weights(
+                num_features=num_features, num_classes=positive_int("num_classes", num_classes)
             )
-            self._steps.append(range(step, step + 1 + pooled))
-            in_channels, step = out_channels, step + 1 + pooled
-        self.layers = nn.ModuleList(layers)
-        self.classifier = None if num_classes is None else nn.Linear(self.num_features, num_classes)
+        plan, layers = Plan(pyramid), list[Block]()
+        width, widths = in_channels, iter(channels)
+        for conv_step, pool_step in _blocks(steps):
+            if conv_step is None:
+                assert pool_step is not None  # one of them is
+                layers.append(PoolBlock(plan.add(pool_step), pool_step.mode))
+                continue
+            out = next(widths)
+            block = KNNAlexNetBlock(plan, width, out, conv_step, pool_step, norm=norm, conv=conv)
+            layers.append(block)
+            width = out
+        self.assemble(layers, plan, in_channels=in_channels, out_channels=width)
+        self.classifier = None if num_classes is None else nn.Linear(num_features, num_classes)
+
+    @classmethod
+    def from_config(
+        cls, config: AlexNetConfig, retina: SensorArray, in_channels: int = 3
+    ) -> KNNAlexNet:
+        """Build the backbone that a configuration describes on a retina."""
+        steps = cls.steps(
+            config.strides,
+            config.k,
+            config.pool_after,
+            kernel_multiplier=config.kernel_multiplier,
+            pool=config.pool,
+            pool_k=config.pool_k,
+            pool_stride=config.pool_stride,
+            out_side=config.out_side,
+        )
+        pyramid = GraphPyramid(retina, steps, metric=config.metric)
+        return cls(
+            pyramid,
+            list(config.channels),
+            in_channels=in_channels,
+            norm=config.norm,
+            conv=config.conv,
+        )
 
     @staticmethod
-    def stages(
+    def steps(
         strides: Sequence[int],
         k: Sequence[int],
         pool_after: Collection[int] = (),
@@ -177,7 +218,7 @@ class KNNAlexNet(Backbone):
         pool_k: int = 9,
         pool_stride: int = 2,
         out_side: int | None = None,
-    ) -> list[Stage]:
+    ) -> list[Step]:
         """Return the steps of a pyramid for an AlexNet.
 
         Args:
@@ -205,22 +246,33 @@ class KNNAlexNet(Backbone):
         steps = []
         for index, (stride, neighbours) in enumerate(zip(strides, k, strict=True)):
             size = math.ceil(kernel_multiplier * math.sqrt(neighbours))
-            steps.append(Stage("conv", k=neighbours, stride=stride, kernel_size=size))
+            steps.append(Step("conv", k=neighbours, stride=stride, kernel_size=size))
             if index in pool_after:
-                steps.append(Stage("pool", k=pool_k, stride=pool_stride, mode=pool))
+                steps.append(Step("pool", k=pool_k, stride=pool_stride, mode=pool))
         if out_side is not None:
-            steps.append(Stage("pool", side=out_side, mode="mean"))
+            steps.append(Step("pool", side=out_side, mode="mean"))
         return steps
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map samples ``[*, N, in_channels]`` to features ``[*, M, out_channels]`` or to logits.
-
-        Returns:
-            The last level's features; with a classifier, logits ``[*, num_classes]``.
-        """
-        for layer, steps in zip(self.layers, self._steps, strict=True):
-            x = layer(x, *(self.pyramid.graphs[step] for step in steps))
+    def finish(self, x: Tensor) -> Tensor:
+        """Map the last level's features ``[*, M, D]`` to logits, if there is a classifier."""
         return x if self.classifier is None else self.classifier(x.flatten(-2))
+
+    def input_weight(self) -> str | None:
+        """The first convolution's weight, if the convolutions are full ones."""
+        return "layers.0.conv.weight" if isinstance(self.layers[0].conv, KNNConv) else None
+
+
+def _blocks(steps: Sequence[Step]) -> list[tuple[Step | None, Step | None]]:
+    """Return the convolution and the pool of every block; a pool alone follows another pool."""
+    blocks: list[tuple[Step | None, Step | None]] = []
+    for step in steps:
+        if step.kind == "conv":
+            blocks.append((step, None))
+        elif blocks and blocks[-1][1] is None:
+            blocks[-1] = (blocks[-1][0], step)
+        else:
+            blocks.append((None, step))
+    return blocks
 
 
 def _check_layers(name: str, values: Any, count: int) -> None:

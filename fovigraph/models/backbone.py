@@ -1,20 +1,121 @@
-"""What a network needs of its backbone."""
+"""Blocks of layers on a pyramid, and the backbones that are made of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar, NamedTuple
+
 from torch import Tensor, nn
 
-from fovigraph.graph import GraphPyramid
+from fovigraph._checks import instance, one_of, shown
+from fovigraph.graph import Connection, GraphPyramid, Plan
+from fovigraph.nn import KNNPool
+
+
+class Block(nn.Module):
+    """Layers that run together on a pyramid.
+
+    A subclass asks a :class:`~fovigraph.Plan`, in its constructor, for the graphs that its layers
+    need, notes them in :attr:`runs_on`, and defines :meth:`forward`, where :meth:`run` calls a
+    layer on its graph.
+
+    Attributes:
+        runs_on: The connection that a layer runs on, by the layer's name, in the order of calls.
+        fusible: Chains of layers by name, each called once and only on what the one before it
+            returned, which :func:`fovigraph.optimize` may merge: a convolution or linear map, a
+            norm, an activation.
+
+    Example:
+        >>> import torch, fovigraph as fg
+        >>> class Residual(fg.models.Block):
+        ...     fusible = (("conv", "norm"),)
+        ...
+        ...     def __init__(self, plan, channels):
+        ...         super().__init__()
+        ...         self.runs_on["conv"] = step = plan.conv(k=9)
+        ...         self.conv = fg.nn.KNNConv(channels, channels, step.kernel_size, bias=False)
+        ...         self.norm = fg.nn.BatchNorm(channels)
+        ...
+        ...     def forward(self, x, pyramid):
+        ...         return x + self.norm(self.run("conv", x, pyramid)).relu()
+        >>> plan = fg.Plan(fg.SensorArray.matched(16))
+        >>> block = Residual(plan, 4)
+        >>> block(torch.rand(2, plan.num_nodes, 4), plan.build()).shape
+        torch.Size([2, 230, 4])
+    """
+
+    fusible: ClassVar[tuple[tuple[str, ...], ...]] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs_on: dict[str, Connection] = {}
+
+    @property
+    def level(self) -> int | None:
+        """Index of the level of its output; ``None`` without graphs: that of its input."""
+        last = next(reversed(self.runs_on.values()), None)
+        return None if last is None else last.dst
+
+    def run(self, name: str, x: Tensor, pyramid: GraphPyramid) -> Tensor:
+        """Call the layer of a name on features, with the graph that it runs on."""
+        return getattr(self, name)(x, pyramid.graph(self.runs_on[name]))  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor, pyramid: GraphPyramid) -> Tensor:
+        """Map features ``[*, N, C]`` of one level to ``[*, M, D]`` of :attr:`level`."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward")
+
+    def by_level(self, x: Tensor, pyramid: GraphPyramid) -> Iterator[tuple[int | None, Tensor]]:
+        """Yield the features on every level that the block passes, as the next layer takes them.
+
+        The last are those that :meth:`forward` returns; a block of several levels says here what
+        they are on those before.
+        """
+        yield self.level, self(x, pyramid)
+
+
+class PoolBlock(Block):
+    """A pool that stands alone.
+
+    Args:
+        plan: The plan, already with the pool's step.
+        step: Where the pool runs.
+        mode: How it reduces, as for :class:`~fovigraph.nn.KNNPool`.
+    """
+
+    def __init__(self, step: Connection, mode: str):
+        super().__init__()
+        self.runs_on["pool"] = step
+        self.pool = KNNPool(mode)
+
+    def forward(self, x: Tensor, pyramid: GraphPyramid) -> Tensor:
+        return self.run("pool", x, pyramid)
+
+
+class Intermediate(NamedTuple):
+    """What a block of a backbone gave.
+
+    Attributes:
+        features: ``[*, N, C]``, on the nodes of :attr:`level`.
+        level: Index of the level of the pyramid.
+    """
+
+    features: Tensor
+    level: int
 
 
 class Backbone(nn.Module):
     """The base class of backbones, which map a retina's samples to features.
 
-    A subclass sets both attributes in its constructor. :func:`fovigraph.optimize` replays whatever
-    derives from this as a CUDA graph.
+    A subclass makes blocks along a :class:`~fovigraph.Plan` and calls :meth:`assemble` in its
+    constructor; a backbone of another form sets :attr:`pyramid` and :attr:`num_features` itself and
+    defines :meth:`forward`. :func:`fovigraph.optimize` replays whatever derives from this as a CUDA
+    graph.
 
     Attributes:
         pyramid: The :class:`~fovigraph.GraphPyramid` that it is built on.
+        layers: Its blocks, in the order in which they run; ``"layers.0"`` is the first one's name.
+        in_channels: Channels of the samples.
+        out_channels: Channels of the last block's features.
         num_features: Nodes times channels of its output.
 
     Example:
@@ -22,20 +123,137 @@ class Backbone(nn.Module):
         >>> class Pooled(fg.models.Backbone):
         ...     def __init__(self, retina):
         ...         super().__init__()
-        ...         self.pyramid = fg.GraphPyramid(retina, [fg.Stage("pool", side=4)])
-        ...         self.num_features = 3 * len(self.pyramid.levels[-1])
-        ...         self.pool = fg.nn.KNNPool("max")
-        ...
-        ...     def forward(self, x):
-        ...         return self.pool(x, self.pyramid.graphs[0])
+        ...         plan = fg.Plan(retina)
+        ...         block = fg.models.PoolBlock(plan.pool(side=4), "max")
+        ...         self.assemble([block], plan, in_channels=3, out_channels=3)
         >>> retina = fg.SensorArray.matched(16)
         >>> Pooled(retina)(torch.rand(2, len(retina), 3)).shape
         torch.Size([2, 16, 3])
     """
 
     pyramid: GraphPyramid
+    layers: Any
+    in_channels: int = 3
+    out_channels: int
     num_features: int
+
+    def assemble(
+        self, layers: Iterable[Block], plan: Plan, *, in_channels: int, out_channels: int
+    ) -> None:
+        """Set the attributes of a backbone that is a sequence of blocks.
+
+        Args:
+            layers: The blocks, in the order in which they run.
+            plan: The plan that they were made along.
+            in_channels: Channels of the samples.
+            out_channels: Channels of the last block's features.
+
+        Raises:
+            ValueError, TypeError: If a plan does not fit the ready pyramid that it is for, or
+                something else than a block is among the layers.
+        """
+        blocks = [instance(f"layers[{i}]", block, Block) for i, block in enumerate(layers)]
+        self.pyramid = plan.build()
+        self.layers = nn.ModuleList(blocks)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.num_features = len(self.pyramid.levels[-1]) * out_channels
 
     def forward(self, x: Tensor) -> Tensor:
         """Map samples ``[*, N, C]`` to features ``[*, M, D]`` with ``M · D = num_features``."""
-        raise NotImplementedError(f"{type(self).__name__} must define forward")
+        return self.finish(self._through(x))
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Map the last block's features to the backbone's output: the same, unless overridden."""
+        return x
+
+    def _through(
+        self,
+        x: Tensor,
+        note: Callable[[str, Intermediate], None] | None = None,
+        count: int | None = None,
+    ) -> Tensor:
+        """Return what the last of the first ``count`` blocks gives, and note what each gives."""
+        level = 0
+        for index, block in enumerate(self._blocks()[:count]):
+            x = block(x, self.pyramid)
+            if note is not None:
+                level = level if block.level is None else block.level
+                note(f"layers.{index}", Intermediate(x, level))
+        return x
+
+    def _blocks(self) -> Sequence[Any]:
+        if not isinstance(getattr(self, "layers", None), nn.ModuleList):
+            raise NotImplementedError(
+                f"{type(self).__name__} must call assemble in its constructor, or define forward"
+            )
+        return list(self.layers)
+
+    @property
+    def block_names(self) -> tuple[str, ...]:
+        """Names of the blocks, in order: ``"layers.0"``, …; none without :meth:`assemble`."""
+        return tuple(f"layers.{i}" for i in range(len(getattr(self, "layers", ()))))
+
+    def intermediates(
+        self, x: Tensor, names: Sequence[str] | None = None
+    ) -> dict[str, Intermediate]:
+        """Return what blocks give, in one pass that ends after the last of them.
+
+        Args:
+            x: Samples ``[*, N, C]``.
+            names: Of :attr:`block_names`; ``None``: all.
+
+        Returns:
+            Features and level of each, by name, in the blocks' order.
+
+        Raises:
+            ValueError, TypeError: If there is no block of such a name.
+
+        Example:
+            >>> import torch, fovigraph as fg
+            >>> net = fg.FoviNet(fg.load_config("fovi_tiny")).eval()
+            >>> x = torch.rand(2, len(net.pyramid.levels[0]), 3)
+            >>> seen = net.backbone.intermediates(x, ["layers.0"])["layers.0"]
+            >>> seen.features.shape, net.pyramid.names[seen.level]
+            (torch.Size([2, 60, 16]), 'pool1')
+        """
+        wanted = self._chosen(names)
+        seen: dict[str, Intermediate] = {}
+        last = max((self.block_names.index(name) for name in wanted), default=-1)
+        self._through(x, seen.__setitem__, last + 1)
+        return {name: each for name, each in seen.items() if name in wanted}
+
+    def forward_intermediates(
+        self, x: Tensor, names: Sequence[str] | None = None
+    ) -> tuple[Tensor, dict[str, Intermediate]]:
+        """Return the output and what blocks give, in one pass; as :meth:`intermediates`."""
+        wanted = self._chosen(names)
+        seen: dict[str, Intermediate] = {}
+        out = self.finish(self._through(x, seen.__setitem__))
+        return out, {name: each for name, each in seen.items() if name in wanted}
+
+    def _chosen(self, names: Any) -> Sequence[str]:
+        if names is None:
+            return self.block_names
+        if isinstance(names, str) or not isinstance(names, Sequence):
+            raise TypeError(f"layers must be a list of names, got {shown(names)}")
+        return [one_of(f"layers[{i}]", name, self.block_names) for i, name in enumerate(names)]
+
+    def features_by_level(self, x: Tensor) -> dict[int, Tensor]:
+        """Return the features on the levels of the pyramid, by index, from the samples up.
+
+        Those of a level are what the next layer takes: after the norm and the activation. Levels
+        inside a block that does not say what they carry (:meth:`Block.by_level`) are left out.
+        """
+        found, level = {0: x}, 0
+        for block in self._blocks():
+            for index, features in block.by_level(x, self.pyramid):
+                level = level if index is None else index
+                found[level] = x = features
+        return dict(sorted(found.items()))
+
+    def input_weight(self) -> str | None:
+        """Name of the parameter ``[…, in_channels, D]`` that takes the samples' channels.
+
+        ``None``: it cannot be changed to take others (:func:`fovigraph.create_model`).
+        """
+        return None

@@ -14,7 +14,7 @@ from fovigraph.models.backbone import Backbone
 
 
 def _alexnet(config: DictConfig, retina: SensorArray) -> KNNAlexNet:
-    stages = KNNAlexNet.stages(
+    steps = KNNAlexNet.steps(
         config.strides,
         config.k,
         config.pool_after,
@@ -24,7 +24,7 @@ def _alexnet(config: DictConfig, retina: SensorArray) -> KNNAlexNet:
         pool_stride=config.pool_stride,
         out_side=config.out_side,
     )
-    pyramid = GraphPyramid(retina, stages, metric=config.metric)
+    pyramid = GraphPyramid(retina, steps, metric=config.metric)
     return KNNAlexNet(pyramid, list(config.channels), norm=config.norm, conv=config.conv)
 
 

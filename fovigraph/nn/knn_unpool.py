@@ -46,7 +46,7 @@ class KNNUnpool(MessagePassing):
 
     Example:
         >>> import torch, fovigraph as fg
-        >>> pyramid = fg.GraphPyramid(fg.SensorArray.matched(32), [fg.Stage("pool", 9, stride=2)])
+        >>> pyramid = fg.GraphPyramid(fg.SensorArray.matched(32), [fg.Step("pool", 9, stride=2)])
         >>> fg.nn.KNNUnpool()(torch.rand(8, 230, 16), pyramid.up("pool1", k=3)).shape
         torch.Size([8, 964, 16])
     """

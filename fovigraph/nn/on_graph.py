@@ -71,7 +71,7 @@ class OnGraph(nn.Module):
     Example:
         >>> import torch, fovigraph as fg
         >>> from torch_geometric.nn import GATv2Conv
-        >>> pyramid = fg.GraphPyramid(fg.SensorArray.matched(32), [fg.Stage("conv", 49, stride=2)])
+        >>> pyramid = fg.GraphPyramid(fg.SensorArray.matched(32), [fg.Step("conv", 49, stride=2)])
         >>> lateral = pyramid.lateral("conv1", k=8)
         >>> attention = fg.nn.OnGraph(GATv2Conv(16, 8, heads=2, edge_dim=3))
         >>> attention(torch.rand(4, 230, 16), lateral, edge={"edge_attr": lateral.edge_attr}).shape

@@ -93,7 +93,7 @@ def explorer_html(
     Example:
         >>> import fovigraph as fg
         >>> from fovigraph.viz import explorer_html
-        >>> pyramid = fg.GraphPyramid(fg.SensorArray.matched(16), [fg.Stage("conv", k=9)])
+        >>> pyramid = fg.GraphPyramid(fg.SensorArray.matched(16), [fg.Step("conv", k=9)])
         >>> "conv1" in explorer_html(pyramid)
         True
     """
@@ -124,7 +124,7 @@ def _levels(pyramid: GraphPyramid) -> dict[str, Any]:
     """Everything but the photograph, as plain data."""
     retina = pyramid.levels[0]
     edge = drawn_eccentricity(retina)
-    steps = zip(pyramid.stages, pyramid.graphs, strict=True)
+    steps = zip(pyramid.steps, pyramid.graphs, strict=True)
     rings = eccentricity_ticks(retina)
     return {
         "fov": retina.fov,
@@ -137,7 +137,7 @@ def _levels(pyramid: GraphPyramid) -> dict[str, Any]:
             }
             for name, array in zip(pyramid.names, pyramid.levels, strict=True)
         ],
-        "graphs": [{"kind": stage.kind, "k": graph.k, **_graph(graph)} for stage, graph in steps],
+        "graphs": [{"kind": step.kind, "k": graph.k, **_graph(graph)} for step, graph in steps],
         "outlines": [_packed(curve, "<f4") for curve in flat_outlines(retina, edge)],
         "rings": [
             {"degrees": ring, "curves": [_packed(c, "<f4") for c in flat_circle(retina, ring)]}

@@ -106,15 +106,15 @@ def pyramid_networkx(pyramid: GraphPyramid) -> networkx.MultiDiGraph:
             zip(degrees, array.polar.tolist(), strict=True)
         ):
             graph.add_node((name, unit), level=name, x=x, y=y, eccentricity=r, polar_angle=angle)
-    for index, (stage, step) in enumerate(zip(pyramid.stages, pyramid.graphs, strict=True)):
-        lower, upper = pyramid.names[index : index + 2]
-        kernel_size = pyramid.kernel_sizes[index]
-        src, dst = step.edge_index.tolist()
+    for (lower, kind, upper), connection in pyramid.relations().items():
+        knn = pyramid.graph(connection)
+        src, dst = knn.edge_index.tolist()
         edges: list[dict[str, object]] = [
-            {"kind": stage.kind, "distance": distance} for distance in step.distance.tolist()
+            {"kind": kind, "distance": distance} for distance in knn.distance.tolist()
         ]
-        if kernel_size is not None:
-            for edge, cell in zip(edges, step.kernel_map(kernel_size).cell.tolist(), strict=True):
+        if connection.kernel_size is not None:
+            cells = knn.kernel_map(connection.kernel_size).cell.tolist()
+            for edge, cell in zip(edges, cells, strict=True):
                 edge["cell"] = cell
         graph.add_edges_from(
             ((lower, s), (upper, d), edge) for s, d, edge in zip(src, dst, edges, strict=True)

@@ -20,7 +20,7 @@ def made():
     a = fg.SensorArray.matched(12)
     b = a.strided(2)
     graph = fg.knn_graph(a, b, 9)
-    pyramid = fg.GraphPyramid(a, [fg.Stage("conv", k=9, stride=2), fg.Stage("pool", k=4)])
+    pyramid = fg.GraphPyramid(a, [fg.Step("conv", k=9, stride=2), fg.Step("pool", k=4)])
     return {
         "a": a,
         "b": b,
@@ -85,13 +85,13 @@ def calls():
                 "num_cells": 9,
             },
         ),
-        "Stage": (
-            fg.Stage,
+        "Step": (
+            fg.Step,
             {"kind": "conv", "k": 4, "stride": 2, "kernel_size": 3},
         ),
         "GraphPyramid": (
             fg.GraphPyramid,
-            {"retina": a, "stages": [fg.Stage("conv", k=4)], "metric": "cortical"},
+            {"retina": a, "steps": [fg.Step("conv", k=4)], "metric": "cortical"},
         ),
         "receptive_field": (m["pyramid"].receptive_field, {"level": 1, "unit": 0}),
         "up": (m["pyramid"].up, {"level": 1, "k": 3}),
@@ -144,8 +144,8 @@ def calls():
         "policy()": (policy, {"images": images, "generator": None, "fixations": None}),
         "as_image": (fg.data.as_image, {"image": images[0]}),
         "as_images": (fg.sensing.as_images, {"images": images}),
-        "KNNAlexNet.stages": (
-            fg.KNNAlexNet.stages,
+        "KNNAlexNet.steps": (
+            fg.KNNAlexNet.steps,
             {"strides": [1, 2], "k": [9, 9], "pool_after": [0], "pool": "max"},
         ),
         "KNNAlexNet": (

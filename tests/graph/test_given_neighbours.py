@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fovigraph import GraphPyramid, SensorArray, Stage, knn_graph
+from fovigraph import GraphPyramid, SensorArray, Step, knn_graph
 from fovigraph.graph import graph_from_neighbours
 from fovigraph.graph.search import k_nearest
 
@@ -66,21 +66,21 @@ def test_an_unknown_metric_is_refused(arrays):
 
 
 class TestPyramidOfReadyMadeGraphs:
-    stages = (Stage("conv", k=9, stride=2), Stage("pool", k=9, stride=2))
+    steps = (Step("conv", k=9, stride=2), Step("pool", k=9, stride=2))
 
     def test_has_them(self, arrays):
-        usual = GraphPyramid(arrays[0], self.stages)
-        pyramid = GraphPyramid(arrays[0], self.stages, graphs=usual.graphs)
+        usual = GraphPyramid(arrays[0], self.steps)
+        pyramid = GraphPyramid(arrays[0], self.steps, graphs=usual.graphs)
         assert all(a is b for a, b in zip(pyramid.graphs, usual.graphs, strict=True))
         assert pyramid.kernel_sizes == usual.kernel_sizes
         assert repr(pyramid) == repr(usual)
 
     def test_needs_one_for_each_step(self, arrays):
-        graphs = GraphPyramid(arrays[0], self.stages).graphs
-        with pytest.raises(ValueError, match="graphs must be one for each of the 2 stages, got 1"):
-            GraphPyramid(arrays[0], self.stages, graphs=graphs[:1])
+        graphs = GraphPyramid(arrays[0], self.steps).graphs
+        with pytest.raises(ValueError, match="graphs must be one for each of the 2 steps, got 1"):
+            GraphPyramid(arrays[0], self.steps, graphs=graphs[:1])
 
     def test_needs_them_to_join_its_levels(self, arrays):
-        graphs = GraphPyramid(arrays[0], self.stages).graphs
+        graphs = GraphPyramid(arrays[0], self.steps).graphs
         with pytest.raises(ValueError, match=r"graphs\[0\] must lead from"):
-            GraphPyramid(arrays[0], self.stages, graphs=[graphs[1], graphs[1]])
+            GraphPyramid(arrays[0], self.steps, graphs=[graphs[1], graphs[1]])

@@ -6,21 +6,21 @@ import pytest
 import torch
 from torch_geometric.data import Batch, Data, HeteroData
 
-from fovigraph import GraphPyramid, SensorArray, Stage
+from fovigraph import GraphPyramid, SensorArray, Step
 
-STAGES = [
-    Stage("conv", k=16, stride=2),
-    Stage("conv", k=9, kernel_size=5),
-    Stage("conv", k=9),
-    Stage("pool", k=4, stride=2, mode="mean"),
-    Stage("pool", side=1),
+STEPS = [
+    Step("conv", k=16, stride=2),
+    Step("conv", k=9, kernel_size=5),
+    Step("conv", k=9),
+    Step("pool", k=4, stride=2, mode="mean"),
+    Step("pool", side=1),
 ]
 PYRAMIDS = {
-    "matched": lambda: GraphPyramid(SensorArray.matched(12, fov=30.0, cmf_a=0.3), STAGES),
-    "by rings": lambda: GraphPyramid(SensorArray(9, fov=1 / 3), STAGES[:4]),
-    "visual": lambda: GraphPyramid(SensorArray.matched(12), STAGES, metric="visual"),
-    "legacy": lambda: GraphPyramid(SensorArray.matched(10, field_geometry="legacy"), STAGES),
-    "log-polar": lambda: GraphPyramid(SensorArray.matched(12, layout="logpolar"), STAGES),
+    "matched": lambda: GraphPyramid(SensorArray.matched(12, fov=30.0, cmf_a=0.3), STEPS),
+    "by rings": lambda: GraphPyramid(SensorArray(9, fov=1 / 3), STEPS[:4]),
+    "visual": lambda: GraphPyramid(SensorArray.matched(12), STEPS, metric="visual"),
+    "legacy": lambda: GraphPyramid(SensorArray.matched(10, field_geometry="legacy"), STEPS),
+    "log-polar": lambda: GraphPyramid(SensorArray.matched(12, layout="logpolar"), STEPS),
     "without steps": lambda: GraphPyramid(SensorArray(3), []),
 }
 
@@ -46,8 +46,8 @@ def assert_same_data(data, other):
 def test_the_round_trip_is_exact(pyramid):
     data = pyramid.to_hetero_data(lateral=6, up=3)
     other = GraphPyramid.from_hetero_data(data)
-    assert (other.levels, other.names, other.stages, other.metric, other.kernel_sizes) == (
-        *(pyramid.levels, pyramid.names, pyramid.stages, pyramid.metric, pyramid.kernel_sizes),
+    assert (other.levels, other.names, other.steps, other.metric, other.kernel_sizes) == (
+        *(pyramid.levels, pyramid.names, pyramid.steps, pyramid.metric, pyramid.kernel_sizes),
     )
     for graph, same in zip(pyramid.graphs, other.graphs, strict=True):
         assert (graph.src, graph.dst, graph.k, graph.metric) == (

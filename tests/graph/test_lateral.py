@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from fovigraph import GraphPyramid, SensorArray, Stage, knn_graph
+from fovigraph import GraphPyramid, SensorArray, Step, knn_graph
 from fovigraph.graph.lateral import lateral_graph, up_graph
 
 
 @pytest.fixture(scope="module")
 def pyramid():
-    stages = [Stage("conv", k=16, stride=2), Stage("conv", k=9), Stage("pool", k=4, stride=2)]
-    return GraphPyramid(SensorArray.matched(12, fov=30.0, cmf_a=2.0), stages)
+    steps = [Step("conv", k=16, stride=2), Step("conv", k=9), Step("pool", k=4, stride=2)]
+    return GraphPyramid(SensorArray.matched(12, fov=30.0, cmf_a=2.0), steps)
 
 
 def nearest(src, dst, k):
@@ -98,7 +98,7 @@ def test_they_are_as_precise_as_the_pyramid(pyramid):
 
 
 def test_they_are_near_as_the_pyramid_says():
-    pyramid = GraphPyramid(SensorArray(9), [Stage("conv", k=9)], metric="visual")
+    pyramid = GraphPyramid(SensorArray(9), [Step("conv", k=9)], metric="visual")
     assert pyramid.lateral(0, 4).metric == "visual"
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from fovigraph import GraphPyramid, SensorArray, Stage, knn_graph
+from fovigraph import GraphPyramid, SensorArray, Step, knn_graph
 from fovigraph.models import KNNAlexNet
 
 # ---- figures, at 16 degrees and cmf_a 0.5
@@ -15,22 +15,20 @@ from fovigraph.models import KNNAlexNet
 
 @pytest.fixture(scope="module")
 def alexnet():
-    stages = KNNAlexNet.stages([4, 1, 1, 1, 1], [121, 25, 9, 27, 9], pool_after=[1, 4])
-    return GraphPyramid(SensorArray.matched(64, fov=16.0, cmf_a=0.5), stages)
+    steps = KNNAlexNet.steps([4, 1, 1, 1, 1], [121, 25, 9, 27, 9], pool_after=[1, 4])
+    return GraphPyramid(SensorArray.matched(64, fov=16.0, cmf_a=0.5), steps)
 
 
 @pytest.fixture(scope="module")
 def fovinet():
-    stages = KNNAlexNet.stages(
-        [2, 1, 1, 1, 1], [121, 25, 9, 9, 9], pool_after=[0, 1, 4], out_side=1
-    )
-    return GraphPyramid(SensorArray.matched(64, fov=16.0, cmf_a=0.5), stages)
+    steps = KNNAlexNet.steps([2, 1, 1, 1, 1], [121, 25, 9, 9, 9], pool_after=[0, 1, 4], out_side=1)
+    return GraphPyramid(SensorArray.matched(64, fov=16.0, cmf_a=0.5), steps)
 
 
 def convolutions(pyramid):
     """(graph, side of the reference kernel) of every convolution."""
-    steps = zip(pyramid.stages, pyramid.graphs, pyramid.kernel_sizes, strict=True)
-    return [(graph, size) for stage, graph, size in steps if stage.kind == "conv"]
+    steps = zip(pyramid.steps, pyramid.graphs, pyramid.kernel_sizes, strict=True)
+    return [(graph, size) for step, graph, size in steps if step.kind == "conv"]
 
 
 def test_alexnet_layers_lead_from_node_count_to_node_count(alexnet):
@@ -61,7 +59,7 @@ def test_fovinet_nodes_per_level(fovinet):
 def test_fovinet_neighbours_and_kernel_cells(fovinet):
     assert [graph.k for graph in fovinet.graphs] == [121, 9, 25, 9, 9, 9, 9, 9, 16]
     assert [size**2 for _, size in convolutions(fovinet)] == [484, 100, 36, 36, 36]
-    assert [stage.mode for stage in fovinet.stages if stage.kind == "pool"] == [
+    assert [step.mode for step in fovinet.steps if step.kind == "pool"] == [
         *("max", "max", "max", "mean")
     ]
 
@@ -73,9 +71,7 @@ def test_fovinet_ends_in_one_node_that_sees_all_nodes_below(fovinet):
 def test_one_tutorial_layer():
     """Convolution k 49, kernel side 14, stride 1, then a pool k 9, stride 2: 964 nodes."""
     retina = SensorArray.matched(64, fov=16.0, cmf_a=0.5)
-    pyramid = GraphPyramid(
-        retina, [Stage("conv", k=49, kernel_size=14), Stage("pool", 9, stride=2)]
-    )
+    pyramid = GraphPyramid(retina, [Step("conv", k=49, kernel_size=14), Step("pool", 9, stride=2)])
     assert [graph.size() for graph in pyramid.graphs] == [(4085, 4085), (4085, 964)]
     assert pyramid.kernel_sizes == (14, None)
 
@@ -85,14 +81,14 @@ def test_one_tutorial_layer():
 
 @pytest.fixture(scope="module")
 def small():
-    stages = [
-        Stage("conv", k=16, stride=2),
-        Stage("conv", k=9),
-        Stage("pool", k=4, stride=2),
-        Stage("conv", k=4, kernel_size=5),
-        Stage("pool", side=1),
+    steps = [
+        Step("conv", k=16, stride=2),
+        Step("conv", k=9),
+        Step("pool", k=4, stride=2),
+        Step("conv", k=4, kernel_size=5),
+        Step("pool", side=1),
     ]
-    return GraphPyramid(SensorArray.matched(12, fov=30.0, cmf_a=2.0), stages)
+    return GraphPyramid(SensorArray.matched(12, fov=30.0, cmf_a=2.0), steps)
 
 
 def test_levels_are_the_arrays_that_the_steps_lead_to(small):
@@ -108,26 +104,26 @@ def test_graphs_lead_from_each_level_to_the_next(small):
     for index, graph in enumerate(small.graphs):
         assert graph.src == small.levels[index]
         assert graph.dst == small.levels[index + 1]
-        expected = knn_graph(graph.src, graph.dst, small.stages[index].k or graph.k)
+        expected = knn_graph(graph.src, graph.dst, small.steps[index].k or graph.k)
         assert graph.edge_index.equal(expected.edge_index)
 
 
 def test_the_default_kernel_has_as_many_cells_as_neighbours_or_just_more(small):
     assert small.kernel_sizes == (4, 3, None, 5, None)
     retina = SensorArray(9)
-    assert GraphPyramid(retina, [Stage("conv", k=10)]).kernel_sizes == (4,)
+    assert GraphPyramid(retina, [Step("conv", k=10)]).kernel_sizes == (4,)
 
 
 def test_a_step_without_k_spans_itself():
     """(2 · ceil(R_in / R_out))² neighbours."""
     retina = SensorArray(26)
-    pyramid = GraphPyramid(retina, [Stage("pool", stride=2), Stage("pool", stride=4)])
+    pyramid = GraphPyramid(retina, [Step("pool", stride=2), Step("pool", stride=4)])
     assert [level.resolution for level in pyramid.levels] == [26, 13, 3]
     assert [graph.k for graph in pyramid.graphs] == [16, 100]
 
 
 def test_a_step_to_a_side_is_matched_to_it():
-    pyramid = GraphPyramid(SensorArray(13), [Stage("pool", k=9, side=5)])
+    pyramid = GraphPyramid(SensorArray(13), [Step("pool", k=9, side=5)])
     assert pyramid.levels[1] == SensorArray.matched(5)
     assert pyramid.levels[1].side == 5
 
@@ -150,27 +146,27 @@ def test_a_pyramid_without_steps_is_its_retina():
 
 
 def test_the_metric_is_that_of_all_its_graphs():
-    stages = [Stage("conv", k=9, stride=2), Stage("pool", k=4, stride=2)]
-    pyramid = GraphPyramid(SensorArray(9), stages, metric="visual")
+    steps = [Step("conv", k=9, stride=2), Step("pool", k=4, stride=2)]
+    pyramid = GraphPyramid(SensorArray(9), steps, metric="visual")
     assert pyramid.metric == "visual"
     assert [graph.metric for graph in pyramid.graphs] == ["visual", "visual"]
 
 
 def test_ready_made_graphs_are_taken_as_they_are(small):
-    other = GraphPyramid(small.levels[0], small.stages, graphs=list(small.graphs))
+    other = GraphPyramid(small.levels[0], small.steps, graphs=list(small.graphs))
     assert all(mine is yours for mine, yours in zip(other.graphs, small.graphs, strict=True))
     assert other.levels == small.levels
 
 
 def test_ready_made_graphs_must_be_one_for_each_step(small):
-    with pytest.raises(ValueError, match="graphs must be one for each of the 5 stages, got 4"):
-        GraphPyramid(small.levels[0], small.stages, graphs=list(small.graphs)[:-1])
+    with pytest.raises(ValueError, match="graphs must be one for each of the 5 steps, got 4"):
+        GraphPyramid(small.levels[0], small.steps, graphs=list(small.graphs)[:-1])
 
 
 def test_ready_made_graphs_must_lead_from_level_to_level(small):
     graphs = [*list(small.graphs)[:2], small.graphs[1], *list(small.graphs)[3:]]
     with pytest.raises(ValueError, match=r"graphs\[2\] must lead from SensorArray"):
-        GraphPyramid(small.levels[0], small.stages, graphs=graphs)
+        GraphPyramid(small.levels[0], small.steps, graphs=graphs)
 
 
 # ---- being a module
@@ -335,8 +331,8 @@ def test_hetero_data_is_valid_and_holds_every_level_and_graph(small):
     assert data.validate()
     assert data.node_types == list(small.names)
     assert data.edge_types == [
-        (below, stage.kind, above)
-        for below, stage, above in zip(small.names, small.stages, small.names[1:], strict=False)
+        (below, step.kind, above)
+        for below, step, above in zip(small.names, small.steps, small.names[1:], strict=False)
     ]
     assert data.num_nodes == sum(len(level) for level in small.levels)
     assert data.num_edges == sum(graph.num_edges for graph in small.graphs)
@@ -399,9 +395,9 @@ def test_the_summary_is_one_aligned_line_a_level_under_a_heading(alexnet):
 
 def test_prints_itself_in_one_line():
     retina = SensorArray.matched(64)
-    stages = [Stage("conv", k=49, stride=2), Stage("pool", k=9, stride=2)]
+    steps = [Step("conv", k=49, stride=2), Step("pool", k=9, stride=2)]
     expected = "GraphPyramid(retina 4085 → conv1 964 → pool1 230)"
-    assert repr(GraphPyramid(retina, stages)) == expected
+    assert repr(GraphPyramid(retina, steps)) == expected
 
 
 # ---- bad steps
@@ -432,25 +428,25 @@ def test_prints_itself_in_one_line():
 )
 def test_a_bad_step_is_refused_when_it_is_made(arguments, error, message):
     with pytest.raises(error, match=message):
-        Stage(**{"kind": "conv", **arguments})
+        Step(**{"kind": "conv", **arguments})
 
 
 def test_a_step_cannot_be_changed():
     with pytest.raises(AttributeError):
-        Stage("conv").k = 9
+        Step("conv").k = 9
 
 
 def test_a_stride_that_leaves_no_nodes_is_refused():
     with pytest.raises(ValueError, match="stride must leave at least one node"):
-        GraphPyramid(SensorArray.matched(8), [Stage("pool", k=9, stride=4)] * 2)
+        GraphPyramid(SensorArray.matched(8), [Step("pool", k=9, stride=4)] * 2)
 
 
-@pytest.mark.parametrize("stages", [[Stage("pool", k=4)], []], ids=["a stage", "none"])
-def test_an_unknown_metric_is_refused(stages):
+@pytest.mark.parametrize("steps", [[Step("pool", k=4)], []], ids=["a step", "none"])
+def test_an_unknown_metric_is_refused(steps):
     with pytest.raises(ValueError, match="metric must be one of"):
-        GraphPyramid(SensorArray(3), stages, metric="cortex")
+        GraphPyramid(SensorArray(3), steps, metric="cortex")
     with pytest.raises(TypeError, match="metric must be one of"):
-        GraphPyramid(SensorArray(3), stages, metric=None)
+        GraphPyramid(SensorArray(3), steps, metric=None)
 
 
 @pytest.mark.parametrize(
@@ -458,11 +454,11 @@ def test_an_unknown_metric_is_refused(stages):
     [
         ({"retina": 3}, "retina must be a SensorArray, got 3"),
         ({"retina": None}, "retina must be a SensorArray, got None"),
-        ({"stages": 3}, "stages must be a list of Stage, got 3"),
-        ({"stages": None}, "stages must be a list of Stage, got None"),
-        ({"stages": torch.tensor(3)}, r"stages must be a list of Stage, got tensor\(3\)"),
-        ({"stages": "conv"}, r"stages\[0\] must be a Stage, got 'c'"),
-        ({"stages": [Stage("conv"), "conv"]}, r"stages\[1\] must be a Stage, got 'conv'"),
+        ({"steps": 3}, "steps must be a list of Step, got 3"),
+        ({"steps": None}, "steps must be a list of Step, got None"),
+        ({"steps": torch.tensor(3)}, r"steps must be a list of Step, got tensor\(3\)"),
+        ({"steps": "conv"}, r"steps\[0\] must be a Step, got 'c'"),
+        ({"steps": [Step("conv"), "conv"]}, r"steps\[1\] must be a Step, got 'conv'"),
         ({"graphs": 3}, "graphs must be a list of KNNGraph, got 3"),
         ({"graphs": [None]}, r"graphs\[0\] must be a KNNGraph, got None"),
     ],
@@ -470,19 +466,19 @@ def test_an_unknown_metric_is_refused(stages):
 )
 def test_what_a_pyramid_cannot_be_made_of_is_refused(arguments, message):
     with pytest.raises(TypeError, match=message):
-        GraphPyramid(**{"retina": SensorArray(3), "stages": [Stage("conv", k=4)], **arguments})
+        GraphPyramid(**{"retina": SensorArray(3), "steps": [Step("conv", k=4)], **arguments})
 
 
 def test_a_stage_leads_from_arrays_only():
     with pytest.raises(TypeError, match="level must be a SensorArray, got 3"):
-        Stage("conv").next_level(3)
+        Step("conv").next_level(3)
     with pytest.raises(TypeError, match="dst must be a SensorArray, got None"):
-        Stage("conv").neighbours(SensorArray(3), None)
+        Step("conv").neighbours(SensorArray(3), None)
 
 
 def test_levels_by_name_and_index():
     retina = SensorArray.matched(16)
-    pyramid = GraphPyramid(retina, [Stage("pool", k=9, stride=2)])
+    pyramid = GraphPyramid(retina, [Step("pool", k=9, stride=2)])
     assert pyramid["pool1"] is pyramid[1] is pyramid.levels[1]
     assert list(pyramid) == list(pyramid.levels)
     assert "pool1" in pyramid and retina in pyramid and "conv1" not in pyramid

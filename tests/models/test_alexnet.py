@@ -12,8 +12,8 @@ from fovigraph.models import KNNAlexNet, KNNAlexNetBlock
 @pytest.fixture(scope="module")
 def tutorial():
     """Strides 4,1,1,1,1, pool after layers 1 and 4, k = 121, 25, 9, 27, 9, kernel grid ×2."""
-    stages = KNNAlexNet.stages([4, 1, 1, 1, 1], [121, 25, 9, 27, 9], pool_after=[1, 4])
-    return fg.GraphPyramid(fg.SensorArray.matched(64), stages)
+    steps = KNNAlexNet.steps([4, 1, 1, 1, 1], [121, 25, 9, 27, 9], pool_after=[1, 4])
+    return fg.GraphPyramid(fg.SensorArray.matched(64), steps)
 
 
 def test_tutorials_nodes_and_cells(tutorial):
@@ -41,8 +41,8 @@ def test_block_is_the_layer_of_the_tutorial():
 @pytest.mark.parametrize("conv", ["full", "depthwise", "depthwise_separable"])
 @pytest.mark.parametrize("norm", fg.nn.NORMS)
 def test_every_convolution_and_norm_trains(conv, norm):
-    stages = KNNAlexNet.stages([2, 1], [9, 9], pool_after=[0], out_side=1)
-    pyramid = fg.GraphPyramid(fg.SensorArray.matched(16), stages)
+    steps = KNNAlexNet.steps([2, 1], [9, 9], pool_after=[0], out_side=1)
+    pyramid = fg.GraphPyramid(fg.SensorArray.matched(16), steps)
     net = KNNAlexNet(pyramid, [6, 12], norm=norm, conv=conv)
     features = net(torch.rand(3, len(pyramid.levels[0]), 3))
     assert features.shape == (3, 1, 12)
@@ -65,31 +65,31 @@ def test_what_does_not_fit_is_refused(tutorial):
         KNNAlexNet(tutorial, [4] * 5, norm="bach")
     with pytest.raises(ValueError, match="multiple of the input channels, got 3 → 4"):
         KNNAlexNet(tutorial, [4] * 5, conv="depthwise")
-    pool_first = fg.GraphPyramid(fg.SensorArray.matched(8), [fg.Stage("pool", k=4, stride=2)])
+    pool_first = fg.GraphPyramid(fg.SensorArray.matched(8), [fg.Step("pool", k=4, stride=2)])
     with pytest.raises(ValueError, match="must start with a convolution"):
         KNNAlexNet(pool_first, [])
 
 
-STAGES = KNNAlexNet.stages
+STEPS = KNNAlexNet.steps
 
 
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda p: STAGES([1, 2], [9]), ValueError, r"k must have as many entries as strides, 2"),
-        (lambda p: STAGES(1, [9]), TypeError, "strides must be a list of whole numbers, got 1"),
-        (lambda p: STAGES([1], None), TypeError, "k must be a list of whole numbers, got None"),
-        (lambda p: STAGES([1], [9.0]), TypeError, r"k\[0\] must be a whole number"),
-        (lambda p: STAGES([0], [9]), ValueError, r"strides\[0\] must be at least 1"),
-        (lambda p: STAGES([1], [9], [7]), ValueError, "pool_after must name convolutions from 0"),
-        (lambda p: STAGES([1], [9], [-1]), ValueError, "pool_after must name convolutions from 0"),
-        (lambda p: STAGES([1], [9], 0), TypeError, "pool_after must be a list of whole numbers"),
-        (lambda p: STAGES([1], [9], ["0"]), TypeError, "pool_after must be whole numbers, got '0'"),
-        (lambda p: STAGES([1], [9], pool_k=0), ValueError, "pool_k must be at least 1"),
-        (lambda p: STAGES([1], [9], pool_stride=None), TypeError, "pool_stride must be a whole"),
-        (lambda p: STAGES([1], [9], out_side=0), ValueError, "out_side must be at least 1"),
+        (lambda p: STEPS([1, 2], [9]), ValueError, r"k must have as many entries as strides, 2"),
+        (lambda p: STEPS(1, [9]), TypeError, "strides must be a list of whole numbers, got 1"),
+        (lambda p: STEPS([1], None), TypeError, "k must be a list of whole numbers, got None"),
+        (lambda p: STEPS([1], [9.0]), TypeError, r"k\[0\] must be a whole number"),
+        (lambda p: STEPS([0], [9]), ValueError, r"strides\[0\] must be at least 1"),
+        (lambda p: STEPS([1], [9], [7]), ValueError, "pool_after must name convolutions from 0"),
+        (lambda p: STEPS([1], [9], [-1]), ValueError, "pool_after must name convolutions from 0"),
+        (lambda p: STEPS([1], [9], 0), TypeError, "pool_after must be a list of whole numbers"),
+        (lambda p: STEPS([1], [9], ["0"]), TypeError, "pool_after must be whole numbers, got '0'"),
+        (lambda p: STEPS([1], [9], pool_k=0), ValueError, "pool_k must be at least 1"),
+        (lambda p: STEPS([1], [9], pool_stride=None), TypeError, "pool_stride must be a whole"),
+        (lambda p: STEPS([1], [9], out_side=0), ValueError, "out_side must be at least 1"),
         (
-            lambda p: STAGES([1], [9], kernel_multiplier=float("inf")),
+            lambda p: STEPS([1], [9], kernel_multiplier=float("inf")),
             ValueError,
             "kernel_multiplier must be finite",
         ),
@@ -112,15 +112,15 @@ def test_what_cannot_be_is_named(tutorial, make, error, message):
 
 
 def test_layers_that_a_pool_follows_may_come_in_any_collection():
-    wanted = STAGES([1, 1], [9, 9], [1])
+    wanted = STEPS([1, 1], [9, 9], [1])
     for pool_after in ((1,), {1}, range(1, 2), [1, 1]):
-        assert STAGES([1, 1], [9, 9], pool_after) == wanted
+        assert STEPS([1, 1], [9, 9], pool_after) == wanted
 
 
 @pytest.fixture
 def small_net():
-    stages = KNNAlexNet.stages([2, 1], [9, 9], pool_after=[0], out_side=1)
-    return KNNAlexNet(fg.GraphPyramid(fg.SensorArray.matched(16), stages), [6, 12])
+    steps = KNNAlexNet.steps([2, 1], [9, 9], pool_after=[0], out_side=1)
+    return KNNAlexNet(fg.GraphPyramid(fg.SensorArray.matched(16), steps), [6, 12])
 
 
 def test_it_compiles_in_one_piece_at_once(small_net):

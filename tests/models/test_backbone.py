@@ -13,7 +13,7 @@ class Pooled(Backbone):
 
     def __init__(self, retina):
         super().__init__()
-        self.pyramid = fg.GraphPyramid(retina, [fg.Stage("pool", side=4)])
+        self.pyramid = fg.GraphPyramid(retina, [fg.Step("pool", side=4)])
         self.num_features = 3 * len(self.pyramid.levels[-1])
         self.pool = fg.nn.KNNPool("max")
 
@@ -22,7 +22,7 @@ class Pooled(Backbone):
 
 
 def test_backbones_are_told_by_their_class(retina):
-    net = fg.KNNAlexNet(fg.GraphPyramid(retina, fg.KNNAlexNet.stages([1], [9])), [4])
+    net = fg.KNNAlexNet(fg.GraphPyramid(retina, fg.KNNAlexNet.steps([1], [9])), [4])
     assert isinstance(net, Backbone)
     assert isinstance(Pooled(retina), Backbone)
     assert not isinstance(nn.Linear(2, 2), Backbone)

@@ -165,8 +165,8 @@ class Small(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        stages = [fg.Stage("conv", k=9, stride=2), fg.Stage("pool", k=4)]
-        self.pyramid = fg.GraphPyramid(fg.SensorArray.matched(8), stages)
+        steps = [fg.Step("conv", k=9, stride=2), fg.Step("pool", k=4)]
+        self.pyramid = fg.GraphPyramid(fg.SensorArray.matched(8), steps)
         self.conv, self.pool = fg.nn.KNNConv(3, 4, kernel_size=3), fg.nn.KNNPool()
 
     def forward(self, x):

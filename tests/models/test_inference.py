@@ -37,8 +37,8 @@ def norms_of(net):
 
 
 def alexnet(retina, **options):
-    stages = fg.KNNAlexNet.stages([2, 1], [9, 9], pool_after=[0], out_side=1)
-    pyramid = fg.GraphPyramid(retina, stages)
+    steps = fg.KNNAlexNet.steps([2, 1], [9, 9], pool_after=[0], out_side=1)
+    pyramid = fg.GraphPyramid(retina, steps)
     return with_statistics(fg.KNNAlexNet(pyramid, [6, 12], **options).eval())
 
 

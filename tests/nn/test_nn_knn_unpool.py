@@ -9,7 +9,7 @@ from fovigraph.nn import KNNConv, KNNConvTranspose, KNNUnpool
 
 @pytest.fixture(scope="module")
 def pyramid():
-    return fg.GraphPyramid(fg.SensorArray.matched(14), [fg.Stage("conv", k=20, stride=2)])
+    return fg.GraphPyramid(fg.SensorArray.matched(14), [fg.Step("conv", k=20, stride=2)])
 
 
 @pytest.fixture

@@ -47,8 +47,8 @@ LEVELS = ("retina", "conv1", "pool1")
 
 @pytest.fixture(scope="module")
 def pyramid():
-    stages = [fg.Stage("conv", k=9, stride=2), fg.Stage("pool", k=4, stride=2)]
-    return fg.GraphPyramid(fg.SensorArray.matched(16), stages)
+    steps = [fg.Step("conv", k=9, stride=2), fg.Step("pool", k=4, stride=2)]
+    return fg.GraphPyramid(fg.SensorArray.matched(16), steps)
 
 
 @pytest.fixture(params=LEVELS)

@@ -12,7 +12,7 @@ def array():
 
 @pytest.fixture(scope="session")
 def pyramid(array):
-    steps = [fg.Stage("conv", k=9, stride=2), fg.Stage("pool", k=9, stride=2)]
+    steps = [fg.Step("conv", k=9, stride=2), fg.Step("pool", k=9, stride=2)]
     return fg.GraphPyramid(array, steps)
 
 

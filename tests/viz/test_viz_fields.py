@@ -24,8 +24,8 @@ from fovigraph.viz.fields import _ellipses, _moments
 def backbone():
     """A small AlexNet on its pyramid."""
     torch.manual_seed(0)
-    stages = fg.KNNAlexNet.stages([2, 1], [9, 9], [0], pool_k=9)
-    return fg.KNNAlexNet(fg.GraphPyramid(fg.SensorArray.matched(14), stages), [4, 6]).eval()
+    steps = fg.KNNAlexNet.steps([2, 1], [9, 9], [0], pool_k=9)
+    return fg.KNNAlexNet(fg.GraphPyramid(fg.SensorArray.matched(14), steps), [4, 6]).eval()
 
 
 def propagate_ones(pyramid, level, x):

@@ -100,7 +100,7 @@ def test_parts_of_a_field_that_are_large_are_all_outlined():
 
 
 def test_other_panels_are_switched_off(pyramid, image):
-    steps = [fg.Stage("conv", k=9)] * 4
+    steps = [fg.Step("conv", k=9)] * 4
     tall = fg.GraphPyramid(pyramid.levels[1], steps)
     axes = plot_receptive_field(tall, 4, 0).axes
     assert [ax.axison for ax in axes[:-1]] == [True] * 5 + [False]
@@ -116,7 +116,7 @@ def test_telling_unit_sees_at_most_half(pyramid):
 
 
 def test_telling_unit_of_a_pyramid_that_sees_all_at_once():
-    pyramid = fg.GraphPyramid(fg.SensorArray(3), [fg.Stage("pool", side=1)] * 2)
+    pyramid = fg.GraphPyramid(fg.SensorArray(3), [fg.Step("pool", side=1)] * 2)
     assert telling_unit(pyramid) == (1, 0)
     with pytest.raises(ValueError, match="pyramid must have a level above the retina"):
         telling_unit(fg.GraphPyramid(fg.SensorArray(3), []))

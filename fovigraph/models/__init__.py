@@ -1,5 +1,6 @@
 """Whole networks on graph pyramids."""
 
+from fovigraph.models._registry import FAMILIES, build_backbone, register
 from fovigraph.models.alexnet import KNNAlexNet, KNNAlexNetBlock
 from fovigraph.models.backbone import Backbone
 from fovigraph.models.calibration import Calibration, fit_calibration
@@ -9,9 +10,9 @@ from fovigraph.models.heads import LinearProbe, Projector
 from fovigraph.models.inference import Optimized, optimize
 from fovigraph.models.predict import Prediction
 from fovigraph.models.pretrained import pretrained_names
-from fovigraph.models.registry import build_backbone
 
 __all__ = [
+    "FAMILIES",
     "Backbone",
     "Calibration",
     "FoviNet",
@@ -27,4 +28,5 @@ __all__ = [
     "fit_calibration",
     "optimize",
     "pretrained_names",
+    "register",
 ]

@@ -17,7 +17,10 @@ from fovigraph._checks import (
     positive_ints,
     shown,
 )
+from fovigraph.config import AlexNetConfig
+from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid, KNNGraph, Stage
+from fovigraph.models._registry import register
 from fovigraph.models.backbone import Backbone
 from fovigraph.nn import POOL_MODES, KNNConv, KNNPool, KNNSeparableConv, make_norm
 from fovigraph.nn.knn_conv import KNNDepthwiseConv
@@ -85,6 +88,7 @@ class KNNAlexNetBlock(nn.Module):
         return x if self.pool is None else self.pool(x, pool_graph)
 
 
+@register("alexnet", AlexNetConfig)
 class KNNAlexNet(Backbone):
     """A chain of :class:`KNNAlexNetBlock` over a pyramid, and optionally a linear classifier.
 
@@ -162,6 +166,22 @@ class KNNAlexNet(Backbone):
             in_channels, step = out_channels, step + 1 + pooled
         self.layers = nn.ModuleList(layers)
         self.classifier = None if num_classes is None else nn.Linear(self.num_features, num_classes)
+
+    @classmethod
+    def from_config(cls, config: AlexNetConfig, retina: SensorArray) -> KNNAlexNet:
+        """Build the network that a section ``backbone`` describes, on a retina."""
+        stages = cls.stages(
+            config.strides,
+            config.k,
+            config.pool_after,
+            kernel_multiplier=config.kernel_multiplier,
+            pool=config.pool,
+            pool_k=config.pool_k,
+            pool_stride=config.pool_stride,
+            out_side=config.out_side,
+        )
+        pyramid = GraphPyramid(retina, stages, metric=config.metric)
+        return cls(pyramid, list(config.channels), norm=config.norm, conv=config.conv)
 
     @staticmethod
     def stages(

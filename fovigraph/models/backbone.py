@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
+from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
 
 
@@ -35,6 +38,16 @@ class Backbone(nn.Module):
 
     pyramid: GraphPyramid
     num_features: int
+
+    @classmethod
+    def from_config(cls, config: Any, retina: SensorArray) -> Backbone:
+        """Build the backbone that a section describes, of the schema it is registered with.
+
+        Args:
+            config: The section ``backbone`` of a configuration.
+            retina: The lowest level.
+        """
+        raise NotImplementedError(f"{cls.__name__} must define from_config")
 
     def forward(self, x: Tensor) -> Tensor:
         """Map samples ``[*, N, C]`` to features ``[*, M, D]`` with ``M · D = num_features``."""

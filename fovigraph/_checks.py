@@ -14,6 +14,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+MAX_NAME_BYTES = 255
+"""The longest name of a file or folder that file systems have."""
+
 
 def positive_int(name: str, value: Any, most: int | None = None) -> int:
     """Return ``value`` as an int, or say that ``name`` must be a whole number of at least 1.
@@ -160,6 +163,11 @@ def path_of(name: str, value: Any) -> Path:
         raise TypeError(f"{name} must be a path (a string or os.PathLike), got {shown(value)}")
     if not text or "\0" in text:
         raise ValueError(f"{name} must be a path, got {text!r}")
+    if any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in Path(text).parts):
+        raise ValueError(
+            f"{name} must be a path of names of at most {MAX_NAME_BYTES} bytes each, "
+            f"got {shown(text)}"
+        )
     try:
         return Path(text).expanduser()
     except RuntimeError:  # there is no such user

@@ -14,6 +14,7 @@ from fovigraph._checks import (
     fraction,
     instance,
     one_of,
+    path_of,
     positive_float,
     positive_int,
     regular_file,
@@ -118,3 +119,9 @@ def test_only_a_regular_file_is_one(tmp_path):
             regular_file(path)
     with pytest.raises(IsADirectoryError):
         regular_file(tmp_path)
+
+
+def test_a_name_that_no_file_can_have_is_refused():
+    with pytest.raises(ValueError, match="folder must be a path of names of at most 255 bytes"):
+        path_of("folder", f"here/{'ä' * 128}/there")
+    assert path_of("folder", f"here/{'ä' * 127}").name == "ä" * 127

@@ -24,6 +24,7 @@ from fovigraph.models._registry import register
 from fovigraph.models.backbone import Backbone
 from fovigraph.nn import POOL_MODES, KNNConv, KNNPool, KNNSeparableConv, make_norm
 from fovigraph.nn.knn_conv import KNNDepthwiseConv
+from fovigraph.nn.limits import check_weights
 
 CONVS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "full": lambda channels, out, size: KNNConv(channels, out, size, bias=False),
@@ -139,6 +140,8 @@ class KNNAlexNet(Backbone):
         self.out_channels = channels[-1]
         self.num_features = len(pyramid.levels[-1]) * self.out_channels
 
+        if num_classes is not None:
+            check_weights(num_features=self.num_features, num_classes=num_classes)
         layers: list[nn.Module] = []
         self._steps: list[range] = []  # which of the pyramid's graphs each layer uses
         widths, step = iter(channels), 0

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fovigraph._checks import fraction, positive_int, positive_ints
 from fovigraph.nn import make_norm
+from fovigraph.nn.limits import check_weights
 
 
 class Projector(nn.Sequential):
@@ -37,6 +38,8 @@ class Projector(nn.Sequential):
         in_features = positive_int("in_features", in_features)
         channels = positive_ints("channels", channels)
         fraction("dropout", dropout)
+        for inputs, outputs in zip((in_features, *channels), channels, strict=False):
+            check_weights(in_features=inputs, channels=outputs)
         layers: list[nn.Module] = []
         for index, out_features in enumerate(channels):
             last = index == len(channels) - 1
@@ -67,5 +70,6 @@ class LinearProbe(nn.Sequential):
     def __init__(self, in_features: int, num_classes: int, dropout: float = 0.0):
         in_features = positive_int("in_features", in_features)
         num_classes = positive_int("num_classes", num_classes)
+        check_weights(in_features=in_features, num_classes=num_classes)
         fraction("dropout", dropout)
         super().__init__(nn.Dropout(dropout), nn.Linear(in_features, num_classes))

@@ -31,6 +31,16 @@ def test_shapes():
         (lambda: LinearProbe(4, 0), ValueError, "num_classes must be at least 1, got 0"),
         (lambda: LinearProbe(4, None), TypeError, "num_classes must be a whole number"),
         (lambda: LinearProbe(-1, 2), ValueError, "in_features must be at least 1, got -1"),
+        (
+            lambda: Projector(4, [2**18, 2**18]),
+            ValueError,
+            "in_features × channels must be at most",
+        ),
+        (
+            lambda: LinearProbe(2**20, 2**20),
+            ValueError,
+            "in_features × num_classes must be at most",
+        ),
         (lambda: LinearProbe(4, 2, 1.5), ValueError, "dropout must be from 0 to 1, got 1.5"),
     ],
 )

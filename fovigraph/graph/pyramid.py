@@ -341,8 +341,9 @@ class GraphPyramid(nn.Module):
 
         Node types are the level names, with ``cartesian`` (also as ``pos``), ``polar`` and
         ``cortical`` coordinates in single precision. Edge types are ``(lower, kind, upper)`` for
-        every step, ``kind`` being ``"conv"`` or ``"pool"``; ``(level, "between_k…", level)`` for what
-        :meth:`connect` added; ``(level, "lateral", level)``; and ``(upper, "up", lower)``; each with ``edge_index``, ``distance`` (millimetres), ``offset``,
+        every step, ``kind`` being ``"conv"`` or ``"pool"``; ``(level, "between_k…", level)`` for
+        every connection that :meth:`connect` added; ``(level, "lateral", level)``; and
+        ``(upper, "up", lower)``; each with ``edge_index``, ``distance`` (millimetres), ``offset``,
         ``relative_distance`` and, for a convolution, the kernel ``cell``. ``recipe``, a string,
         says what else :meth:`from_hetero_data` needs.
 

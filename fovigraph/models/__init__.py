@@ -1,7 +1,8 @@
 """Whole networks on graph pyramids."""
 
+from fovigraph.models._registry import FAMILIES, build_backbone, register
 from fovigraph.models.alexnet import KNNAlexNet, KNNAlexNetBlock
-from fovigraph.models.backbone import Backbone
+from fovigraph.models.backbone import Backbone, Block, Intermediate, PoolBlock
 from fovigraph.models.calibration import Calibration, fit_calibration
 from fovigraph.models.fovinet import FoviNet, FoviOutput
 from fovigraph.models.glance import OneGlance
@@ -9,22 +10,26 @@ from fovigraph.models.heads import LinearProbe, Projector
 from fovigraph.models.inference import Optimized, optimize
 from fovigraph.models.predict import Prediction
 from fovigraph.models.pretrained import pretrained_names
-from fovigraph.models.registry import build_backbone
 
 __all__ = [
+    "FAMILIES",
     "Backbone",
+    "Block",
     "Calibration",
     "FoviNet",
     "FoviOutput",
+    "Intermediate",
     "KNNAlexNet",
     "KNNAlexNetBlock",
     "LinearProbe",
     "OneGlance",
     "Optimized",
+    "PoolBlock",
     "Prediction",
     "Projector",
     "build_backbone",
     "fit_calibration",
     "optimize",
     "pretrained_names",
+    "register",
 ]

@@ -17,8 +17,10 @@ from fovigraph._checks import (
     positive_ints,
     shown,
 )
+from fovigraph.config import AlexNetConfig
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid, Plan, Step
+from fovigraph.models._registry import register
 from fovigraph.models.backbone import Backbone, Block, PoolBlock
 from fovigraph.nn import POOL_MODES, KNNConv, KNNPool, KNNSeparableConv, make_norm
 from fovigraph.nn.knn_conv import KNNDepthwiseConv
@@ -61,7 +63,8 @@ class KNNAlexNetBlock(Block):
     Example:
         >>> import torch, fovigraph as fg
         >>> plan = fg.Plan(fg.SensorArray.matched(32))
-        >>> block = fg.KNNAlexNetBlock(plan, 3, 8, fg.Step("conv", k=9), fg.Step("pool", k=9, stride=2))
+        >>> conv, pool = fg.Step("conv", k=9), fg.Step("pool", k=9, stride=2)
+        >>> block = fg.KNNAlexNetBlock(plan, 3, 8, conv, pool)
         >>> block(torch.rand(2, 964, 3), plan.build()).shape
         torch.Size([2, 230, 8])
     """
@@ -112,6 +115,7 @@ class KNNAlexNetBlock(Block):
             yield self.runs_on["pool"].dst, self.run("pool", x, pyramid)
 
 
+@register("alexnet", AlexNetConfig)
 class KNNAlexNet(Backbone):
     """A chain of :class:`KNNAlexNetBlock` over a pyramid, and optionally a linear classifier.
 
@@ -260,6 +264,11 @@ class KNNAlexNet(Backbone):
     def input_weight(self) -> str | None:
         """The first convolution's weight, if the convolutions are full ones."""
         return "layers.0.conv.weight" if isinstance(self.layers[0].conv, KNNConv) else None
+
+
+def _check_kind(name: str, step: Step, kind: str) -> None:
+    if instance(name, step, Step).kind != kind:
+        raise ValueError(f"{name} must be a step of the kind {kind!r}, got {step}")
 
 
 def _blocks(steps: Sequence[Step]) -> list[tuple[Step | None, Step | None]]:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 from torch import Tensor, nn
 
 from fovigraph._checks import instance, one_of, shown
+from fovigraph.geometry import SensorArray
 from fovigraph.graph import Connection, GraphPyramid, Plan
 from fovigraph.nn import KNNPool
 
@@ -136,6 +137,17 @@ class Backbone(nn.Module):
     in_channels: int = 3
     out_channels: int
     num_features: int
+
+    @classmethod
+    def from_config(cls, config: Any, retina: SensorArray, in_channels: int = 3) -> Backbone:
+        """Build the backbone that a section describes, of the schema it is registered with.
+
+        Args:
+            config: The section ``backbone`` of a configuration.
+            retina: The lowest level.
+            in_channels: Channels of the samples.
+        """
+        raise NotImplementedError(f"{cls.__name__} must define from_config")
 
     def assemble(
         self, layers: Iterable[Block], plan: Plan, *, in_channels: int, out_channels: int

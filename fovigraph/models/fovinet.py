@@ -16,12 +16,12 @@ from fovigraph._pictures import facts_html, pyramid_html
 from fovigraph.config import as_config, check_class_names, load_config
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
+from fovigraph.models._registry import build_backbone
 from fovigraph.models.calibration import Calibration
 from fovigraph.models.heads import LinearProbe, Projector
 from fovigraph.models.hub import push_to_hub
 from fovigraph.models.predict import Prediction, predictions
 from fovigraph.models.pretrained import find_pretrained, load_weights, save_pretrained
-from fovigraph.models.registry import build_backbone
 from fovigraph.models.wrapped import unwrapped
 from fovigraph.sensing import Retina, fixation_policy
 from fovigraph.sensing.fixation import Fixations

@@ -1,0 +1,79 @@
+"""Backbones by name: what registers, and what is refused."""
+
+from dataclasses import dataclass
+
+import pytest
+from torch import nn
+
+import fovigraph as fg
+from fovigraph.config import BACKBONES, BackboneConfig
+from fovigraph.models import FAMILIES, Backbone, build_backbone, register
+
+
+@dataclass
+class ToyConfig(BackboneConfig):
+    name: str = "toy"
+    side: int = 4
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """A registered family, for one test."""
+    monkeypatch.setattr("fovigraph.models._registry.FAMILIES", families := dict(FAMILIES))
+    monkeypatch.setitem(BACKBONES, "toy", ToyConfig)
+
+    @register("toy", ToyConfig)
+    class Toy(Backbone):
+        def __init__(self, retina, side):
+            super().__init__()
+            self.pyramid = fg.GraphPyramid(retina, [fg.Stage("pool", side=side)])
+            self.num_features = 3 * len(self.pyramid.levels[-1])
+            self.pool = fg.nn.KNNPool("max")
+
+        @classmethod
+        def from_config(cls, config, retina):
+            return cls(retina, config.side)
+
+        def forward(self, x):
+            return self.pool(x, self.pyramid.graphs[0])
+
+    assert families["toy"].backbone is Toy
+    return Toy
+
+
+def test_alexnet_is_registered():
+    assert FAMILIES["alexnet"].backbone is fg.KNNAlexNet
+    assert FAMILIES["alexnet"].config().name == "alexnet"
+
+
+def test_a_configuration_names_a_registered_family(toy):
+    net = fg.FoviNet({"backbone": {"name": "toy", "side": 2}, "projector": {"channels": []}})
+    assert isinstance(net.backbone, toy)
+    assert net.backbone.num_features == 6
+
+
+def test_a_class_may_be_defined_again_but_not_another_of_its_name(toy):
+    assert register("toy", ToyConfig)(toy) is toy
+    with pytest.raises(ValueError, match="name must be new, got 'toy'"):
+        register("toy", ToyConfig)(fg.KNNAlexNet)
+
+
+def test_what_is_not_registered(toy):
+    with pytest.raises(TypeError, match="name must be a string, got 3"):
+        register(3, ToyConfig)
+    with pytest.raises(TypeError, match="config must be a class of BackboneConfig, got <class"):
+        register("toy", dict)
+    with pytest.raises(ValueError, match="config must have the name 'other' by default, got 'toy'"):
+        register("other", ToyConfig)
+    with pytest.raises(TypeError, match="backbone must be a class of Backbone, got <class"):
+        register("toy", ToyConfig)(nn.Linear)
+
+
+def test_a_family_says_how_it_is_built(retina):
+    with pytest.raises(NotImplementedError, match="Backbone must define from_config"):
+        Backbone.from_config(ToyConfig(), retina)
+
+
+def test_a_name_that_is_not_registered(retina):
+    with pytest.raises(ValueError, match=r"backbone\.name must be one of 'alexnet', got 'toy'"):
+        build_backbone(ToyConfig(), retina)

@@ -71,7 +71,8 @@ def figures(net: fg.FoviNet, image: Tensor) -> dict[str, Figure]:
         out = net(image[None], [GAZE])
         where, size = out.fixations[0], out.fixation_sizes[0]
         colors = net.retina.colors(image[None], where, size)[0, 0]
-        features = viz.level_features(net.backbone, net.retina(image[None], where, size)[0])
+        samples = net.retina(image[None], where, size)[0]
+        features = viz.level_features(net.backbone, samples)
         looks = net(image[None], LOOKS)
     graph, weight = pyramid.graphs[0], viz.step_layers(net.backbone)[0].weight
     level, unit = viz.telling_unit(pyramid)
@@ -89,7 +90,9 @@ def figures(net: fg.FoviNet, image: Tensor) -> dict[str, Figure]:
         "kernel-map": viz.plot_kernel_map(pyramid.graphs[2], pyramid.kernel_sizes[2]),
         "filters": viz.plot_filters(weight),
         "filter-in-field": viz.plot_filter_in_field(graph, weight, 0),
-        "activations": viz.plot_activations(pyramid.levels[1], features[1][0], title=title),
+        "activations": viz.plot_activations(
+            pyramid.levels[1], features[pyramid.names[1]][0], title=title
+        ),
         "receptive-field": viz.plot_receptive_field(pyramid, level, unit, **view),
         "fields": viz.plot_fields(pyramid, "conv2"),
         "field-sizes": viz.plot_field_sizes(pyramid),

@@ -27,8 +27,10 @@ def one_layer() -> None:
     y = norm(torch.relu(pool(conv(x, to_v1), to_v2)))
     print(f"one layer: {list(x.shape)} → {list(y.shape)}")
 
-    block = fg.KNNAlexNetBlock(3, 128, kernel_size=14, num_nodes=len(v1), pool="max")
-    print(f"the same as a block: {list(block(x, to_v1, to_v2).shape)}")
+    plan = fg.Plan(retina)  # a block asks a plan for the graphs that it needs
+    steps = fg.Step("conv", k=7 * 7, kernel_size=14), fg.Step("pool", k=3 * 3, stride=2)
+    block = fg.KNNAlexNetBlock(plan, 3, 128, *steps)
+    print(f"the same as a block: {list(block(x, plan.build()).shape)}")
 
 
 def an_alexnet() -> None:

@@ -18,6 +18,7 @@ from fovigraph.cli.kinds import KINDS
 from fovigraph.cli.networks import build, read_config, saved_folder
 from fovigraph.cli.output import say
 from fovigraph.nn import KNNConv
+from fovigraph.viz.activations import features_at
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -159,9 +160,7 @@ def _fixations(subject: Subject) -> Figure:
 def _activations(subject: Subject) -> Figure:
     level, _ = subject.unit
     with torch.no_grad():
-        features = viz.level_features(subject.net.backbone, subject.samples)[level]
-    if features.ndim != 3:  # the last level's, flattened
-        features = features.unflatten(1, (len(subject.pyramid.levels[level]), -1))
+        features = features_at(subject.net.backbone, level, subject.samples)
     name = subject.pyramid.names[level]
     return viz.plot_activations(
         subject.pyramid.levels[level],

@@ -179,7 +179,7 @@ class GraphPyramid(nn.Module):
         for index in range(top, bottom, -1):
             if index not in reached:
                 continue
-            for connection in self._into(index):
+            for connection in self.connections_into(index):
                 if connection.src < bottom:
                     continue
                 src, dst = self.graph(connection).fixed_tensors()["edge_index"].cpu()
@@ -191,8 +191,8 @@ class GraphPyramid(nn.Module):
         nodes = paths.nonzero().squeeze(1)
         return ReceptiveField(nodes, paths[nodes])
 
-    def _into(self, index: int) -> list[Connection]:
-        """Return the connections that lead up into a level: its step and shortcuts."""
+    def connections_into(self, index: int) -> list[Connection]:
+        """Return the connections that lead up into a level above the retina: step and shortcuts."""
         shortcuts = [each for each in self._between if each.src < each.dst == index]
         return [self.connections[index - 1], *shortcuts]
 

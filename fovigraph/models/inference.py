@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -12,16 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
-from fovigraph.models.alexnet import KNNAlexNetBlock
-from fovigraph.models.backbone import Backbone
+from fovigraph.models.backbone import Backbone, Block
 from fovigraph.nn import BatchNorm, KNNConv, KNNDepthwiseConv, KNNSeparableConv
 from fovigraph.nn.bipartite import wants_messages
 from fovigraph.ops import gpu
 
 log = logging.getLogger(__name__)
-
-CHAINS: dict[type[nn.Module], tuple[str, ...]] = {KNNAlexNetBlock: ("conv", "norm", "activation")}
-"""Which of its children a module calls one after the other, each on what the last returned."""
 
 MOST = 16
 """Shapes of input that a backbone keeps a CUDA graph for; each has buffers of its own."""
@@ -30,15 +26,16 @@ MOST = 16
 def optimize(net: nn.Module) -> Optimized:
     """Return a copy of a network that computes the same faster, for inference.
 
-    - Every :class:`~fovigraph.nn.BatchNorm` that follows a convolution or a linear map, in a block
-      of ours or in an ``nn.Sequential``, is folded into its weights; other norms stay.
+    - Every :class:`~fovigraph.nn.BatchNorm` that follows a convolution or a linear map, in an
+      ``nn.Sequential`` or where a :class:`~fovigraph.models.Block` says so
+      (:attr:`~fovigraph.models.Block.fusible`), is folded into its weights; other norms stay.
     - A ReLU that then follows a :class:`~fovigraph.nn.KNNConv` or
       :class:`~fovigraph.nn.KNNDepthwiseConv` is applied as the convolution stores its result.
     - On a GPU, each backbone is recorded as a CUDA graph for every shape of its input, at first
       use, and replayed from then on.
 
     Results differ by rounding. Modules with hooks or parametrizations, and those that appear in
-    more than one place, stay as they are.
+    more than one place or are called more than once, stay as they are.
 
     Args:
         net: A :class:`FoviNet`, a :class:`KNNAlexNet` or any module made of such; left untouched,
@@ -65,11 +62,12 @@ def optimize(net: nn.Module) -> Optimized:
         return net
     net.eval().requires_grad_(False)
     parents = list(net.modules())
-    places = Counter(id(child) for parent in parents for child in parent._modules.values())
+    calls = _calls(parents)
     for parent in parents:
-        is_chain = isinstance(parent, nn.Sequential)
-        names = tuple(parent._modules) if is_chain else CHAINS.get(type(parent), ())
-        _merge_children(parent, names, places)
+        is_sequence = isinstance(parent, nn.Sequential)
+        chains = (tuple(parent._modules),) if is_sequence else getattr(parent, "fusible", ())
+        for names in chains if is_sequence or isinstance(parent, Block) else ():
+            _merge_children(parent, names, calls)
     for parent in parents:
         for name, child in parent.named_children():
             if _is_backbone(child) and not _is_backbone(parent) and type(parent) is not Optimized:
@@ -82,14 +80,50 @@ def _is_backbone(module: nn.Module) -> bool:
     return isinstance(module._modules.get("_orig_mod", module), Backbone)
 
 
-def _merge_children(parent: nn.Module, names: Sequence[str], places: Counter[int]) -> None:
+def _calls(modules: Sequence[nn.Module]) -> Counter[int]:
+    """Return how often each module is called, by its ``id``.
+
+    As often as it has places in other modules; within a backbone of blocks, as often as one forward
+    pass calls it, if that is more.
+    """
+    calls = Counter(id(child) for parent in modules for child in parent._modules.values())
+    for backbone in modules:
+        if isinstance(backbone, Backbone) and backbone.block_names:
+            for module, count in _calls_in_a_pass(backbone).items():
+                calls[module] = max(calls[module], count)
+    return calls
+
+
+@torch.no_grad()
+def _calls_in_a_pass(backbone: Backbone) -> Counter[int]:
+    """Return how often a forward pass of a backbone, on zeros, calls each module in it."""
+    calls: Counter[int] = Counter()
+    like = next(backbone.parameters(), torch.empty(0))
+    if like.is_meta:
+        return calls
+    samples = like.new_zeros(1, len(backbone.pyramid.levels[0]), backbone.in_channels)
+    modules = list(backbone.modules())
+    kept = [(module._forward_pre_hooks, module._forward_hooks) for module in modules]
+    try:
+        for module in modules:  # whoever watches them does not see this pass
+            module._forward_pre_hooks, module._forward_hooks = OrderedDict(), OrderedDict()
+            module.register_forward_pre_hook(lambda module, _: calls.update([id(module)]))
+        backbone(samples)
+    finally:
+        for module, hooks in zip(modules, kept, strict=True):
+            module._forward_pre_hooks, module._forward_hooks = hooks
+    return calls
+
+
+def _merge_children(parent: nn.Module, names: Sequence[str], calls: Counter[int]) -> None:
     """Merge children, called one after the other, into those before them where that can be."""
     before = None
     for name in names:
         module = parent.get_submodule(name)
         if type(module) in (nn.Identity, nn.Dropout):  # which do nothing in evaluation
             continue
-        if before is not None and places[id(before)] == 1 and _merge(before, module):
+        alone = before is not None and calls[id(before)] == calls[id(module)] == 1
+        if alone and _merge(before, module):
             setattr(parent, name, nn.Identity())
         else:
             before = module
@@ -234,7 +268,7 @@ class Optimized(nn.Module):
 
 
 def _has_kernels(x: Any) -> bool:
-    return isinstance(x, Tensor) and gpu.serves(x)  # the way of torch waits for the GPU
+    return isinstance(x, Tensor) and gpu.serves(x)  # others may wait for the GPU
 
 
 class Recording:

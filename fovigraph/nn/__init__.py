@@ -1,6 +1,6 @@
 """Layers on foveated graphs, beside PyG's own."""
 
-from fovigraph.graph.pyramid import POOL_MODES
+from fovigraph.graph.step import POOL_MODES
 from fovigraph.nn.knn_conv import KNNConv, KNNDepthwiseConv, KNNSeparableConv
 from fovigraph.nn.knn_pool import KNNPool
 from fovigraph.nn.knn_unpool import KNNConvTranspose, KNNUnpool

@@ -12,7 +12,7 @@ from torch_geometric.utils import scatter
 from fovigraph._checks import one_of, positive_float
 from fovigraph.graph import KNNGraph
 from fovigraph.graph.kernel_map import row_ptr
-from fovigraph.graph.pyramid import POOL_MODES
+from fovigraph.graph.step import POOL_MODES
 from fovigraph.nn.bipartite import (
     Features,
     bipartite,

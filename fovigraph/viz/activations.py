@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import torch
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -16,79 +14,74 @@ from torch import Tensor, nn
 
 from fovigraph._checks import instance, one_of, positive_int
 from fovigraph.geometry import SensorArray
-from fovigraph.models import Backbone
-from fovigraph.nn import KNNConv, KNNDepthwiseConv, KNNPool
+from fovigraph.models import Backbone, Block
 from fovigraph.viz import style
 from fovigraph.viz.arguments import check_backbone, finite_array, indices_below, optional_text
 from fovigraph.viz.cells import SPACES, draw_cells
 
 
-def level_features(backbone: Backbone, samples: Tensor) -> list[Tensor]:
-    """Return the features on every level of a network's pyramid.
+def level_features(backbone: Backbone, samples: Tensor) -> dict[str, Tensor]:
+    """Return the features on every level of a network's pyramid that they are known on.
 
-    Those of a level are what the next step takes in, so after the norm and the activation; those
-    of the last, what the backbone gives.
+    Those of a level are what the next layer takes in, so after the norm and the activation; those
+    of the last, what the last block gives. Levels within a block that does not give them
+    (:meth:`fovigraph.models.Block.by_level`) are left out.
 
     Args:
-        backbone: A module on a pyramid, whose steps follow one another.
+        backbone: A backbone of blocks.
         samples: What the retina sampled, ``[B, N, C]``.
 
     Returns:
-        One ``[B, nodes, channels]`` a level, from the retina's samples up.
+        ``[B, nodes, channels]`` by the level's name, from the retina's samples up.
 
     Raises:
         TypeError: If ``backbone`` is no such module, or ``samples`` no tensor.
-        ValueError: If the backbone does not pass through every level, or ``samples`` have another
-            shape.
+        ValueError: If ``samples`` have another shape.
     """
-    check_backbone(backbone)
-    count = len(backbone.pyramid.levels[0])
+    backbone = check_backbone(backbone)
+    names, count = backbone.pyramid.names, len(backbone.pyramid.levels[0])
     instance("samples", samples, Tensor, allowed="a torch.Tensor [B, N, C]")
     if samples.ndim != 3 or samples.shape[1] != count:
         raise ValueError(
             f"samples must have shape [B, {count}, C] like the retina's nodes, "
             f"got {list(samples.shape)}"
         )
-    steps, out = _walk(backbone, samples)
-    return [*(features for _, features in steps), out]
+    return {names[level]: x for level, x in backbone.features_by_level(samples).items()}
 
 
-@torch.no_grad()
+def features_at(backbone: Backbone, level: int, samples: Tensor) -> Tensor:
+    """Return the features ``[B, nodes, channels]`` on one level, as :func:`level_features` does.
+
+    Raises:
+        ValueError: If they are not known on that level.
+    """
+    features, name = level_features(backbone, samples), backbone.pyramid.names[level]
+    if name not in features:
+        raise ValueError(
+            f"level must be one that a block ends on or gives, {', '.join(features)}, got {name!r}"
+        )
+    return features[name]
+
+
 def step_layers(backbone: Backbone) -> list[nn.Module]:
     """Return the layer that takes each step of a network's pyramid, in order.
 
     Raises:
-        TypeError: If ``backbone`` is no such module.
-        ValueError: If the backbone does not pass through every level.
+        TypeError: If ``backbone`` is no module of blocks on a pyramid.
+        ValueError: If a step has no layer.
     """
-    check_backbone(backbone)
-    steps, _ = _walk(backbone, torch.zeros(1, len(backbone.pyramid.levels[0]), 3))
-    return [layer for layer, _ in steps]
-
-
-def _walk(backbone: Backbone, samples: Tensor) -> tuple[list[tuple[nn.Module, Tensor]], Tensor]:
-    """Run a backbone; return the layer and the input of every step, and the output."""
-    graphs = list(backbone.pyramid.graphs)
-    taken: list[tuple[nn.Module, Tensor]] = []
-
-    def note(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if len(taken) < len(graphs) and inputs[1] is graphs[len(taken)]:
-            taken.append((layer, inputs[0]))
-
-    modules = backbone.modules() if isinstance(backbone, nn.Module) else ()
-    steps = [m for m in modules if isinstance(m, (KNNConv, KNNDepthwiseConv, KNNPool))]
-    hooks = [step.register_forward_pre_hook(note) for step in steps]
-    try:
-        out = backbone(samples)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if len(taken) != len(graphs):
-        raise ValueError(
-            f"backbone must pass through the {len(graphs)} steps of its pyramid in their order, "
-            f"got {len(taken)} of them"
-        )
-    return taken, out
+    backbone = check_backbone(backbone)
+    layers = {
+        connection.src: getattr(block, name)
+        for block in backbone.modules()
+        if isinstance(block, Block)
+        for name, connection in block.runs_on.items()
+        if connection.kind != "between"
+    }
+    names = backbone.pyramid.names[1:]
+    if missing := [name for step, name in enumerate(names) if step not in layers]:
+        raise ValueError(f"backbone must have a layer for every step, has none to {missing}")
+    return [layers[step] for step in range(len(names))]
 
 
 def plot_activations(

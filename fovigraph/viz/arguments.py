@@ -10,20 +10,20 @@ import numpy as np
 from torch import Tensor, nn
 
 from fovigraph._checks import shown
-from fovigraph.graph import GraphPyramid
-from fovigraph.models import FoviNet
+from fovigraph.models import Backbone, FoviNet, Optimized
+from fovigraph.models.wrapped import unwrapped
 from fovigraph.sensing.fixation import as_floats
 
 
-def check_backbone(backbone: Any) -> None:
-    """Check that something is a module on a pyramid."""
+def check_backbone(backbone: Any) -> Backbone:
+    """Return a backbone without wrappers, or say that something is none made of blocks."""
     if isinstance(backbone, FoviNet):
         raise TypeError("backbone must be a network's backbone, got a FoviNet: take net.backbone")
-    pyramid = getattr(backbone, "pyramid", None)
-    if not isinstance(backbone, nn.Module) or not isinstance(pyramid, GraphPyramid):
-        raise TypeError(
-            f"backbone must be a module with a GraphPyramid as pyramid, got {shown(backbone)}"
-        )
+    inside = unwrapped(backbone) if isinstance(backbone, nn.Module) else backbone
+    inside = inside.module if isinstance(inside, Optimized) else inside
+    if not isinstance(inside, Backbone) or not inside.block_names:
+        raise TypeError(f"backbone must be a Backbone made of blocks, got {shown(backbone)}")
+    return inside
 
 
 def optional_text(name: str, value: Any) -> None:

@@ -14,14 +14,14 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import EllipseCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 
 from fovigraph._checks import instance, positive_int, shown
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
 from fovigraph.models import Backbone
 from fovigraph.viz import style
-from fovigraph.viz.activations import level_features
+from fovigraph.viz.activations import features_at
 from fovigraph.viz.arguments import check_backbone, indices_below
 from fovigraph.viz.cells import circle, drawn_eccentricity
 
@@ -62,10 +62,14 @@ def field_ellipses(pyramid: GraphPyramid, level: int | str) -> Ellipses:
     top = pyramid.level_index(level)
     moments = _moments(pyramid.levels[0])
     # Sums over paths of what lies at their lower ends are sums over edges, level by level.
-    for graph in pyramid.graphs[:top]:
-        src, dst = graph.edge_index.cpu()
-        moments = moments.new_zeros(graph.num_dst, 6).index_add_(0, dst, moments[src])
-    return _ellipses(moments)
+    sums = [moments]
+    for index in range(1, top + 1):
+        here = moments.new_zeros(len(pyramid.levels[index]), 6)
+        for connection in pyramid.connections_into(index):
+            src, dst = pyramid.graph(connection).edge_index.cpu()
+            here.index_add_(0, dst, sums[connection.src][src])
+        sums.append(here)
+    return _ellipses(sums[top])
 
 
 def effective_fields(
@@ -86,7 +90,7 @@ def effective_fields(
         level: The units' level, by index or name.
         units: Indices within the level, ``[U]``.
         samples: What the retina sampled, ``[N, C]`` or ``[B, N, C]``, over which the mean is taken;
-            ``None``: Gaussian noise, ``[1, N, 3]``.
+            ``None``: Gaussian noise, ``[1, N, C]``.
         generator: Source of the noise; torch's global state if ``None``.
 
     Returns:
@@ -96,7 +100,7 @@ def effective_fields(
         ValueError, TypeError: If there is no such level or unit, or an argument is of another type
             or shape.
     """
-    check_backbone(backbone)
+    backbone = check_backbone(backbone)
     pyramid = backbone.pyramid
     index = pyramid.level_index(level)
     where = f" at level {pyramid.names[index]!r}"
@@ -105,7 +109,7 @@ def effective_fields(
     if generator is not None:
         instance("generator", generator, torch.Generator, allowed="a torch.Generator or None")
     if samples is None:
-        samples = torch.randn(len(pyramid.levels[0]), 3, generator=generator)
+        samples = torch.randn(len(pyramid.levels[0]), backbone.in_channels, generator=generator)
     instance("samples", samples, Tensor, allowed="a torch.Tensor or None")
     if samples.ndim not in (2, 3) or not samples.is_floating_point():
         raise ValueError(
@@ -119,7 +123,7 @@ def effective_fields(
         for sample in samples:
             # A copy for each unit: one pass back gives the gradients of all.
             inputs = sample.expand(len(units), -1, -1).contiguous().requires_grad_()
-            features = level_features(backbone, inputs)[index]
+            features = features_at(backbone, index, inputs)
             (gradient,) = torch.autograd.grad(features[row, units].sum(), inputs)
             total += gradient.norm(dim=-1)
     return total / len(samples)
@@ -128,8 +132,7 @@ def effective_fields(
 @contextmanager
 def _weights_at_rest(backbone: Backbone) -> Iterator[None]:
     """Within this, no gradients of weights, which would be computed and thrown away."""
-    weights = list(backbone.parameters()) if isinstance(backbone, nn.Module) else []
-    learnt = [weight for weight in weights if weight.requires_grad]
+    learnt = [weight for weight in backbone.parameters() if weight.requires_grad]
     try:
         for weight in learnt:
             weight.requires_grad_(False)
@@ -238,7 +241,7 @@ def plot_effective_field_sizes(
     Raises:
         ValueError, TypeError: If there is no such level above the retina, or ``units`` is below 1.
     """
-    check_backbone(backbone)
+    backbone = check_backbone(backbone)
     pyramid = backbone.pyramid
     positive_int("units", units)
     moments, fields = _moments(pyramid.levels[0]), {}

@@ -30,12 +30,17 @@ def test_tutorials_network_classifies(tutorial):
 
 
 def test_block_is_the_layer_of_the_tutorial():
-    retina = fg.SensorArray.matched(64)
-    block = KNNAlexNetBlock(3, 128, kernel_size=14, num_nodes=len(retina), pool="max")
-    graphs = fg.knn_graph(retina, retina, k=49), fg.knn_graph(retina, retina.strided(2), k=9)
-    assert block(torch.rand(4, len(retina), 3), *graphs).shape == (4, 964, 128)
-    with pytest.raises(ValueError, match="pool_graph must be given"):
-        block(torch.rand(4, len(retina), 3), graphs[0])
+    plan = fg.Plan(fg.SensorArray.matched(64))
+    steps = fg.Step("conv", k=49, kernel_size=14), fg.Step("pool", k=9, stride=2)
+    block = KNNAlexNetBlock(plan, 3, 128, *steps)
+    pyramid = plan.build()
+    x = torch.rand(4, 4085, 3)
+    out = block(x, pyramid)
+    assert out.shape == (4, 964, 128)
+    levels = list(block.by_level(x, pyramid))
+    assert [(level, len(y[0])) for level, y in levels] == [(1, 4085), (2, 964)]
+    block.eval()
+    assert list(block.by_level(x, pyramid))[-1][1].equal(block(x, pyramid))
 
 
 @pytest.mark.parametrize("conv", ["full", "depthwise", "depthwise_separable"])
@@ -70,7 +75,11 @@ def test_what_does_not_fit_is_refused(tutorial):
         KNNAlexNet(pool_first, [])
 
 
-STEPS = KNNAlexNet.steps
+STEPS, CONV = KNNAlexNet.steps, fg.Step("conv", k=4)
+
+
+def plan():
+    return fg.Plan(fg.SensorArray.matched(8))
 
 
 @pytest.mark.parametrize(
@@ -102,8 +111,13 @@ STEPS = KNNAlexNet.steps
             "num_classes must be at least 1, got 0",
         ),
         (lambda p: KNNAlexNet(p, [4] * 5, in_channels=0), ValueError, "in_channels must be at"),
-        (lambda p: KNNAlexNetBlock(3, 4, 3, 0), ValueError, "num_nodes must be at least 1"),
-        (lambda p: KNNAlexNetBlock(3, 4, 3, None), TypeError, "num_nodes must be a whole number"),
+        (lambda p: KNNAlexNetBlock(3, 3, 4, CONV), TypeError, "plan must be a Plan, got 3"),
+        (lambda p: KNNAlexNetBlock(plan(), 3, 4, 9), TypeError, "conv_step must be a Step, got 9"),
+        (
+            lambda p: KNNAlexNetBlock(plan(), 3, 4, CONV, CONV),
+            ValueError,
+            "pool_step must be a step of the kind 'pool', got Step",
+        ),
     ],
 )
 def test_what_cannot_be_is_named(tutorial, make, error, message):

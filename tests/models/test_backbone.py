@@ -41,7 +41,7 @@ def test_a_backbone_of_ones_own_takes_part_in_a_network(retina):
 
 
 def test_forward_is_for_the_subclass_to_define(retina):
-    with pytest.raises(NotImplementedError, match="Backbone must define forward"):
+    with pytest.raises(NotImplementedError, match="Backbone must call assemble in its constructor"):
         Backbone()(torch.rand(1, 2, 3))
 
 

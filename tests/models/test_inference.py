@@ -156,6 +156,33 @@ def test_layers_that_somebody_watches_or_parametrizes_stay(retina):
     assert seen == ["norm", "norm"]
 
 
+class Shared(fg.models.Block):
+    """A block whose ReLU, and whose norm, serve twice."""
+
+    fusible = (("conv", "norm", "activation"),)
+
+    def __init__(self, plan, share_norm):
+        super().__init__()
+        self.runs_on["conv"] = step = plan.conv(k=9)
+        self.conv = KNNConv(3, 3, step.kernel_size, bias=False)
+        self.norm, self.activation, self.share_norm = BatchNorm(3), nn.ReLU(), share_norm
+
+    def forward(self, x, pyramid):
+        y = self.activation(self.norm(self.run("conv", x, pyramid)))
+        return self.norm(y) if self.share_norm else self.activation(y - 1)
+
+
+@pytest.mark.parametrize("share_norm", [False, True])
+def test_what_is_called_twice_stays(retina, share_norm):
+    plan, net = fg.Plan(retina), fg.models.Backbone()
+    block = Shared(plan, share_norm)
+    net.assemble([block], plan, in_channels=3, out_channels=3)
+    with_statistics(net).eval()
+    optimised, x = fg.optimize(net), torch.randn(2, len(retina), 3)
+    torch.testing.assert_close(optimised(x), net(x), rtol=1e-5, atol=1e-5)
+    assert len(norms_of(optimised)) == share_norm
+
+
 def test_unfused_layers_and_raw_edges_do_the_relu_too(graph):
     for layer in (
         KNNConv(3, 5, 4),

@@ -7,7 +7,7 @@ from torch import nn
 
 import fovigraph as fg
 from fovigraph.config import BACKBONES, BackboneConfig
-from fovigraph.models import FAMILIES, Backbone, build_backbone, register
+from fovigraph.models import FAMILIES, Backbone, PoolBlock, build_backbone, register
 
 
 @dataclass
@@ -24,18 +24,16 @@ def toy(monkeypatch):
 
     @register("toy", ToyConfig)
     class Toy(Backbone):
-        def __init__(self, retina, side):
-            super().__init__()
-            self.pyramid = fg.GraphPyramid(retina, [fg.Stage("pool", side=side)])
-            self.num_features = 3 * len(self.pyramid.levels[-1])
-            self.pool = fg.nn.KNNPool("max")
-
         @classmethod
-        def from_config(cls, config, retina):
-            return cls(retina, config.side)
-
-        def forward(self, x):
-            return self.pool(x, self.pyramid.graphs[0])
+        def from_config(cls, config, retina, in_channels=3):
+            net, plan = cls(), fg.Plan(retina)
+            net.assemble(
+                [PoolBlock(plan.pool(side=config.side), "max")],
+                plan,
+                in_channels=in_channels,
+                out_channels=in_channels,
+            )
+            return net
 
     assert families["toy"].backbone is Toy
     return Toy

@@ -83,7 +83,7 @@ def test_effective_fields_are_autograds(backbone, level):
         expected = 0
         for sample in samples:
             x = sample[None].clone().requires_grad_()
-            strength = level_features(backbone, x)[index][0, unit].sum()
+            strength = level_features(backbone, x)[level][0, unit].sum()
             (gradient,) = torch.autograd.grad(strength, x)
             expected = expected + gradient[0].norm(dim=-1) / len(samples)
         torch.testing.assert_close(field, expected)
@@ -103,11 +103,13 @@ def test_effective_fields_leave_the_network_as_it_is(backbone):
 def test_features_of_levels_are_what_the_next_step_takes(backbone):
     samples = torch.rand(2, len(backbone.pyramid.levels[0]), 3)
     features = level_features(backbone, samples)
-    assert [f.shape[1] for f in features] == [len(a) for a in backbone.pyramid.levels]
-    assert features[0] is samples
-    pooled = fg.nn.KNNPool("max")(features[1], backbone.pyramid.graphs[1])
-    torch.testing.assert_close(features[2], pooled)
-    torch.testing.assert_close(features[-1], backbone(samples))
+    assert tuple(features) == backbone.pyramid.names
+    levels = list(features.values())
+    assert [f.shape[1] for f in levels] == [len(a) for a in backbone.pyramid.levels]
+    assert levels[0] is samples
+    pooled = fg.nn.KNNPool("max")(levels[1], backbone.pyramid.graphs[1])
+    torch.testing.assert_close(levels[2], pooled)
+    torch.testing.assert_close(levels[-1], backbone(samples))
 
 
 def test_a_level_is_drawn_in_degrees_at_half_the_size(pyramid):

@@ -76,22 +76,17 @@ def read(name_or_path: Any, overrides: Any = ()) -> Written:
 
     Args:
         name_or_path: The name of one that comes with the package, or the path of a YAML file.
-        overrides: ``"dotted.key=value"`` strings with the value in YAML, or a mapping, nested or
-            with dotted keys.
+        overrides: ``"dotted.key=value"`` strings with the value in YAML.
 
     Raises:
         ConfigError: If something cannot be found or read.
     """
     path = _find(name_or_path)
-    if isinstance(overrides, Mapping):
-        changes = [_given(key, value) for key, value in overrides.items()]
-    elif isinstance(overrides, Sequence) and not isinstance(overrides, (str, bytes)):
-        changes = [_parsed(override) for override in overrides]
-    else:
+    if isinstance(overrides, (str, bytes)) or not isinstance(overrides, Sequence):
         raise ConfigError(
-            "overrides must be a list of 'dotted.key=value' strings, or a mapping, "
-            f"got {shown(overrides)}"
+            f"overrides must be a list of 'dotted.key=value' strings, got {shown(overrides)}"
         )
+    changes = [_parsed(override) for override in overrides]
     return Written(_read_files(path), sorted(changes, key=_is_no_name))
 
 
@@ -139,6 +134,23 @@ def checked(config: Any, schema: type[S]) -> S:
             "load_config reads one by name or path"
         )
     return compose([Layer("config", content)], "config", schema)
+
+
+def changed(config: S, changes: Any) -> S:
+    """Return a configuration in which some keys have other values.
+
+    Args:
+        config: The configuration, which stays as it is.
+        changes: A mapping from dotted keys, or from sections, to values.
+
+    Raises:
+        ConfigError: If ``changes`` is no mapping, or the result does not fit the schema.
+    """
+    if not isinstance(changes, Mapping):
+        raise ConfigError(f"changes must be a mapping from keys to values, got {shown(changes)}")
+    layers = sorted((_given(key, value) for key, value in changes.items()), key=_is_no_name)
+    where = ", ".join(layer.source for layer in layers) or "config"
+    return compose([Layer("config", to_dict(config)), *layers], where, type(config))
 
 
 def stated(layers: Sequence[Layer], *place: str) -> Any:
@@ -230,10 +242,10 @@ def _parsed(override: Any) -> Layer:
 
 
 def _given(key: Any, value: Any) -> Layer:
-    """Return what one entry of a mapping of overrides states."""
-    source = f"override {shown(key)}"
+    """Return what one entry of a mapping of changes states."""
+    source = f"change of {shown(key)}"
     if not isinstance(key, str):
-        raise ConfigError(f"{source}: must be a key, as 'fixation.count'")
+        raise ConfigError(f"{source}: must be of a key like 'fixation.count'")
     return _nested(key, value, source)
 
 

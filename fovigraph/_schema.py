@@ -111,6 +111,10 @@ def typed(value: Any, kind: Any, *, refers: bool = False) -> Any:
         TypeError: If it is of another type, without a message. ("3" is no whole number, nor is
             3.0 or True.)
     """
+    if is_section(kind):
+        if not isinstance(value, kind):
+            raise TypeError
+        return value
     if refers and isinstance(value, str) and ("${" in value or value == "???"):
         return value
     origin, options = get_origin(kind), get_args(kind)

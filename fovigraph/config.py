@@ -5,13 +5,11 @@ too. A misspelt key or a wrong type is a :class:`ConfigError` that names the key
 written and what is allowed.
 
 Example:
-    >>> from dataclasses import replace
-    >>> from fovigraph.config import load_config, to_dict
+    >>> from fovigraph.config import load_config, to_dict, update_config
     >>> config = load_config("fovi_tiny", overrides=["fixation.count=2"])
     >>> config.fixation.count
     2
-    >>> config = replace(config, head=replace(config.head, num_classes=3))
-    >>> to_dict(config)["head"]["num_classes"]
+    >>> to_dict(update_config(config, {"head.num_classes": 3}))["head"]["num_classes"]
     3
 """
 
@@ -22,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 from fovigraph import _compose
-from fovigraph._checks import path_of, shown
+from fovigraph._checks import instance, path_of, shown
 from fovigraph._compose import to_dict as to_dict
 from fovigraph._compose import to_yaml as to_yaml
 from fovigraph._plain import ConfigError as ConfigError
@@ -43,18 +41,18 @@ C = TypeVar("C", bound=FoviConfig)
 @overload
 def load_config(
     name_or_path: str | os.PathLike[str],
-    overrides: Sequence[str] | Mapping[str, Any] = (),
+    overrides: Sequence[str] = (),
 ) -> FoviConfig: ...
 @overload
 def load_config(
     name_or_path: str | os.PathLike[str],
-    overrides: Sequence[str] | Mapping[str, Any] = (),
+    overrides: Sequence[str] = (),
     *,
     schema: type[C],
 ) -> C: ...
 def load_config(
     name_or_path: str | os.PathLike[str],
-    overrides: Sequence[str] | Mapping[str, Any] = (),
+    overrides: Sequence[str] = (),
     *,
     schema: Any = FoviConfig,
 ) -> Any:
@@ -68,8 +66,8 @@ def load_config(
 
     Args:
         name_or_path: One of :func:`config_names`, or the path of a YAML file (with its suffix).
-        overrides: ``"dotted.key=value"`` strings with the value in YAML, or a mapping from dotted
-            keys, or sections, to values; applied in order (but ``backbone.name`` first).
+        overrides: ``"dotted.key=value"`` strings with the value in YAML, applied in order (but
+            ``backbone.name`` first).
         schema: What it is read against. Of a training recipe, :class:`FoviConfig` reads the
             network and leaves the :data:`TRAINING` sections alone.
 
@@ -107,6 +105,27 @@ def as_config(config: Mapping[str, Any] | Section, *, schema: Any = FoviConfig) 
         ConfigError: If it does not fit the schema.
     """
     return _compose.checked(config, _checked_schema(schema))
+
+
+def update_config(config: C, changes: Mapping[str, Any]) -> C:
+    """Return a configuration in which some keys have other values.
+
+    Args:
+        config: A configuration, or a recipe; it stays as it is.
+        changes: A mapping from dotted keys, or from sections, to values.
+
+    Raises:
+        ConfigError: If the result does not fit the schema.
+        TypeError: If ``config`` is not a configuration.
+
+    Example:
+        >>> from fovigraph.config import load_config, update_config
+        >>> config = load_config("fovi_tiny")
+        >>> update_config(config, {"fixation.count": 2, "head": {"num_classes": 3}}).fixation.count
+        2
+    """
+    instance("config", config, FoviConfig)
+    return _compose.changed(config, changes)
 
 
 def save_config(config: Mapping[str, Any] | FoviConfig, path: str | os.PathLike[str]) -> None:

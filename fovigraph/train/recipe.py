@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -344,9 +344,7 @@ class Recipe(FoviConfig):
             )
 
 
-def load_recipe(
-    name_or_path: str | os.PathLike[str], overrides: Sequence[str] | Mapping[str, Any] = ()
-) -> Recipe:
+def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
     """Read a training recipe, as :func:`fovigraph.load_config` reads a network's configuration.
 
     Args:

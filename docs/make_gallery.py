@@ -78,6 +78,7 @@ def figures(net: fg.FoviNet, image: Tensor) -> dict[str, Figure]:
     level, unit = viz.telling_unit(pyramid)
     view = {"image": image, "fixation": where[0], "size": size[0]}
     title = "What the first layer answers: the channels that vary most"
+    array_1, features_1 = pyramid.levels[1], features[pyramid.names[1]]
     return {
         "sampling": viz.plot_sampling(array),
         "polar-angle": viz.plot_sampling(array, color="polar_angle"),
@@ -90,9 +91,7 @@ def figures(net: fg.FoviNet, image: Tensor) -> dict[str, Figure]:
         "kernel-map": viz.plot_kernel_map(pyramid.graphs[2], pyramid.kernel_sizes[2]),
         "filters": viz.plot_filters(weight),
         "filter-in-field": viz.plot_filter_in_field(graph, weight, 0),
-        "activations": viz.plot_activations(
-            pyramid.levels[1], features[pyramid.names[1]][0], title=title
-        ),
+        "activations": viz.plot_activations(array_1, features_1[0], title=title),
         "receptive-field": viz.plot_receptive_field(pyramid, level, unit, **view),
         "fields": viz.plot_fields(pyramid, "conv2"),
         "field-sizes": viz.plot_field_sizes(pyramid),

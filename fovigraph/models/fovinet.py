@@ -16,6 +16,7 @@ from fovigraph._pictures import facts_html, pyramid_html
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
 from fovigraph.models._registry import build_backbone
+from fovigraph.models.backbone import Intermediate
 from fovigraph.models.calibration import Calibration
 from fovigraph.models.config import FoviConfig
 from fovigraph.models.heads import LinearProbe, Projector, check_class_names
@@ -201,7 +202,7 @@ class FoviNet(nn.Module):
         Raises:
             ValueError, TypeError: If images or fixations are not of the kind said above.
         """
-        images = check_images(images)
+        images = self._checked(images)
         return self.see(images, self.views(images, fixations, generator), divide_first=True)
 
     def views(
@@ -235,10 +236,43 @@ class FoviNet(nn.Module):
             views: Locations and sizes, ``[B, F, 2]`` each, as :meth:`views` gives them.
             vary, divide_first: As in :meth:`Retina.forward`.
         """
-        instance("views", views, Fixations)
-        samples = self.retina(images, *views, vary=vary, divide_first=divide_first)
-        glances = samples.flatten(0, 1).to(next(self.head.parameters()).dtype)
-        features = self.backbone(glances).flatten(1).unflatten(0, samples.shape[:2])
+        return self._see(images, views, vary, divide_first, lambda x: self.backbone(x))
+
+    def see_intermediates(
+        self,
+        images: Tensor,
+        views: Fixations,
+        vary: Callable[[Tensor], Tensor] | None = None,
+        *,
+        divide_first: bool = False,
+    ) -> tuple[FoviOutput, dict[str, Intermediate]]:
+        """Classify what is seen at given views, and return what every block gave, by its name.
+
+        Args:
+            images, views, vary, divide_first: As for :meth:`see`.
+
+        Returns:
+            The output, and the blocks' features ``[B · F, N, C]`` with their levels.
+        """
+        seen: dict[str, Intermediate] = {}
+
+        def through(samples: Tensor) -> Tensor:
+            out, blocks = self.backbone.forward_intermediates(samples)
+            seen.update(blocks)
+            return out  # type: ignore[no-any-return]
+
+        return self._see(images, views, vary, divide_first, through), seen
+
+    def _see(
+        self,
+        images: Tensor,
+        views: Fixations,
+        vary: Callable[[Tensor], Tensor] | None,
+        divide_first: bool,
+        backbone: Callable[[Tensor], Tensor],
+    ) -> FoviOutput:
+        samples = self._samples(images, views, vary, divide_first)
+        features = backbone(samples.flatten(0, 1)).flatten(1).unflatten(0, samples.shape[:2])
         embeddings = self.projector(features)
         fixation_logits = self.head(embeddings)
         if self.training:
@@ -247,6 +281,57 @@ class FoviNet(nn.Module):
             fixation_logits = self.calibration.of_one(fixation_logits)
             logits = self.calibration.of_all(fixation_logits)
         return FoviOutput(logits, embeddings, views.location, fixation_logits, features, views.size)
+
+    def _samples(
+        self,
+        images: Tensor,
+        views: Fixations,
+        vary: Callable[[Tensor], Tensor] | None = None,
+        divide_first: bool = False,
+    ) -> Tensor:
+        """Return what the retina samples at views, ``[B, F, N, C]``, in the weights' precision."""
+        instance("views", views, Fixations)
+        samples = self.retina(images, *views, vary=vary, divide_first=divide_first)
+        return samples.to(next(self.parameters()).dtype)
+
+    def features(
+        self,
+        images: Tensor,
+        fixations: Tensor | Sequence[Any] | None = None,
+        layers: Sequence[str] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Intermediate]:
+        """Return what blocks of the backbone give, in one pass that ends after the last of them.
+
+        Args:
+            images, fixations, generator: As for :meth:`forward`.
+            layers: Names of blocks (``net.backbone.block_names``); ``None``: all.
+
+        Returns:
+            Features ``[B, F, N, C]`` and the index of their level in :attr:`pyramid`, by name.
+
+        Raises:
+            ValueError, TypeError: If there is no such block, or images or fixations are not of the
+                kind said above.
+
+        Example:
+            >>> import torch, fovigraph as fg
+            >>> net = fg.FoviNet(fg.load_config("fovi_tiny")).eval()
+            >>> seen = net.features(torch.rand(2, 3, 96, 128), layers=["layers.1"])
+            >>> seen["layers.1"].features.shape
+            torch.Size([2, 4, 16, 32])
+        """
+        images = self._checked(images)
+        samples = self._samples(images, self.views(images, fixations, generator), divide_first=True)
+        seen = self.backbone.intermediates(samples.flatten(0, 1), layers)
+        return {
+            name: Intermediate(each.features.unflatten(0, samples.shape[:2]), each.level)
+            for name, each in seen.items()
+        }
+
+    def _checked(self, images: Tensor) -> Tensor:
+        """Check images, and return them as ``[B, C, H, W]``."""
+        return check_images(images)
 
     def predict(
         self,

@@ -1,7 +1,8 @@
-"""What a training step computes: a network, an objective, and probes that watch."""
+"""What a training step computes: a network, its objective, and linear probes of its layers."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fovigraph.models import FoviNet, FoviOutput
+from fovigraph.models import Backbone, FoviNet, FoviOutput, Intermediate
+from fovigraph.models.wrapped import unwrapped
 from fovigraph.sensing import as_images
 from fovigraph.sensing.fixation import Fixations
 from fovigraph.train import objectives
@@ -43,7 +45,8 @@ class Figures(NamedTuple):
     Attributes:
         loss: What is made smaller, a scalar: the objective and what head and probes learn by.
         objective: The objective alone, a scalar; in evaluation the cross-entropy of the head.
-        correct: How many images' class was told, ``[1 + probes]``: by the head, by each probe.
+        correct: How many images were classified correctly, ``[1 + probes]``: by the head, by each
+            probe.
         features: The backbone's output at each fixation, ``[b, F, D]``.
     """
 
@@ -56,13 +59,13 @@ class Figures(NamedTuple):
 class Learner(nn.Module):
     """A network with what it learns by.
 
-    Without labels (a self-supervised objective), the head still learns them from embeddings that it
-    does not act on; so do probes, one for each layer, with any objective.
+    With a self-supervised objective the head still learns the labels, from detached embeddings; so
+    do linear probes, one for each block of the backbone, with any objective.
 
     Args:
         recipe: The whole recipe.
         net: The network: a :class:`~fovigraph.FoviNet`, or what has its ``views``, ``see``,
-            ``head`` and ``retina``, and for probes its ``backbone.layers``.
+            ``head`` and ``retina``, and for probes ``see_intermediates`` and a ``backbone``.
     """
 
     def __init__(self, recipe: Recipe, net: FoviNet):
@@ -111,12 +114,13 @@ class Learner(nn.Module):
             vary = partial(self.augment.samples, how=draws.variation)
         elif self.training:
             images = self.augment.images(images, draws.variation)
-        if self.probes is not None:
-            self.probes.forget()
-        out = self.net.see(images, views, vary)
-        return self._figures(out, labels)
+        if self.probes is None:
+            return self._figures(self.net.see(images, views, vary), {}, labels)
+        return self._figures(*self.net.see_intermediates(images, views, vary), labels)
 
-    def _figures(self, out: FoviOutput, labels: Tensor) -> Figures:
+    def _figures(
+        self, out: FoviOutput, blocks: Mapping[str, Intermediate], labels: Tensor
+    ) -> Figures:
         logits = [out.logits]
         if not self.training:
             objective = loss = functional.cross_entropy(out.logits, labels)
@@ -127,9 +131,9 @@ class Learner(nn.Module):
             logits = [self.net.head(out.embeddings.detach()).mean(dim=1)]
             loss = objective + functional.cross_entropy(logits[0], labels)
         if self.probes is not None:
-            told = self.probes(len(labels))
-            loss = loss + sum(functional.cross_entropy(probe, labels) for probe in told)
-            logits += told
+            probed = self.probes(blocks, len(labels))
+            loss = loss + sum(functional.cross_entropy(probe, labels) for probe in probed)
+            logits += probed
         correct = torch.stack([(each.argmax(dim=-1) == labels).sum() for each in logits])
         return Figures(loss, objective, correct, out.features)
 
@@ -166,38 +170,39 @@ def _part(net: FoviNet, name: str) -> nn.Module:
 
 
 class LayerProbes(nn.Module):
-    """A linear classifier on every layer of a backbone, which it does not act on.
+    """A linear classifier on every block of a backbone, whose features it takes detached.
 
-    Each sees the mean of its layer's features over nodes; its logits are averaged over fixations.
+    Each takes the mean of its block's features over nodes; its logits are averaged over fixations.
 
     Args:
-        net: The network, whose backbone has ``layers``.
+        net: The network, whose backbone is made of blocks.
         num_classes: Number of classes.
+
+    Raises:
+        ValueError: If the backbone is not made of blocks.
     """
 
     def __init__(self, net: FoviNet, num_classes: int):
         super().__init__()
-        self._seen: list[Tensor] = []
-        backbone = net.backbone
-        layers = getattr(backbone, "layers", None)
-        if not isinstance(backbone, nn.Module) or not isinstance(layers, nn.ModuleList):
-            raise ValueError(f"probes need a backbone with layers, got {type(backbone).__name__}")
-        for layer in layers:
-            layer.register_forward_hook(lambda _layer, _input, out: self._see(out))
+        backbone = unwrapped(net.backbone)
+        if not isinstance(backbone, Backbone) or not backbone.block_names:
+            kind = type(backbone).__name__
+            raise ValueError(f"objective.probes needs a backbone made of blocks, got {kind}")
         training = backbone.training
         with torch.no_grad():
-            backbone.eval()(torch.zeros(1, len(net.retina.array), 3))
+            nodes, channels = len(net.retina.array), backbone.in_channels
+            blocks = backbone.eval().intermediates(torch.zeros(1, nodes, channels))
         backbone.train(training)
-        self.maps = nn.ModuleList(nn.Linear(seen.shape[-1], num_classes) for seen in self._seen)
+        widths = [block.features.shape[-1] for block in blocks.values()]
+        self.maps = nn.ModuleList(nn.Linear(width, num_classes) for width in widths)
 
-    def _see(self, features: Tensor) -> None:
-        self._seen.append(features.detach().mean(dim=-2))
+    def forward(self, blocks: Mapping[str, Intermediate], batch: int) -> list[Tensor]:
+        """Return every probe's logits, ``[B, classes]``.
 
-    def forget(self) -> None:
-        """Forget what layers put out before."""
-        self._seen.clear()
-
-    def forward(self, batch: int) -> list[Tensor]:
-        """Return every probe's logits, ``[B, classes]``, for what its layer put out last."""
-        pairs = zip(self.maps, self._seen, strict=True)
-        return [probe(seen).unflatten(0, (batch, -1)).mean(dim=1) for probe, seen in pairs]
+        Args:
+            blocks: What every block gave, ``[B · F, N, C]``.
+            batch: Number of images B.
+        """
+        means = [block.features.detach().mean(dim=-2) for block in blocks.values()]
+        pairs = zip(self.maps, means, strict=True)
+        return [probe(mean).unflatten(0, (batch, -1)).mean(dim=1) for probe, mean in pairs]

@@ -77,7 +77,6 @@ def test_an_even_disc_is_its_own_ellipse():
 @pytest.mark.parametrize("level", ["retina", "conv1", "pool1", "conv2"])
 def test_effective_fields_are_autograds(backbone, level):
     samples = torch.randn(2, len(backbone.pyramid.levels[0]), 3)
-    index = backbone.pyramid.level_index(level)
     fields = effective_fields(backbone, level, [0, 7], samples=samples)
     for unit, field in zip((0, 7), fields, strict=True):
         expected = 0

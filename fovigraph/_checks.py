@@ -7,7 +7,7 @@ import errno
 import math
 import os
 import stat
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
@@ -145,15 +145,29 @@ def _as_float(value: Real) -> float:
         return math.inf if value > 0 else -math.inf  # type: ignore[operator]
 
 
-def positive_ints(name: str, values: Any) -> list[int]:
-    """Return ``values`` as a list, or say that ``name`` must be whole numbers of at least 1."""
+def positive_ints(name: str, values: Any, most: int | None = None) -> list[int]:
+    """Return ``values`` as a list, or say that ``name`` must be whole numbers of at least 1.
+
+    Args:
+        name: What errors call it.
+        values: The values.
+        most: The largest value that is allowed.
+    """
     try:
         if isinstance(values, (str, bytes, Mapping, Set)):  # no whole numbers, or in no order
             raise TypeError
         entries = list(values)
     except TypeError:
         raise TypeError(f"{name} must be a list of whole numbers, got {shown(values)}") from None
-    return [positive_int(f"{name}[{i}]", entry) for i, entry in enumerate(entries)]
+    return [positive_int(f"{name}[{i}]", entry, most) for i, entry in enumerate(entries)]
+
+
+def positive_range(name: str, values: Sequence[float]) -> None:
+    """Check that ``name`` is two finite numbers above 0, the smaller first."""
+    if len(values) != 2 or not 0 < values[0] <= values[1] < math.inf:
+        raise ValueError(
+            f"{name} must be two numbers above 0, the smaller first, got {list(values)}"
+        )
 
 
 def path_of(name: str, value: Any) -> Path:

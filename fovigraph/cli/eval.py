@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from tqdm import tqdm
 
@@ -27,12 +26,13 @@ from fovigraph.cli.networks import (
     warn_of_random_weights,
 )
 from fovigraph.cli.output import say
+from fovigraph.config import to_dict
 from fovigraph.models import FoviNet
 from fovigraph.sensing import FIXATION_POLICIES
 from fovigraph.train.batches import Batch, Batches
 from fovigraph.train.data import DataError, open_data
 from fovigraph.train.evaluate import Evaluation, evaluate
-from fovigraph.train.recipe import load_recipe, network_of
+from fovigraph.train.recipe import Recipe, load_recipe, network_of
 from fovigraph.train.report import evaluation_html, headline, percent
 
 SHOWN = (1, 2, 3, 4, 6, 8, 10, 15, 20)
@@ -140,7 +140,7 @@ def _classes(
     return names, torch.tensor([names.index(name) for name in of_data])
 
 
-def _recipe(folder: Path | None, args: argparse.Namespace) -> DictConfig:
+def _recipe(folder: Path | None, args: argparse.Namespace) -> Recipe:
     """Return the network's configuration, with the data to evaluate it on.
 
     Of the recipe it was trained by, if that is there: all about the data if they are the same,
@@ -149,7 +149,7 @@ def _recipe(folder: Path | None, args: argparse.Namespace) -> DictConfig:
     trained = None if folder is None else folder / "recipe.yaml"
     data: dict[str, Any] = {}
     if trained is not None and trained.is_file():
-        data = OmegaConf.to_container(load_recipe(trained).data)  # type: ignore[assignment]
+        data = to_dict(load_recipe(trained).data)
         if os.path.abspath(data["source"]) != os.path.abspath(args.data):
             data = {"size": data["size"]}
     data |= {"source": args.data, "memory": 0.0}  # every image is read once
@@ -162,7 +162,7 @@ def _recipe(folder: Path | None, args: argparse.Namespace) -> DictConfig:
     return read(load_recipe, source, [*settings, *args.overrides])
 
 
-def _of_training(recipe: DictConfig, split: str | None) -> bool:
+def _of_training(recipe: Recipe, split: str | None) -> bool:
     return split is not None and split == (recipe.data.train_split or "train")
 
 

@@ -6,17 +6,19 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from omegaconf import DictConfig
 
 from fovigraph._checks import nearest
 from fovigraph.cli.errors import UserError, users_mistake
 from fovigraph.cli.output import complain
-from fovigraph.config import ConfigError, config_names, load_config
+from fovigraph.config import ConfigError, FoviConfig, config_names, load_config
 from fovigraph.graph import GraphPyramid
 from fovigraph.models import FoviNet, pretrained_names
 from fovigraph.models.pretrained import HUB_ID, find_pretrained, load_weights
+
+C = TypeVar("C", bound=FoviConfig)
 
 
 def saved_folder(name: str, argument: str = "MODEL") -> Path | None:
@@ -45,18 +47,18 @@ def _is_yaml(name: str) -> bool:
     return name.lower().endswith((".yaml", ".yml"))
 
 
-def read_config(name: str, overrides: Sequence[str]) -> DictConfig:
+def read_config(name: str, overrides: Sequence[str]) -> FoviConfig:
     """Read the configuration of the network that ``name`` is, and change it."""
     folder = saved_folder(name)
     return read(load_config, name if folder is None else folder / "config.yaml", overrides)
 
 
 def read(
-    load: Callable[[str | Path, Sequence[str]], DictConfig],
+    load: Callable[[str | Path, Sequence[str]], C],
     name: str | Path,
     overrides: Sequence[str],
     argument: str = "MODEL",
-) -> DictConfig:
+) -> C:
     """Read a configuration, or a recipe, by a function that reads one."""
     try:
         return load(name, overrides)
@@ -64,7 +66,7 @@ def read(
         raise UserError(str(error).replace("name_or_path", argument, 1)) from error
 
 
-def build(config: DictConfig, folder: Path | None = None, device: str = "cpu") -> FoviNet:
+def build(config: FoviConfig, folder: Path | None = None, device: str = "cpu") -> FoviNet:
     """Build a network for evaluation, with the weights in ``folder`` or with random ones."""
     with users_mistake(ValueError, TypeError, ImportError):
         net = _made(config).eval()
@@ -75,7 +77,7 @@ def build(config: DictConfig, folder: Path | None = None, device: str = "cpu") -
     return net.to(device)
 
 
-def _made(config: DictConfig) -> FoviNet:
+def _made(config: FoviConfig) -> FoviNet:
     try:
         return FoviNet(config)
     except (MemoryError, RuntimeError) as error:

@@ -27,7 +27,7 @@ def train_command(args: argparse.Namespace) -> int:
     strict = ["data.strict=true"] if args.strict else []
     with users_mistake(ValueError, TypeError, ImportError, OSError):
         recipe = read(load_recipe, name, [*args.overrides, *strict], "RECIPE")
-        check_source(recipe.data)  # at once: what follows takes seconds to import
+        source = check_source(recipe.data)  # at once: what follows takes seconds to import
     from fovigraph.train.checkpoint import CheckpointError
     from fovigraph.train.interrupt import Interrupted
     from fovigraph.train.trainer import Trainer, TrainingError
@@ -55,7 +55,7 @@ def train_command(args: argparse.Namespace) -> int:
         say(f"\nProbabilities: {trainer.calibration}")
         if trainer.skipped:
             say(f"\n{_skipped([error.name for error in trainer.skipped])}")
-        evaluate = shlex.join(["fovigraph", "eval", str(folder), recipe.data.source])
+        evaluate = shlex.join(["fovigraph", "eval", str(folder), source])
         say(f"\nThe model is in {folder}; to evaluate it: {evaluate}")
     return 0
 

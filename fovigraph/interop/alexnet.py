@@ -6,10 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from omegaconf import DictConfig
-
 from fovigraph._checks import shown
-from fovigraph.config import ConfigError
+from fovigraph.config import AlexNetConfig, ConfigError
 from fovigraph.geometry import SensorArray
 from fovigraph.interop.upstream_config import UpstreamConfig, only, reverse
 from fovigraph.interop.weights import NORMS, Link, kernel_link, norm_links
@@ -121,10 +119,10 @@ def _capped(
     return capped
 
 
-def write_config(ours: DictConfig) -> dict[str, Any]:
+def write_config(ours: AlexNetConfig) -> dict[str, Any]:
     """Return upstream's keys (dotted)."""
     for key, value in POOL.items():
-        only(f"backbone.{key}", ours[key], value)
+        only(f"backbone.{key}", getattr(ours, key), value)
     only("backbone.conv", ours.conv, "full")
     spec, channel_mult, k_mult = _find_spec(ours)
     return {
@@ -138,7 +136,7 @@ def write_config(ours: DictConfig) -> dict[str, Any]:
     }
 
 
-def _find_spec(ours: DictConfig) -> tuple[str, float, float]:
+def _find_spec(ours: AlexNetConfig) -> tuple[str, float, float]:
     """Return ``model.arch_spec``, ``.channel_mult`` and ``.k_mult`` of the same layers."""
     sides = [math.isqrt(k) for k in ours.k]
     squares = [side**2 for side in sides] == list(ours.k)
@@ -169,7 +167,7 @@ def _multiplier(base: list[int], wanted: list[int]) -> float | None:
     return None
 
 
-def links(backbone: Any, ours: DictConfig) -> Iterable[Link]:
+def links(backbone: Any, ours: AlexNetConfig) -> Iterable[Link]:
     """Pair the tensors."""
     assert isinstance(backbone, KNNAlexNet)
     in_channels = backbone.in_channels
@@ -181,7 +179,7 @@ def links(backbone: Any, ours: DictConfig) -> Iterable[Link]:
         in_channels = channels
 
 
-def graph_names(ours: DictConfig) -> list[str]:
+def graph_names(ours: AlexNetConfig) -> list[str]:
     """Return upstream's names of the layers that own the pyramid's graphs, in order."""
     names = []
     for index in range(len(ours.channels)):

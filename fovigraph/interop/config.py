@@ -11,10 +11,10 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from fovigraph._checks import shown
-from fovigraph.config import ConfigError, as_config
+from fovigraph.config import ConfigError, FoviConfig, as_config
 from fovigraph.interop import alexnet
 from fovigraph.interop.upstream_config import UpstreamConfig, only, reverse
 from fovigraph.interop.weights import NORMS, Link
@@ -40,13 +40,13 @@ class Backbone(Protocol):
     def read_config(self, theirs: UpstreamConfig, retina: Mapping[str, Any]) -> dict[str, Any]:
         """Return our section ``backbone`` for a network with our section ``retina``."""
 
-    def write_config(self, ours: DictConfig) -> dict[str, Any]:
+    def write_config(self, ours: Any) -> dict[str, Any]:
         """Return upstream's keys (dotted) for our section ``backbone``."""
 
-    def links(self, backbone: Any, ours: DictConfig) -> Iterable[Link]:
+    def links(self, backbone: Any, ours: Any) -> Iterable[Link]:
         """Pair the tensors of a backbone (our section ``backbone``) with upstream's."""
 
-    def graph_names(self, ours: DictConfig) -> list[str]:
+    def graph_names(self, ours: Any) -> list[str]:
         """Return upstream's names of the layers that own the pyramid's graphs, in order."""
 
 
@@ -112,7 +112,7 @@ _GROUPS = 32
 """Groups of upstream's projector norm, whatever the channels."""
 
 
-def read_config(content: Mapping[Any, Any], source: str = "config") -> DictConfig:
+def read_config(content: Mapping[Any, Any], source: str = "config") -> FoviConfig:
     """Return the configuration of ours that describes the same network as one of upstream's.
 
     Args:
@@ -159,7 +159,7 @@ def backbone_of(theirs: UpstreamConfig) -> Backbone:
     return known[name]
 
 
-def write_config(config: DictConfig) -> dict[str, Any]:
+def write_config(config: FoviConfig) -> dict[str, Any]:
     """Return the configuration of upstream's that describes the same network as one of ours.
 
     Args:
@@ -366,11 +366,11 @@ def _projector(theirs: UpstreamConfig) -> dict[str, Any]:
     return {"channels": channels, "norm": norm, "dropout": _dropout(theirs)}
 
 
-def _write_retina(config: DictConfig) -> dict[str, Any]:
+def _write_retina(config: FoviConfig) -> dict[str, Any]:
     retina = config.retina
     only("retina.layout", retina.layout, "isotropic")
     only("retina.color_decay", retina.color_decay, None)
-    if retina.mean is not None:
+    if retina.mean is not None and retina.std is not None:
         only("retina.mean", list(retina.mean), IMAGENET_MEAN)
         only("retina.std", list(retina.std), IMAGENET_STD)
     # A network that looks at the centre alone has its view from here, others from their policy.
@@ -398,7 +398,7 @@ def _write_retina(config: DictConfig) -> dict[str, Any]:
     }
 
 
-def _write_fixation(config: DictConfig) -> dict[str, Any]:
+def _write_fixation(config: FoviConfig) -> dict[str, Any]:
     fixation = config.fixation
     # Upstream has no fixed places: what looks at several looks at random ones there.
     random_in_eval = fixation.in_eval != "center" or fixation.policy == "center"
@@ -428,8 +428,8 @@ def _write_fixation(config: DictConfig) -> dict[str, Any]:
     }
 
 
-def _write_projector(config: DictConfig) -> dict[str, Any]:
-    projector, norm = config.projector, config.backbone.norm
+def _write_projector(config: FoviConfig) -> dict[str, Any]:
+    projector, norm = config.projector, getattr(config.backbone, "norm", "none")
     only("head.dropout", config.head.dropout, projector.dropout)
     if len(projector.channels) == 1:
         raise ConfigError(

@@ -1,6 +1,6 @@
 """Whole networks on graph pyramids."""
 
-from fovigraph.models._registry import FAMILIES, build_backbone, register
+from fovigraph.models._registry import FAMILIES, BackboneConfig, Family, build_backbone, register
 from fovigraph.models.alexnet import KNNAlexNet, KNNAlexNetBlock
 from fovigraph.models.backbone import Backbone, Block, Intermediate, PoolBlock
 from fovigraph.models.calibration import Calibration, fit_calibration
@@ -14,8 +14,10 @@ from fovigraph.models.pretrained import pretrained_names
 __all__ = [
     "FAMILIES",
     "Backbone",
+    "BackboneConfig",
     "Block",
     "Calibration",
+    "Family",
     "FoviNet",
     "FoviOutput",
     "Intermediate",

@@ -1,16 +1,34 @@
-"""Backbones by name: each family registers itself, beside its class."""
+"""Backbones by name: each family registers itself, beside its class, with its schema."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 from fovigraph._checks import instance, one_of, shown
-from fovigraph.config import BACKBONES, BackboneConfig
+from fovigraph._schema import Section
 from fovigraph.geometry import SensorArray
 from fovigraph.models.backbone import Backbone
 
 B = TypeVar("B", bound=type[Backbone])
+
+
+@dataclass(frozen=True)
+class BackboneConfig(Section):
+    """The section ``backbone``: what the schemas of all families have in common.
+
+    Attributes:
+        name: Name of the family (:func:`register`), which says what else the section has.
+    """
+
+    SECTION = "backbone"
+
+    name: str = "alexnet"
+
+    @classmethod
+    def variants(cls) -> Mapping[str, type[Section]]:
+        return {name: family.config for name, family in FAMILIES.items()}
 
 
 class Family(NamedTuple):
@@ -34,7 +52,8 @@ def register(name: str, config: type[BackboneConfig]) -> Callable[[B], B]:
 
     Args:
         name: The value of ``backbone.name``.
-        config: The schema of the section, a dataclass whose field ``name`` has this default.
+        config: The schema of the section, a frozen dataclass whose field ``name`` has this
+            default.
 
     Raises:
         TypeError: If ``name`` is not a string, ``config`` is not a schema of backbones, or what is
@@ -44,9 +63,8 @@ def register(name: str, config: type[BackboneConfig]) -> Callable[[B], B]:
     Example:
         >>> from dataclasses import dataclass
         >>> import fovigraph as fg
-        >>> from fovigraph.config import BackboneConfig
-        >>> from fovigraph.models import Backbone, PoolBlock, register
-        >>> @dataclass
+        >>> from fovigraph.models import Backbone, BackboneConfig, PoolBlock, register
+        >>> @dataclass(frozen=True)
         ... class PooledConfig(BackboneConfig):
         ...     name: str = "pooled"
         ...     side: int = 4
@@ -75,13 +93,12 @@ def register(name: str, config: type[BackboneConfig]) -> Callable[[B], B]:
         if known is not None and known.backbone.__qualname__ != backbone.__qualname__:
             raise ValueError(f"name must be new, got {name!r}, which is {known.backbone}")
         FAMILIES[name] = Family(backbone, config)
-        BACKBONES[name] = config
         return backbone
 
     return decorate
 
 
-def build_backbone(config: Any, retina: SensorArray, in_channels: int = 3) -> Backbone:
+def build_backbone(config: BackboneConfig, retina: SensorArray, in_channels: int = 3) -> Backbone:
     """Build the backbone that a configuration's ``backbone`` section names.
 
     Args:
@@ -93,8 +110,7 @@ def build_backbone(config: Any, retina: SensorArray, in_channels: int = 3) -> Ba
         ValueError, TypeError: If the section does not describe a backbone, or an argument is of
             another type.
     """
+    instance("config", config, BackboneConfig, allowed="the section of a configuration")
     instance("retina", retina, SensorArray)
-    if not isinstance(getattr(config, "name", None), str):
-        raise TypeError(f"config must be the section of a configuration, got {shown(config)}")
     family = FAMILIES[one_of("backbone.name", config.name, FAMILIES)]
     return family.backbone.from_config(config, retina, in_channels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
@@ -17,14 +18,77 @@ from fovigraph._checks import (
     positive_ints,
     shown,
 )
-from fovigraph.config import AlexNetConfig
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid, Plan, Step
-from fovigraph.models._registry import register
+from fovigraph.models._registry import BackboneConfig, register
 from fovigraph.models.backbone import Backbone, Block, PoolBlock
 from fovigraph.nn import POOL_MODES, KNNConv, KNNPool, KNNSeparableConv, make_norm
 from fovigraph.nn.knn_conv import KNNDepthwiseConv
-from fovigraph.nn.limits import check_weights
+from fovigraph.nn.limits import MOST_CHANNELS, check_weights
+
+
+@dataclass(frozen=True)
+class AlexNetConfig(BackboneConfig):
+    """A stack of kNN convolutions, some followed by a pool.
+
+    Attributes:
+        name: ``"alexnet"``.
+        channels: Output channels of every layer.
+        strides: Stride of every layer.
+        k: Neighbours of every layer's convolution.
+        kernel_multiplier: The reference kernel's side is ``ceil(kernel_multiplier * sqrt(k))``.
+        pool_after: Layers (from 0) that a pool follows.
+        pool: The reduction of these pools.
+        pool_k: Their neighbours.
+        pool_stride: Their stride.
+        out_side: Mean pool at the end to the array matched to this side; ``None``: no such pool.
+        conv: ``"full"``, ``"depthwise"`` or ``"depthwise_separable"``.
+        norm: The normalisation after every convolution.
+        metric: What makes neighbours near, as :func:`~fovigraph.knn_graph` says.
+    """
+
+    name: str = "alexnet"
+    channels: Sequence[int] = (96, 256, 384, 384, 256)
+    strides: Sequence[int] = (2, 1, 1, 1, 1)
+    k: Sequence[int] = (121, 25, 9, 9, 9)
+    kernel_multiplier: float = 2.0
+    pool_after: Sequence[int] = (0, 1, 4)
+    pool: str = "max"
+    pool_k: int = 9
+    pool_stride: int = 2
+    out_side: int | None = 1
+    conv: str = "full"
+    norm: str = "batch"
+    metric: str = "cortical"
+
+    def check(self) -> None:
+        layers = len(self.channels)
+        if layers == 0:
+            raise ValueError("backbone.channels must have at least one entry, got []")
+        for name in ("channels", "strides", "k"):
+            values = getattr(self, name)
+            if len(values) != layers:
+                raise ValueError(
+                    f"backbone.{name} must have {layers} entries like backbone.channels, "
+                    f"got {len(values)}"
+                )
+            positive_ints(f"backbone.{name}", values)
+        positive_ints("backbone.channels", self.channels, MOST_CHANNELS)
+        for layer in self.pool_after:
+            if not 0 <= layer < layers:
+                raise ValueError(
+                    f"backbone.pool_after must name layers from 0 to {layers - 1}, got {layer}"
+                )
+        if len(set(self.pool_after)) < len(self.pool_after):
+            raise ValueError(
+                f"backbone.pool_after must name each layer once, got {self.pool_after}"
+            )
+        positive_float("backbone.kernel_multiplier", self.kernel_multiplier)
+        positive_int("backbone.pool_k", self.pool_k)
+        positive_int("backbone.pool_stride", self.pool_stride)
+        if self.out_side is not None:
+            positive_int("backbone.out_side", self.out_side)
+
 
 CONVS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "full": lambda channels, out, size: KNNConv(channels, out, size, bias=False),

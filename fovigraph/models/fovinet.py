@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from fovigraph._checks import instance, path_of, positive_int, shown
+from fovigraph._compose import checked, load
 from fovigraph._pictures import facts_html, pyramid_html
-from fovigraph.config import as_config, check_class_names, load_config
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
 from fovigraph.models._registry import build_backbone
 from fovigraph.models.backbone import Intermediate
 from fovigraph.models.calibration import Calibration
-from fovigraph.models.heads import LinearProbe, Projector
+from fovigraph.models.config import FoviConfig
+from fovigraph.models.heads import LinearProbe, Projector, check_class_names
 from fovigraph.models.hub import push_to_hub
 from fovigraph.models.predict import Prediction, predictions
 from fovigraph.models.pretrained import find_pretrained, load_weights, save_pretrained
 from fovigraph.models.wrapped import unwrapped
-from fovigraph.sensing import Retina, fixation_policy
+from fovigraph.sensing import Retina, policy_of
 from fovigraph.sensing.fixation import Fixations
 from fovigraph.sensing.image import check_images
 
@@ -71,9 +71,11 @@ class FoviNet(nn.Module):
     the configuration's ``head.temperature`` and ``head.sharpening`` say so (:meth:`calibrate`).
 
     Args:
-        config: A configuration (:func:`fovigraph.load_config`) or a mapping of the same schema.
+        config: A configuration (:func:`fovigraph.load_config`), or a mapping of the same form
+            (OmegaConf's too).
 
     Attributes:
+        config: The configuration, complete.
         pyramid: The :class:`~fovigraph.GraphPyramid` that the backbone is built on.
 
     Raises:
@@ -86,9 +88,11 @@ class FoviNet(nn.Module):
         torch.Size([2, 10])
     """
 
-    def __init__(self, config: DictConfig | Mapping[str, Any]):
+    config: FoviConfig
+
+    def __init__(self, config: FoviConfig | Mapping[str, Any]):
         super().__init__()
-        self.config = config = as_config(config)
+        self.config = config = checked(config, FoviConfig)
         array = SensorArray.matched(
             config.retina.side,
             fov=config.retina.fov,
@@ -96,8 +100,7 @@ class FoviNet(nn.Module):
             layout=config.retina.layout,
             field_geometry=config.retina.field_geometry,
         )
-        fixation = {key: value for key, value in config.fixation.items() if value is not None}
-        self.fixation_policy = fixation_policy(fixation.pop("policy"), **fixation)
+        self.fixation_policy = policy_of(config.fixation)
         self.retina = Retina(
             array,
             config.retina.sampling,
@@ -110,7 +113,7 @@ class FoviNet(nn.Module):
         self.backbone = build_backbone(config.backbone, array)
         self.projector = Projector(
             self.backbone.num_features,
-            list(config.projector.channels),
+            config.projector.channels,
             norm=config.projector.norm,
             dropout=config.projector.dropout,
         )
@@ -173,9 +176,7 @@ class FoviNet(nn.Module):
 
     def _note(self, **head: Any) -> None:
         """Change the section ``head`` of the configuration."""
-        config: Any = OmegaConf.to_container(self.config)
-        config["head"] |= head
-        self.config = as_config(config)
+        self.config = replace(self.config, head=replace(self.config.head, **head))
 
     @property
     def pyramid(self) -> GraphPyramid:
@@ -475,7 +476,7 @@ class FoviNet(nn.Module):
             class_names = _names(class_names, num_classes)
             num_classes = len(class_names)
         folder = find_pretrained(folder_or_hub_id, revision)
-        net = cls(load_config(folder / "config.yaml"))
+        net = cls(load(folder / "config.yaml", (), FoviConfig))
         load_weights(net, folder / "model.safetensors")
         if num_classes is not None:
             net.reset_classifier(num_classes, class_names)
@@ -555,11 +556,11 @@ def check_fovinet(name: str, value: Any) -> None:
         TypeError: If it is not, with ``name``.
     """
     if not (
-        isinstance(value, nn.Module) and isinstance(getattr(value, "config", None), DictConfig)
+        isinstance(value, nn.Module) and isinstance(getattr(value, "config", None), FoviConfig)
     ):
         raise TypeError(f"{name} must be a FoviNet, got {shown(value)}")
 
 
-def class_names_of(config: DictConfig) -> list[str]:
+def class_names_of(config: FoviConfig) -> list[str]:
     """Return the names of a configuration's classes, their numbers if they have none."""
     return list(config.head.class_names or map(str, range(config.head.num_classes)))

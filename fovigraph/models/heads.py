@@ -1,14 +1,84 @@
-"""What follows a backbone: the projector and the probe."""
+"""What follows a backbone: the projector and the probe, and the sections that describe them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from fovigraph._checks import fraction, positive_int, positive_ints
+from fovigraph._checks import (
+    finite_float,
+    fraction,
+    positive_float,
+    positive_int,
+    positive_ints,
+)
+from fovigraph._schema import Section
 from fovigraph.nn import make_norm
-from fovigraph.nn.limits import check_weights
+from fovigraph.nn.limits import MOST_CHANNELS, check_weights
+
+
+@dataclass(frozen=True)
+class ProjectorConfig(Section):
+    """The MLP after the backbone.
+
+    Attributes:
+        channels: Output channels of every layer; none: no projector.
+        norm: The normalisation after every layer.
+        dropout: Probability that an activation is dropped in training.
+    """
+
+    SECTION = "projector"
+
+    channels: Sequence[int] = (1024, 1024)
+    norm: str = "batch"
+    dropout: float = 0.5
+
+    def check(self) -> None:
+        positive_ints("projector.channels", self.channels, MOST_CHANNELS)
+        fraction("projector.dropout", self.dropout)
+
+
+@dataclass(frozen=True)
+class HeadConfig(Section):
+    """The linear probe.
+
+    Attributes:
+        num_classes: Number of classes.
+        class_names: Their names, in order; ``None``: their numbers, from 0.
+        dropout: Probability that an embedding's entry is dropped in training.
+        temperature: What logits are divided by in evaluation, so that probabilities are calibrated.
+        sharpening: With F fixations, their joint log-probabilities are multiplied by
+            F^sharpening in evaluation: the more looks agree, the surer.
+    """
+
+    SECTION = "head"
+
+    num_classes: int = 1000
+    class_names: Sequence[str] | None = None
+    dropout: float = 0.5
+    temperature: float = 1.0
+    sharpening: float = 0.0
+
+    def check(self) -> None:
+        positive_int("head.num_classes", self.num_classes, MOST_CHANNELS)
+        if self.class_names is not None:
+            check_class_names("head.class_names", self.class_names, self.num_classes)
+        fraction("head.dropout", self.dropout)
+        positive_float("head.temperature", self.temperature)
+        finite_float("head.sharpening", self.sharpening)
+
+
+def check_class_names(argument: str, names: Sequence[str], count: int) -> None:
+    """Refuse names that are not one for each of ``count`` classes, distinct and not empty."""
+    if len(names) != count:
+        raise ValueError(f"{argument} must be {count} names, one for each class, got {len(names)}")
+    if any(not name.strip() for name in names):
+        raise ValueError(f"{argument} must not be empty, got {list(names)}")
+    if len(set(names)) < count:
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise ValueError(f"{argument} must be distinct, got {twice!r} more than once")
 
 
 class Projector(nn.Sequential):

@@ -12,19 +12,19 @@ import shlex
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fovigraph._checks import instance, path_of
+from fovigraph._compose import checked, to_dict, to_yaml
 from fovigraph._shipped import BUNDLED as BUNDLED
 from fovigraph._shipped import pretrained_names as pretrained_names
-from fovigraph.config import as_config, save_config
 from fovigraph.graph import KNNGraph
+from fovigraph.models.config import FoviConfig
 from fovigraph.models.wrapped import names_without_wrappers
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def save_pretrained(net: FoviNet, folder: Path) -> None:
     partial = {name: folder / f".{name}.partial" for name in FILES}
     try:
         save_file(weights, partial["model.safetensors"], metadata=metadata)
-        save_config(net.config, partial["config.yaml"])
+        partial["config.yaml"].write_text(to_yaml(net.config), encoding="utf-8")
         for name, path in partial.items():
             path.replace(folder / name)
     except SafetensorError as error:  # a full disk, said in another way
@@ -79,7 +79,7 @@ def checked_weights(net: FoviNet) -> dict[str, Tensor]:
     rename, kind = names_without_wrappers(net), type(net)
     weights = {rename(name): tensor for name, tensor in net.state_dict().items()}
     try:
-        config = OmegaConf.to_yaml(as_config(net.config))
+        config = json.dumps(to_dict(net.config))
         expected = _expected(kind, config)  # type: ignore[arg-type]  # mypy: not hashable
     except Exception as error:  # a subclass may do anything
         raise ValueError(
@@ -114,7 +114,7 @@ class _Expected(NamedTuple):
 @functools.lru_cache(maxsize=4)  # training saves the same network again and again
 def _expected(kind: type[FoviNet], config: str) -> _Expected:
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
-        net = kind(as_config(cast(DictConfig, OmegaConf.create(config))))
+        net = kind(checked(json.loads(config), FoviConfig))
     weights = {name: tensor.to("meta") for name, tensor in net.state_dict().items()}
     return _Expected(weights, _graphs(net, names_without_wrappers(net)))
 

@@ -10,8 +10,9 @@ import math
 from typing import NamedTuple
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
+
+from fovigraph.train.recipe import AugmentConfig
 
 BLUR_REACH = 3.0
 """Standard deviations that a blur's kernel reaches to each side."""
@@ -49,7 +50,7 @@ class Augment:
         config: A recipe's section ``augment``.
     """
 
-    def __init__(self, config: DictConfig):
+    def __init__(self, config: AugmentConfig):
         self.config = config
         self.idle = not (config.flip or config.jitter or config.grey or config.blur)
 

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from torch import nn
 
 from fovigraph.models import FoviNet
 from fovigraph.nn import BatchNorm
+from fovigraph.train.recipe import Recipe
 
 KINDS = (BatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
-def fewest_images(recipe: DictConfig, net: FoviNet, processes: int) -> int:
+def fewest_images(recipe: Recipe, net: FoviNet, processes: int) -> int:
     """Return how many images a process must have at a time.
 
     Args:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 
-from fovigraph.config import ConfigError, as_config
+from fovigraph.config import ConfigError, as_config, to_dict
 from fovigraph.train.recipe import Recipe
 
 UNCHANGING = (
@@ -89,13 +88,6 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def plain(recipe: DictConfig) -> dict[str, Any]:
-    """Return a recipe as nested dictionaries, lists, strings and numbers."""
-    content = OmegaConf.to_container(recipe, resolve=True)
-    assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
-
-
 def check_unchanged(
     before: Mapping[str, Any], now: Mapping[str, Any], ignored: Collection[str] = ()
 ) -> None:
@@ -117,7 +109,7 @@ def check_unchanged(
     if old.get("head.class_names") is None:
         allowed.add("head.class_names")
     with suppress(ConfigError):  # of another version: compared as it is
-        old = _flat(plain(as_config(before, schema=Recipe)))
+        old = _flat(to_dict(as_config(before, schema=Recipe)))
     changes = [
         f"{key} was {old.get(key, 'not there')!r}, is {new.get(key, 'not there')!r}"
         for key in sorted(old.keys() | new.keys())

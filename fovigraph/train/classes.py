@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import asdict, replace
+from typing import NamedTuple
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from fovigraph.config import as_config
+from fovigraph.models import Calibration
 from fovigraph.train.recipe import Recipe
 from fovigraph.train.source import DataError
 
@@ -32,7 +32,7 @@ class Classes(NamedTuple):
 
 
 def match_classes(
-    recipe: DictConfig, found: Sequence[str], start: Sequence[str] | None = None
+    recipe: Recipe, found: Sequence[str], start: Sequence[str] | None = None
 ) -> Classes:
     """Bring the classes of a recipe and those of its data together.
 
@@ -74,12 +74,10 @@ def match_classes(
     return Classes(list(found), None, note)
 
 
-def with_classes(recipe: DictConfig, names: Sequence[str]) -> DictConfig:
+def with_classes(recipe: Recipe, names: Sequence[str]) -> Recipe:
     """Return a recipe for a network that tells so many classes, of these names, uncalibrated."""
-    content: Any = OmegaConf.to_container(recipe)
-    content["head"] |= {"num_classes": len(names), "class_names": list(names)}
-    content["head"] |= {"temperature": 1.0, "sharpening": 0.0}
-    return as_config(content, schema=Recipe)
+    told = {"num_classes": len(names), "class_names": list(names), **asdict(Calibration())}
+    return replace(recipe, head=replace(recipe.head, **told))
 
 
 def listed(names: Sequence[str]) -> str:

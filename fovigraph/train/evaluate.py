@@ -6,7 +6,7 @@ import functools
 import statistics
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -16,7 +16,7 @@ from fovigraph._checks import instance, positive_int, shown
 from fovigraph.models import Calibration, FoviNet
 from fovigraph.models.cost import describe
 from fovigraph.models.fovinet import check_fovinet
-from fovigraph.sensing import FIXATION_POLICIES, FixationPolicy, fixation_policy
+from fovigraph.sensing import FIXATION_POLICIES, FixationPolicy, policy_of
 
 TOP = 5
 """A class among so many of the likeliest is right in ``top5``."""
@@ -222,18 +222,17 @@ def fixation_logits(
 
 def policy_for(net: FoviNet, count: int) -> tuple[FixationPolicy, str | None]:
     """Return the network's policy for ``count`` fixations, or for fewer and why."""
-    options = {key: value for key, value in net.config.fixation.items() if value is not None}
-    name, most, note = options.pop("policy"), count, None
-    kind = FIXATION_POLICIES[name]
-    if "fixations" in options:
-        most = len(options["fixations"])
+    config, most, note = net.config.fixation, count, None
+    if config.fixations is not None:
+        most = len(config.fixations)
         note = f"The configuration gives {most} places to look at, and no more."
-        options["fixations"] = options["fixations"][:count]
-    elif not kind.random or net.config.fixation.in_eval == "center":
+        config = replace(config, fixations=config.fixations[:count])
+    elif not FIXATION_POLICIES[config.policy].random or config.in_eval == "center":
         most = 1
         note = "In evaluation the network looks at the image's centre alone: once is enough."
-    options["count"] = options["eval_count"] = min(count, most)
-    return fixation_policy(name, **options).eval(), note if most < count else None
+    looks = min(count, most)
+    config = replace(config, count=looks, eval_count=looks)
+    return policy_of(config).eval(), note if most < count else None
 
 
 def _images_per_second(net: FoviNet, images: Tensor, where: Tensor) -> float:

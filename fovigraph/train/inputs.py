@@ -6,12 +6,12 @@ from functools import partial
 from typing import NamedTuple
 
 from lightning.fabric import Fabric
-from omegaconf import DictConfig
 from torch import Tensor
 
 from fovigraph.train.batches import Batches
 from fovigraph.train.calibrate import calibration_images
 from fovigraph.train.data import Splits
+from fovigraph.train.recipe import Recipe
 from fovigraph.train.source import DataError
 
 
@@ -30,7 +30,7 @@ class Inputs(NamedTuple):
     calibration: Batches
 
 
-def open_inputs(recipe: DictConfig, fabric: Fabric, data: Splits, order: Tensor | None) -> Inputs:
+def open_inputs(recipe: Recipe, fabric: Fabric, data: Splits, order: Tensor | None) -> Inputs:
     """Make the batches of a run.
 
     Args:

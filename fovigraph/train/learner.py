@@ -7,7 +7,6 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -17,6 +16,7 @@ from fovigraph.sensing import as_images
 from fovigraph.sensing.fixation import Fixations
 from fovigraph.train import objectives
 from fovigraph.train.augment import Augment, Variation
+from fovigraph.train.recipe import Recipe
 
 
 class Draws(NamedTuple):
@@ -68,7 +68,7 @@ class Learner(nn.Module):
             ``head`` and ``retina``, and for probes ``see_intermediates`` and a ``backbone``.
     """
 
-    def __init__(self, recipe: DictConfig, net: FoviNet):
+    def __init__(self, recipe: Recipe, net: FoviNet):
         super().__init__()
         self.config = recipe.objective
         self.augment = Augment(recipe.augment)

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from torch import nn
 
 from fovigraph._checks import flag, instance, positive_int, shown, whole_number
+from fovigraph.train.recipe import OptimizerConfig
 
 
 def make_optimizer(
-    module: nn.Module, config: DictConfig, *, scaled: bool = False
+    module: nn.Module, config: OptimizerConfig, *, scaled: bool = False
 ) -> torch.optim.Optimizer:
     """Make the optimiser of a recipe.
 
@@ -92,7 +92,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def learning_rate(
-    config: DictConfig,
+    config: OptimizerConfig,
     step: int,
     steps: int,
     warmup: int,
@@ -130,7 +130,7 @@ def learning_rate(
     return float(highest * (config.final + (1 - config.final) * cosine))
 
 
-def _plateau(config: DictConfig, losses: Iterable[float]) -> float:
+def _plateau(config: OptimizerConfig, losses: Iterable[float]) -> float:
     """Return the factor that torch's scheduler has come to after these losses."""
     unit = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
@@ -142,5 +142,5 @@ def _plateau(config: DictConfig, losses: Iterable[float]) -> float:
 
 
 def _check_section(config: Any) -> None:
-    if not isinstance(config, DictConfig) or "learning_rate" not in config:
+    if not isinstance(config, OptimizerConfig):
         raise TypeError(f"config must be a recipe's section 'optimizer', got {shown(config)}")

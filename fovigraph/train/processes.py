@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.plugins.precision.amp import MixedPrecision
 from lightning.fabric.strategies.ddp import DDPStrategy
-from omegaconf import DictConfig
 from torch import Tensor
 
-from fovigraph.train.checkpoint import CheckpointError, plain
+from fovigraph.config import to_dict
+from fovigraph.train.checkpoint import CheckpointError
 from fovigraph.train.lock import FolderLock
 from fovigraph.train.metrics import make_loggers
+from fovigraph.train.recipe import Recipe
 
 
 class Processes:
@@ -31,7 +32,7 @@ class Processes:
         ValueError: If there is no such accelerator here, or not for this precision.
     """
 
-    def __init__(self, recipe: DictConfig, folder: Path):
+    def __init__(self, recipe: Recipe, folder: Path):
         train = recipe.train
         half = train.precision == "16-mixed"
         if train.accelerator != "cpu" and torch.cuda.is_available():
@@ -42,7 +43,9 @@ class Processes:
                 )
         elif half or train.accelerator == "cuda":
             name = "precision" if half else "accelerator"
-            raise ValueError(f"train.{name}={train[name]} needs a CUDA device, and none is here")
+            raise ValueError(
+                f"train.{name}={getattr(train, name)} needs a CUDA device, and none is here"
+            )
         # A scaler's state belongs to checkpoints, and only the plugin gives it away.
         self._scaled = MixedPrecision("16-mixed", "cuda") if half else None
         # Geometry does not change and norms are synchronised: no buffers to hand round.
@@ -52,9 +55,9 @@ class Processes:
             devices=train.devices,
             num_nodes=train.nodes,
             strategy=together if train.devices * train.nodes > 1 else "auto",
-            precision=None if half else train.precision,
+            precision=None if half else cast(Any, train.precision),
             plugins=[self._scaled] if self._scaled else None,
-            loggers=make_loggers(train.log, folder, plain(recipe)),
+            loggers=make_loggers(train.log, folder, to_dict(recipe)),
         )
         self.fabric.launch()
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-import yaml  # for its errors; OmegaConf reads
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from fovigraph._checks import fraction, one_of, positive_float, positive_int, shown
-from fovigraph.config import TRAINING, FoviConfig, as_config, load_config
+from fovigraph._checks import fraction, one_of, positive_float, positive_int, positive_range, shown
+from fovigraph._compose import Layer, compose, read, stated, to_dict
+from fovigraph._schema import Section
+from fovigraph.config import FoviConfig, load_config
+from fovigraph.train.start import find_start
 
 OBJECTIVES = ("classify", "simclr", "vicreg", "barlow_twins")
 OPTIMIZERS = ("adamw", "sgd", "lars")
@@ -21,8 +20,8 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 LOGGERS = ("tensorboard", "wandb")
 
 
-@dataclass
-class DataConfig:
+@dataclass(frozen=True)
+class DataConfig(Section):
     """What to learn from.
 
     Attributes:
@@ -53,6 +52,8 @@ class DataConfig:
             ``head.num_classes`` or ``head.class_names`` makes it false.
     """
 
+    SECTION = "data"
+
     source: str | None = None
     subset: str | None = None
     size: int = 64
@@ -68,7 +69,7 @@ class DataConfig:
     strict: bool = False
     set_classes: bool = True
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if self.source == "":
             raise ValueError("data.source must name a folder, a file or a dataset, got ''")
         positive_int("data.size", self.size)
@@ -81,8 +82,8 @@ class DataConfig:
             raise ValueError(f"data.memory must be at least 0, got {self.memory}")
 
 
-@dataclass
-class AugmentConfig:
+@dataclass(frozen=True)
+class AugmentConfig(Section):
     """How training images are varied, on the device.
 
     Attributes:
@@ -97,6 +98,8 @@ class AugmentConfig:
         blur_sigma: Its smallest and largest standard deviation, pixels.
     """
 
+    SECTION = "augment"
+
     when: str = "before"
     flip: float = 0.0
     jitter: float = 0.0
@@ -106,19 +109,15 @@ class AugmentConfig:
     hue: float = 0.1
     grey: float = 0.0
     blur: float = 0.0
-    blur_sigma: list[float] = field(default_factory=lambda: [0.1, 2.0])
+    blur_sigma: Sequence[float] = (0.1, 2.0)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         one_of("augment.when", self.when, ("before", "after"))
         for name in ("flip", "jitter", "brightness", "contrast", "saturation", "grey", "blur"):
             fraction(f"augment.{name}", getattr(self, name))
         if not 0 <= self.hue <= 0.5:
             raise ValueError(f"augment.hue must be from 0 to 0.5, got {self.hue}")
-        if len(self.blur_sigma) != 2 or not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
-            raise ValueError(
-                "augment.blur_sigma must be two numbers above 0, the smaller first, "
-                f"got {list(self.blur_sigma)}"
-            )
+        positive_range("augment.blur_sigma", self.blur_sigma)
         if self.when == "after" and (self.flip or self.blur):
             raise ValueError(
                 "augment.when must be 'before' for flip and blur, which need an image; "
@@ -126,8 +125,8 @@ class AugmentConfig:
             )
 
 
-@dataclass
-class ObjectiveConfig:
+@dataclass(frozen=True)
+class ObjectiveConfig(Section):
     """What is learnt.
 
     Attributes:
@@ -142,6 +141,8 @@ class ObjectiveConfig:
         probes: Whether every layer gets a linear probe, which learns the labels beside the network.
     """
 
+    SECTION = "objective"
+
     name: str = "classify"
     per_fixation: bool = False
     label_smoothing: float = 0.0
@@ -152,7 +153,7 @@ class ObjectiveConfig:
     redundancy: float = 0.005
     probes: bool = False
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         one_of("objective.name", self.name, OBJECTIVES)
         fraction("objective.label_smoothing", self.label_smoothing)
         positive_float("objective.temperature", self.temperature)
@@ -160,8 +161,8 @@ class ObjectiveConfig:
             positive_float(f"objective.{name}", getattr(self, name))
 
 
-@dataclass
-class OptimizerConfig:
+@dataclass(frozen=True)
+class OptimizerConfig(Section):
     """How weights are changed.
 
     Attributes:
@@ -185,6 +186,8 @@ class OptimizerConfig:
         clip: Largest norm of the gradients; ``None``: any.
     """
 
+    SECTION = "optimizer"
+
     name: str = "adamw"
     learning_rate: float = 1e-3
     reference_batch: int | None = None
@@ -198,7 +201,7 @@ class OptimizerConfig:
     plateau_patience: int = 5
     clip: float | None = None
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         one_of("optimizer.name", self.name, OPTIMIZERS)
         positive_float("optimizer.learning_rate", self.learning_rate)
         one_of("optimizer.schedule", self.schedule, SCHEDULES)
@@ -227,8 +230,8 @@ class OptimizerConfig:
             positive_float("optimizer.clip", self.clip)
 
 
-@dataclass
-class TrainConfig:
+@dataclass(frozen=True)
+class TrainConfig(Section):
     """How long, on what, and what is written.
 
     Attributes:
@@ -258,6 +261,8 @@ class TrainConfig:
             ``None``: no average.
     """
 
+    SECTION = "train"
+
     epochs: int = 10
     patience: int | None = None
     batch_size: int = 64
@@ -269,13 +274,13 @@ class TrainConfig:
     seed: int = 0
     eval_every: int = 1
     save_every: int | None = None
-    log: list[str] = field(default_factory=list)
+    log: Sequence[str] = ()
     log_every: int = 20
     start: str | None = None
-    freeze: list[str] = field(default_factory=list)
+    freeze: Sequence[str] = ()
     ema: float | None = None
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         counts = (
             "epochs",
             "batch_size",
@@ -309,9 +314,11 @@ class TrainConfig:
             )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Recipe(FoviConfig):
     """A network and how it is trained: the schema of a training recipe."""
+
+    IGNORED = ()
 
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -319,7 +326,7 @@ class Recipe(FoviConfig):
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if self.objective.name != "classify" and self.fixation.count < 2:
             raise ValueError(
                 f"fixation.count must be at least 2 for objective.name={self.objective.name!r}, "
@@ -337,50 +344,50 @@ class Recipe(FoviConfig):
             )
 
 
-def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> DictConfig:
+def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
     """Read a training recipe, as :func:`fovigraph.load_config` reads a network's configuration.
 
     Args:
         name_or_path: A configuration's name or file; what it does not state has its default, or
             what the network ``train.start`` has.
-        overrides: ``"dotted.key=value"`` strings. The number of classes in one is that the data
-            must have, and so are names (``data.set_classes``); given either, the other follows.
+        overrides: As for :func:`fovigraph.load_config`. The data must have the number of classes
+            in one, and the names likewise (``data.set_classes``); given either, the other follows.
 
     Returns:
-        A ``DictConfig`` of the schema :class:`Recipe`, complete and read-only.
+        The recipe, complete.
 
     Raises:
         ConfigError: If something cannot be found or read, or does not fit the schema.
         FileNotFoundError: If there is no network ``train.start``.
     """
-    overrides = _with_classes(overrides)
-    recipe = load_config(name_or_path, overrides, schema=Recipe)
-    if recipe.train.start is None:
-        return recipe
-    from fovigraph.train.start import find_start  # torch is not imported before it is needed
-
-    config = load_config(find_start(recipe.train.start) / "config.yaml")
-    defaults: Any = OmegaConf.to_container(config)
-    defaults["head"] = {"dropout": config.head.dropout}  # the rest belongs to its classes
-    return load_config(name_or_path, overrides, schema=Recipe, defaults=defaults)
+    written = read(name_or_path, overrides)
+    layers = [*written.files, *_classes_of(written.overrides), *written.overrides]
+    start = stated(layers, "train", "start")
+    if isinstance(start, str) and start:
+        layers = [_start(start), *layers]
+    return compose(layers, written.where, Recipe)
 
 
-def _with_classes(overrides: Sequence[str]) -> Sequence[str]:
-    """Return overrides with what follows from a number of classes, or their names, in one."""
-    if isinstance(overrides, str):
-        return overrides  # load_config says what is wrong
-    try:
-        given = OmegaConf.from_dotlist([str(override) for override in overrides]).get("head")
-    except (yaml.YAMLError, OmegaConfBaseException):
-        return overrides  # likewise
-    given = given if isinstance(given, DictConfig) else OmegaConf.create()
-    number, names = given.get("num_classes"), given.get("class_names")
-    first = [] if number is None and names is None else ["data.set_classes=false"]
-    if number is not None and names is None:
-        first.append("head.class_names=null")
-    if number is None and isinstance(names, ListConfig):
-        first.append(f"head.num_classes={len(names)}")
-    return [*first, *overrides]
+def _classes_of(overrides: Sequence[Layer]) -> list[Layer]:
+    """Return what follows from a number of classes, or their names, in overrides."""
+    number = stated(overrides, "head", "num_classes")
+    names = stated(overrides, "head", "class_names")
+    if number is None and names is None:
+        return []
+    follows: dict[str, Any] = {"data": {"set_classes": False}}
+    if names is None:
+        follows["head"] = {"class_names": None}
+    elif number is None and isinstance(names, list):
+        follows["head"] = {"num_classes": len(names)}
+    return [Layer("overrides", follows)]
+
+
+def _start(folder_or_hub_id: str) -> Layer:
+    """Return what the configuration of a network states for one that starts from it."""
+    path = find_start(folder_or_hub_id) / "config.yaml"
+    content = to_dict(load_config(path))
+    content["head"] = {"dropout": content["head"]["dropout"]}  # the rest belongs to its classes
+    return Layer(str(path), content)
 
 
 def check_recipe(name: str, value: Any) -> None:
@@ -389,17 +396,17 @@ def check_recipe(name: str, value: Any) -> None:
     Raises:
         TypeError: If it is not, with ``name``.
     """
-    if not isinstance(value, DictConfig) or not all(section in value for section in TRAINING):
+    if not isinstance(value, Recipe):
         raise TypeError(
             f"{name} must be a training recipe, as load_recipe reads it, got {shown(value)}"
         )
 
 
-def network_of(recipe: DictConfig) -> DictConfig:
+def network_of(recipe: Recipe) -> FoviConfig:
     """Return the network's part of a recipe.
 
     Raises:
         TypeError: If it is not a recipe.
     """
     check_recipe("recipe", recipe)
-    return as_config({str(key): recipe[key] for key in recipe if key not in TRAINING})
+    return FoviConfig(**{each.name: getattr(recipe, each.name) for each in fields(FoviConfig)})

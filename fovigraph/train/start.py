@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from fovigraph.config import load_config
+from fovigraph.config import FoviConfig, load_config, to_dict
 from fovigraph.models import FoviNet
 from fovigraph.models.fovinet import class_names_of
 from fovigraph.models.pretrained import find_pretrained, misfits, read_weights
@@ -101,11 +100,10 @@ def _of_backbone(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: x for name, x in weights.items() if name.startswith("backbone.")}
 
 
-def _differences(there: DictConfig, here: DictConfig) -> dict[str, tuple[Any, Any]]:
+def _differences(there: FoviConfig, here: FoviConfig) -> dict[str, tuple[Any, Any]]:
     found = {}
     for section in ARCHITECTURE:
-        a: Any = OmegaConf.to_container(there[section])
-        b: Any = OmegaConf.to_container(here[section])
+        a, b = to_dict(there)[section], to_dict(here)[section]
         for key in [*a, *(key for key in b if key not in a)]:
             if a.get(key) != b.get(key):
                 found[f"{section}.{key}"] = (a.get(key), b.get(key))

@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from tqdm import tqdm
 
 from fovigraph._checks import flag, path_of, shown
-from fovigraph.config import load_config
+from fovigraph.config import FoviConfig, load_config, to_dict, to_yaml
 from fovigraph.models import Calibration, FoviNet
 from fovigraph.models.card import model_card
 from fovigraph.models.fovinet import check_fovinet, class_names_of
@@ -47,7 +46,7 @@ from fovigraph.train.metrics import CSVFile
 from fovigraph.train.optim import learning_rate, make_optimizer, set_learning_rate
 from fovigraph.train.processes import Processes
 from fovigraph.train.random_numbers import RandomNumbers
-from fovigraph.train.recipe import check_recipe, network_of
+from fovigraph.train.recipe import Recipe, check_recipe, network_of
 from fovigraph.train.source import DataError, check_source
 from fovigraph.train.start import find_start, start_from
 from fovigraph.train.tally import Tally, names
@@ -124,11 +123,11 @@ class Trainer:
 
     def __init__(
         self,
-        recipe: DictConfig,
+        recipe: Recipe,
         folder: str | os.PathLike[str],
         *,
         resume: bool = False,
-        make_net: Callable[[DictConfig], FoviNet] | None = None,
+        make_net: Callable[[FoviConfig], FoviNet] | None = None,
         quiet: bool = False,
     ):
         check_recipe("recipe", recipe)
@@ -150,7 +149,7 @@ class Trainer:
             self.lock.release()
             raise
 
-    def _prepare(self, resume: bool, make_net: Callable[[DictConfig], FoviNet]) -> None:
+    def _prepare(self, resume: bool, make_net: Callable[[FoviConfig], FoviNet]) -> None:
         """Make network, data and optimiser, and take up the run to go on with."""
         saved = self._read_last(resume)  # again: until now, another run may have been writing
         start = None if self.recipe.train.start is None else find_start(self.recipe.train.start)
@@ -162,7 +161,7 @@ class Trainer:
         self.recipe = recipe = with_classes(self.recipe, classes.names)
         self.notes, self.calibration = [classes.note], ""
         if saved is not None:
-            checkpoint.check_unchanged(saved["recipe"], checkpoint.plain(recipe))
+            checkpoint.check_unchanged(saved["recipe"], to_dict(recipe))
         if len(classes.names) != self.net.config.head.num_classes:
             self._make_network(make_net)
         self.net.name_classes(classes.names)
@@ -205,11 +204,11 @@ class Trainer:
                     f"got {recipe.train.epochs}"
                 )
         if self.main:
-            OmegaConf.save(recipe, self.folder / "recipe.yaml")
+            (self.folder / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")
             step, epoch = self.progress.step, self.progress.epoch
             self.csv = CSVFile(self.folder / "metrics.csv", self._columns(), step, epoch)
 
-    def _make_network(self, make_net: Callable[[DictConfig], FoviNet]) -> None:
+    def _make_network(self, make_net: Callable[[FoviConfig], FoviNet]) -> None:
         """Make the network, as the seed says, and what it learns by."""
         recipe = self.recipe
         torch.manual_seed(recipe.train.seed)
@@ -434,7 +433,7 @@ class Trainer:
                 f"still there; {REMEDY}"
             )
         content = {
-            "recipe": checkpoint.plain(self.recipe),
+            "recipe": to_dict(self.recipe),
             "weights": weights,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.processes.state_dict(),
@@ -451,7 +450,7 @@ class Trainer:
         """Read the checkpoint to go on from, and check the folder, before anything else is done."""
         if resume:
             saved = checkpoint.read(self.last)
-            now = checkpoint.plain(self.recipe)
+            now = to_dict(self.recipe)
             checkpoint.check_unchanged(saved["recipe"], now, checkpoint.CLASSES)
             return saved
         if self.last.exists():

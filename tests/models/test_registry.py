@@ -6,11 +6,10 @@ import pytest
 from torch import nn
 
 import fovigraph as fg
-from fovigraph.config import BACKBONES, BackboneConfig
-from fovigraph.models import FAMILIES, Backbone, PoolBlock, build_backbone, register
+from fovigraph.models import FAMILIES, Backbone, BackboneConfig, PoolBlock, build_backbone, register
 
 
-@dataclass
+@dataclass(frozen=True)
 class ToyConfig(BackboneConfig):
     name: str = "toy"
     side: int = 4
@@ -20,7 +19,6 @@ class ToyConfig(BackboneConfig):
 def toy(monkeypatch):
     """A registered family, for one test."""
     monkeypatch.setattr("fovigraph.models._registry.FAMILIES", families := dict(FAMILIES))
-    monkeypatch.setitem(BACKBONES, "toy", ToyConfig)
 
     @register("toy", ToyConfig)
     class Toy(Backbone):

@@ -1,0 +1,60 @@
+"""The section ``retina`` of a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fovigraph._checks import positive_float, positive_int
+from fovigraph._schema import Section
+
+
+@dataclass(frozen=True)
+class RetinaConfig(Section):
+    """What the eye samples, and how.
+
+    Attributes:
+        side: The sensor array is matched to an image of ``side``² pixels.
+        fov: Diameter of the field of view, degrees.
+        cmf_a: The constant *a* of the cortical magnification, degrees; smaller is more foveated.
+        layout: Where the nodes lie in the field of view, as :class:`~fovigraph.SensorArray` says.
+        field_geometry: The sensor manifold, as :class:`~fovigraph.SensorArray` says.
+        sampling: How pixels are read: ``"nearest"``, ``"bilinear"`` or ``"area"``.
+        acuity: For the sampling ``"area"``: finest cells across the field of view; ``None``: any.
+        fixation_size: Pixels that the field of view's diameter spans; ``None``: the policy's.
+        color_decay: Eccentricity scale at which colour fades, degrees; ``None``: it does not.
+        mean: What is subtracted from red, green and blue, in [0, 1]; ``None``: nothing.
+        std: What they are divided by then; given with ``mean`` or not at all.
+    """
+
+    SECTION = "retina"
+
+    side: int = 64
+    fov: float = 16.0
+    cmf_a: float = 0.5
+    layout: str = "isotropic"
+    field_geometry: str = "planar"
+    sampling: str = "nearest"
+    acuity: float | None = None
+    fixation_size: float | None = None
+    color_decay: float | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+
+    def check(self) -> None:
+        positive_int("retina.side", self.side)
+        positive_float("retina.fov", self.fov)
+        positive_float("retina.cmf_a", self.cmf_a)
+        for name in ("acuity", "fixation_size", "color_decay"):
+            if getattr(self, name) is not None:
+                positive_float(f"retina.{name}", getattr(self, name))
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("retina.mean and retina.std must be given together or not at all")
+        if self.mean is not None and self.std is not None:
+            if not len(self.mean) == len(self.std) == 3:
+                raise ValueError(
+                    "retina.mean and retina.std must have 3 entries, red, green and blue, "
+                    f"got {self.mean} and {self.std}"
+                )
+            for i, value in enumerate(self.std):
+                positive_float(f"retina.std[{i}]", value)

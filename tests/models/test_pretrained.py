@@ -345,7 +345,7 @@ def test_a_full_disk_leaves_what_was_there(net, tmp_path, monkeypatch, kind):
         Path(path).write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    name = {"weights": "save_file", "config": "save_config"}[kind]
+    name = {"weights": "save_file", "config": "write_yaml"}[kind]
     monkeypatch.setattr(f"fovigraph.models.pretrained.{name}", full)
     nn.init.zeros_(net.head[1].bias)
     with pytest.raises(OSError, match="No space left"):

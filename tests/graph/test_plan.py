@@ -56,7 +56,10 @@ def test_a_ready_pyramid_is_taken_if_it_fits():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda plan: plan.conv(k=16, stride=2), r"step 0, to 'conv1', must have the kernel_size 4"),
+        (
+            lambda plan: plan.conv(k=16, stride=2),
+            r"step 0, to 'conv1', must have the kernel_size 4",
+        ),
         (lambda plan: plan.conv(k=8, stride=2), r"step 0, to 'conv1', must have k=8, got 9"),
         (lambda plan: plan.conv(k=9), r"step 0, to 'conv1', must have the level SensorArray"),
         (lambda plan: plan.pool(k=9, stride=2), r"step 0, to 'conv1', must have the kind pool"),

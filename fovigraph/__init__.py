@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fovigraph.config import ConfigError, config_names, load_config, save_config
     from fovigraph.geometry import SensorArray
     from fovigraph.graph import GraphPyramid, KernelMap, KNNGraph, Plan, Step, knn_graph
+    from fovigraph.interop import from_upstream
     from fovigraph.models import (
         FoviNet,
         FoviOutput,
@@ -53,6 +54,7 @@ __all__ = [
     "create_model",
     "data",
     "fixation_policy",
+    "from_upstream",
     "geometry",
     "graph",
     "knn_graph",
@@ -74,6 +76,7 @@ _HOMES = {
     "config": ("ConfigError", "config_names", "load_config", "save_config"),
     "geometry": ("SensorArray",),
     "graph": ("GraphPyramid", "KernelMap", "KNNGraph", "Plan", "Step", "knn_graph"),
+    "interop": ("from_upstream",),
     "models": (
         *("FoviNet", "FoviOutput", "KNNAlexNet", "KNNAlexNetBlock"),
         *("create_model", "list_models", "optimize"),

@@ -186,6 +186,11 @@ def to_yaml(config: Section) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(to_dict(config)))
 
 
+def write_yaml(config: Section, path: Path) -> None:
+    """Write a configuration to a file."""
+    path.write_text(to_yaml(config), encoding="utf-8")
+
+
 def _find(name_or_path: Any, *, within: Path | None = None) -> Path:
     """Return the file meant by a name or path; ``within`` is the file whose ``base`` it is."""
     said_by = f"{within}: base" if within else "name_or_path"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fovigraph import _compose
 from fovigraph._checks import instance, path_of, positive_int, shown, whole_number
 from fovigraph._compose import checked
+from fovigraph._deprecated import moved
 from fovigraph._pictures import facts_html, pyramid_html
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
@@ -509,55 +510,10 @@ class FoviNet(nn.Module):
         return net.eval()
 
     @classmethod
-    def from_upstream(
-        cls,
-        path_or_hub_id: str | os.PathLike[str],
-        *,
-        revision: str | None = None,
-        neighbours: Mapping[str, Tensor] | str | os.PathLike[str] | None = None,
-        strict: bool = True,
-        cache_dir: str | os.PathLike[str] | None = None,
-    ) -> FoviNet:
-        """Load a network that the upstream package, ``fovi`` 1.x or 2.x, saved or published.
-
-        It takes images in [0, 1]: the normalisation that upstream leaves to its data loaders
-        belongs to the network here.
-
-        Args:
-            path_or_hub_id: A folder with upstream's configuration (``resolved_config.yaml``,
-                ``hydra/config.yaml``, ``config.yaml`` or ``params.json``) and weights
-                (``state_dict.index.json`` with its files, ``state_dict.pth``,
-                ``final_weights.pth`` or ``model.pth``); or ``"owner/name"`` on the Hugging Face
-                Hub, or the name of a network that upstream publishes there (needs the extra
-                ``hub``).
-            revision: Branch, tag or commit on the Hub.
-            neighbours: Neighbour lists exported from an upstream network, or their file, to
-                reproduce one machine's network exactly
-                (:func:`fovigraph.interop.use_neighbours`); ``None``: the canonical graphs.
-            strict: Whether every tensor must be there and fit; otherwise what does not is logged.
-            cache_dir: The Hub's cache; ``None``: where huggingface_hub has it.
-
-        Returns:
-            The network, in evaluation mode.
-
-        Raises:
-            FileNotFoundError: If there is no such folder or repository, or it lacks files.
-            ConfigError: If the configuration asks for what fovigraph does not do yet.
-            ValueError: If files are damaged or hold code, weights are not those of the
-                configuration, or neighbours not those of its geometry.
-        """
-        # The one import against the direction of the others (interop builds on models): late, so
-        # that the modules stay free of upstream's names and `fg.FoviNet` has all ways to load.
-        from fovigraph.interop import from_upstream
-
-        return from_upstream(
-            path_or_hub_id,
-            revision=revision,
-            neighbours=neighbours,
-            strict=strict,
-            cache_dir=cache_dir,
-            cls=cls,
-        )
+    def from_upstream(cls, path_or_hub_id: str | os.PathLike[str], **options: Any) -> FoviNet:
+        """Deprecated: :func:`fovigraph.from_upstream`, with ``cls`` for a subclass."""
+        function = moved("FoviNet.from_upstream", "fovigraph", "from_upstream")
+        return function(path_or_hub_id, cls=cls, **options)
 
 
 def _names(class_names: Any, count: int | None) -> list[str]:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fovigraph._checks import flag, instance, path_of, shown
-from fovigraph._compose import checked, to_dict, to_yaml
+from fovigraph._compose import checked, to_dict, write_yaml
 from fovigraph._shipped import BUNDLED as BUNDLED
 from fovigraph._shipped import pretrained_names as pretrained_names
 from fovigraph.graph import KNNGraph
@@ -59,7 +59,7 @@ def save_pretrained(net: FoviNet, folder: Path) -> None:
     partial = {name: folder / f".{name}.partial" for name in FILES}
     try:
         save_file(weights, partial["model.safetensors"], metadata=metadata)
-        partial["config.yaml"].write_text(to_yaml(net.config), encoding="utf-8")
+        write_yaml(net.config, partial["config.yaml"])
         for name, path in partial.items():
             path.replace(folder / name)
     except SafetensorError as error:  # a full disk, said in another way

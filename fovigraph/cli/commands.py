@@ -254,9 +254,8 @@ def _add_eval_options(evaluation: argparse.ArgumentParser) -> None:
     evaluation.add_argument(
         "--fixations",
         type=_count,
-        default=20,
         metavar="N",
-        help="how often to look at an image (default: 20)",
+        help="how often to look at an image (default: as often as the network does)",
     )
     evaluation.add_argument(
         "--repeats",

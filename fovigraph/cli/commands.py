@@ -8,8 +8,8 @@ from pathlib import Path
 from fovigraph import __version__
 from fovigraph._checks import shown
 from fovigraph._shipped import config_names, pretrained_names, recipe_names
+from fovigraph.cli.argument_parser import MODEL, Parser, Renamed
 from fovigraph.cli.kinds import KINDS, TAKES
-from fovigraph.cli.parser import MODEL, Parser, Renamed
 
 LARGEST_SEED = 2**63 - 1
 

@@ -1,4 +1,4 @@
-"""Reading a command line: what its words are, and what of them goes together."""
+"""Parsing a command line: telling its words apart, and refusing options that do nothing."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
-from fovigraph._checks import nearest, shown
+from fovigraph._checks import shown
 from fovigraph._shipped import config_names, pretrained_names
+from fovigraph.cli.argument_parser import MODEL, meant
+from fovigraph.cli.commands import parsers
 from fovigraph.cli.errors import UserError
 from fovigraph.cli.kinds import TAKES
-from fovigraph.cli.output import complain, say
 
 DEFAULTS = {
     "channel": 0,
@@ -25,46 +25,11 @@ DEFAULTS = {
 }
 """What an option of ``plot`` is if it is not given."""
 
-MODEL = "fovi_cifar10"
-"""What looks where no network is named."""
-
 OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)+=")
 """How ``KEY=VALUE`` begins."""
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-]+")
 """What may be a network on the Hub rather than a photograph, as it has no suffix."""
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse's, whose errors are the user's, are short, and say what may have been meant."""
-
-    def __init__(self, **options: Any):
-        options.setdefault("allow_abbrev", False)
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(**options)
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see {self.prog} --help)")
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        say(message, end="")  # which argparse would do without a look at errors
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            allowed = ", ".join(map(repr, action.choices))
-            message = f"must be one of {allowed}, got {shown(value)}{_meant(value, action.choices)}"
-            raise argparse.ArgumentError(action, message)
-
-    @property
-    def options(self) -> list[str]:
-        """Every option as it may be written."""
-        shown = (act for act in self._actions if act.help != argparse.SUPPRESS)
-        return [option for action in shown for option in action.option_strings]
-
-
-def _meant(word: Any, known: Any) -> str:
-    hint = nearest(word, known)
-    return f" (did you mean {hint!r}?)" if hint else ""
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -74,8 +39,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         UserError: If it is wrong.
         SystemExit: After ``--help`` and ``--version``, and where nothing is asked for.
     """
-    from fovigraph.cli.commands import parsers
-
     parser, commands = parsers()
     if "_ARGCOMPLETE" in os.environ:  # the shell asks what may follow
         import argcomplete
@@ -88,7 +51,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if unknown:
         name = unknown[0].partition("=")[0]
         raise UserError(
-            f"unknown option {shown(name)}{_meant(name, commands[args.command].options)} "
+            f"unknown option {shown(name)}{meant(name, commands[args.command].options)} "
             f"(see fovigraph {args.command} --help)"
         )
     _sort_words(args, rest)
@@ -168,11 +131,3 @@ def _refuse_idle(args: argparse.Namespace) -> None:
 
 def _is_given(args: argparse.Namespace, option: str) -> bool:
     return getattr(args, option, None) is not None
-
-
-class Renamed(argparse.Action):
-    """An option's old name, which still works."""
-
-    def __call__(self, parser: Any, namespace: Any, value: Any, option: str | None = None) -> None:
-        complain(f"fovigraph: {option} is deprecated: use --model {value}")
-        setattr(namespace, self.dest, value)

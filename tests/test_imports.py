@@ -29,7 +29,7 @@ def layers():
 
 
 def package(module):
-    """``"nn"`` of ``"fovigraph.nn.norm"``; nothing of the package itself and its private modules."""
+    """``"nn"`` of ``"fovigraph.nn.norm"``; empty for the root and for private modules."""
     name = module.removeprefix("fovigraph").lstrip(".").partition(".")[0]
     return "" if name.startswith("_") else name
 

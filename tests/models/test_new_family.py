@@ -11,8 +11,7 @@ from torch import nn
 
 import fovigraph as fg
 from fovigraph import viz
-from fovigraph.config import BackboneConfig
-from fovigraph.models import Backbone, Block, register
+from fovigraph.models import Backbone, BackboneConfig, Block, register
 from fovigraph.models.cost import describe
 from fovigraph.nn import BatchNorm, KNNConv, LayerNorm
 
@@ -49,7 +48,7 @@ class PreNorm(Block):
         return x + self.mlp(self.norm(x))
 
 
-@dataclass
+@dataclass(frozen=True)
 class ToyConfig(BackboneConfig):
     name: str = "toy"
     width: int = 4
@@ -114,7 +113,7 @@ def test_a_pass_for_features_stops_early(net):
     assert seen["layers.1"].features.shape == (2, 4, 60, 4)
     with pytest.raises(ValueError, match=r"layers\[0\] must be one of 'layers.0', .* got 'layer1'"):
         net.features(torch.rand(2, 3, 32, 32), layers=["layer1"])
-    with pytest.raises(TypeError, match="layers must be a list of names, got 'layers.0'"):
+    with pytest.raises(TypeError, match=r"layers must be a list of names, got 'layers\.0'"):
         net.features(torch.rand(2, 3, 32, 32), layers="layers.0")
 
 

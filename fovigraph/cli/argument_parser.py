@@ -10,11 +10,11 @@ from fovigraph.cli.errors import UserError
 from fovigraph.cli.output import complain, say
 
 MODEL = "fovi_cifar10"
-"""What looks where no network is named."""
+"""The network of a command that is given none."""
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, whose errors are the user's, are short, and say what may have been meant."""
+    """An argument parser that raises :class:`UserError`, and names the nearest valid word."""
 
     def __init__(self, **options: Any):
         options.setdefault("allow_abbrev", False)
@@ -25,7 +25,7 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see {self.prog} --help)")
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        say(message, end="")  # which argparse would do without a look at errors
+        say(message, end="")  # argparse ignores errors of the stream
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
@@ -35,18 +35,19 @@ class Parser(argparse.ArgumentParser):
 
     @property
     def options(self) -> list[str]:
-        """Every option as it may be written."""
+        """Every option, in all its spellings."""
         shown = (act for act in self._actions if act.help != argparse.SUPPRESS)
         return [option for action in shown for option in action.option_strings]
 
 
 def meant(word: Any, known: Any) -> str:
+    """Return what an error says of the known word nearest to a misspelt one."""
     hint = nearest(word, known)
     return f" (did you mean {hint!r}?)" if hint else ""
 
 
 class Renamed(argparse.Action):
-    """An option's old name, which still works."""
+    """The old name of an option: it still works, with a warning."""
 
     def __call__(self, parser: Any, namespace: Any, value: Any, option: str | None = None) -> None:
         complain(f"fovigraph: {option} is deprecated: use --model {value}")

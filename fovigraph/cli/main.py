@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             raise
     finally:
-        if program:  # the process ends, and nothing else may come of it
+        if program:  # a second Ctrl-C must not print a traceback
             set_handler(signal.SIG_IGN)
         if status:
             _leave_no_empty_folders()

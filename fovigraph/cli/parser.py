@@ -23,30 +23,30 @@ DEFAULTS = {
     "color": "eccentricity",
     "binary": False,
 }
-"""What an option of ``plot`` is if it is not given."""
+"""Defaults of the options of ``plot``."""
 
 OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)+=")
-"""How ``KEY=VALUE`` begins."""
+"""The beginning of ``KEY=VALUE``."""
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-]+")
-"""What may be a network on the Hub rather than a photograph, as it has no suffix."""
+"""A network's id on the Hub; a path with a suffix is taken for a photograph."""
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the arguments of a command line, the program's own if ``None``.
 
     Raises:
-        UserError: If it is wrong.
-        SystemExit: After ``--help`` and ``--version``, and where nothing is asked for.
+        UserError: If an argument is not allowed.
+        SystemExit: After ``--help`` and ``--version``, and without arguments.
     """
     parser, commands = parsers()
-    if "_ARGCOMPLETE" in os.environ:  # the shell asks what may follow
+    if "_ARGCOMPLETE" in os.environ:  # shell completion
         import argcomplete
 
         argcomplete.autocomplete(parser)
     words = sys.argv[1:] if argv is None else list(argv)
     args, rest = parser.parse_known_args(words or ["--help"])
-    # argparse takes words for unknown where an option stands before them.
+    # argparse also returns known positional arguments that follow an option.
     unknown = [word for word in rest if word.startswith("-") and word != "-"]
     if unknown:
         name = unknown[0].partition("=")[0]
@@ -65,7 +65,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _sort_words(args: argparse.Namespace, rest: list[str]) -> None:
-    """Tell network, images and changed settings from one another."""
+    """Assign positional arguments to the network, images and overrides."""
     command = args.command
     if not hasattr(args, "overrides"):
         if rest:
@@ -99,7 +99,7 @@ def _sort_words(args: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _is_model(words: Sequence[str], command: str) -> bool:
-    """Whether the first word is a network's; only ``look`` takes other words than that."""
+    """Return whether the first word names a network; it may be an image for ``look`` alone."""
     first = words[0]
     if command != "look":
         return True
@@ -110,7 +110,7 @@ def _is_model(words: Sequence[str], command: str) -> bool:
 
 
 def _refuse_idle(args: argparse.Namespace) -> None:
-    """Refuse options that would do nothing."""
+    """Refuse options that the command or kind does not use."""
     more = ("seed", "level", "unit", "image")
     given = [name for name in (*DEFAULTS, *more) if _is_given(args, name)]
     if args.command == "plot":

@@ -341,15 +341,12 @@ def test_a_full_disk_leaves_what_was_there(net, tmp_path, monkeypatch, kind):
     net.save_pretrained(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def full(path):
-        path.write_bytes(b"half")
+    def full(content, path, **_):
+        Path(path).write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    if kind == "weights":
-        place = "fovigraph.models.pretrained.save_file"
-        monkeypatch.setattr(place, lambda weights, path, **_: full(path))
-    else:
-        monkeypatch.setattr(Path, "write_text", lambda path, *_, **__: full(path))
+    name = {"weights": "save_file", "config": "write_yaml"}[kind]
+    monkeypatch.setattr(f"fovigraph.models.pretrained.{name}", full)
     nn.init.zeros_(net.head[1].bias)
     with pytest.raises(OSError, match="No space left"):
         net.save_pretrained(tmp_path)

@@ -244,6 +244,15 @@ def test_base_is_not_an_override() -> None:
     assert "base is not a key" in message(lambda: load_config("fovi_tiny", ["base=fovi_alexnet"]))
 
 
+def test_an_override_of_training_is_none_of_a_network(write: Write) -> None:
+    path = write("mine.yaml", "base: digits\ntrain: {epochs: 2}")  # a file may be a recipe
+    assert load_config(path).retina == load_config("digits").retina
+    says = "train is not of a network, but of a training recipe"
+    assert message(lambda: load_config(path, ["train.epochs=3"])).endswith(says)
+    config = load_config(path)
+    assert message(lambda: update_config(config, {"train.epochs": 3})).endswith(says)
+
+
 # Inheritance
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fovigraph.models.backbone import Backbone
@@ -91,7 +91,8 @@ def _backbone(net: FoviNet, x: Tensor, levels: list[Cost], counted: set[int]) ->
         level = 0
         for block in backbone.layers:
             first = None
-            for (index, x), flops in _steps(block.by_level(x, net.pyramid)):
+            for (index, features), flops in _steps(block.by_level(x, net.pyramid)):
+                x = features
                 level = level if index is None else index
                 levels[level].flops += flops
                 first = level if first is None else first

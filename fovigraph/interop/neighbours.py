@@ -168,7 +168,7 @@ def _check_reach(usual: KNNGraph, neighbours: Tensor) -> None:
         points, places = torch.cat((src.cortical, src.padding_cortical)), dst.cortical
     else:
         points = torch.cat((src.cartesian, src.padding_cartesian)) * (src.fov / 2)
-        places = dst.cartesian * (dst.fov / 2)
+        places = dst.degrees
     reach = (points[neighbours] - places[:, None]).norm(dim=-1).amax(dim=1)
     needed = k_nearest(points, places, usual.k)[1].amax(dim=1)
     far = reach > needed * (1 + _REACH) + _REACH

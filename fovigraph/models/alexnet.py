@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from fovigraph._checks import (
@@ -167,7 +168,9 @@ class KNNAlexNetBlock(Block):
     def _convolve(self, x: Tensor, pyramid: GraphPyramid) -> Tensor:
         return self.activation(self.norm(self.run("conv", x, pyramid)))  # type: ignore[no-any-return]
 
-    def forward(self, x: Tensor, pyramid: GraphPyramid) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "*batch N C"], pyramid: GraphPyramid
+    ) -> Float[Tensor, "*batch M D"]:
         """Map ``[*, N, in_channels]`` to ``[*, M, out_channels]``."""
         x = self._convolve(x, pyramid)
         return x if self.pool is None else self.run("pool", x, pyramid)

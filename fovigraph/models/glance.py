@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from fovigraph._tensors import if_channels_first, real_tensor
@@ -33,7 +34,9 @@ class OneGlance(nn.Module):
         check_fovinet("net", net)
         self.net = net
 
-    def forward(self, x: Tensor, edge_index: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "*batch N C"], edge_index: Tensor | None = None
+    ) -> Float[Tensor, "*views classes"]:
         """Classify samples.
 
         Args:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch_geometric.nn import conv
 
@@ -90,13 +91,13 @@ class OnGraph(nn.Module):
 
     def forward(
         self,
-        x: Tensor,
+        x: Shaped[Tensor, "*batch N C"],
         graph: KNNGraph | Tensor,
         *,
         edge: Mapping[str, Tensor] | None = None,
         node: Mapping[str, Tensor] | None = None,
         **options: Any,
-    ) -> Tensor:
+    ) -> Any:
         """Apply the operator to every graph of a batch.
 
         Args:

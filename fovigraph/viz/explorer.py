@@ -132,7 +132,7 @@ def _levels(pyramid: GraphPyramid) -> dict[str, Any]:
         "levels": [
             {
                 "name": name,
-                "visual": _packed(array.cartesian * (array.fov / 2), "<f4"),
+                "visual": _packed(array.degrees, "<f4"),
                 "cortical": _packed(flat_map(array), "<f4"),
             }
             for name, array in zip(pyramid.names, pyramid.levels, strict=True)

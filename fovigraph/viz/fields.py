@@ -315,7 +315,7 @@ def _spread_out(count: int, most: int) -> np.ndarray:
 
 def _moments(array: SensorArray) -> Tensor:
     """1, x, y, x², xy, y² of every node, degrees, ``[N, 6]``."""
-    x, y = (array.cartesian * (array.fov / 2)).unbind(-1)
+    x, y = array.degrees.unbind(-1)
     return torch.stack((torch.ones_like(x), x, y, x * x, x * y, y * y), dim=-1)
 
 

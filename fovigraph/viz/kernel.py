@@ -48,7 +48,7 @@ def telling_nodes(array: SensorArray, count: int = 4) -> list[int]:
     radii = [array.cmf_a * math.expm1(span * step / max(count - 1, 1)) for step in range(count)]
     angles = [math.radians(20 + 115 * step) for step in range(count)]
     aims = [[r * math.cos(t), r * math.sin(t)] for r, t in zip(radii, angles, strict=True)]
-    places = array.cartesian * (array.fov / 2)
+    places = array.degrees
     return [int((places - places.new_tensor(aim)).norm(dim=1).argmin()) for aim in aims]
 
 
@@ -215,7 +215,7 @@ def _edges(graph: KNNGraph, node: int) -> slice:
 
 
 def _degrees(array: SensorArray) -> np.ndarray:
-    return (array.cartesian * (array.fov / 2)).numpy()
+    return array.degrees.numpy()
 
 
 def _draw_neighbours(field: Axes, frame: Axes, graph: KNNGraph, node: int, side: int) -> None:

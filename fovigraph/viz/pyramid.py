@@ -58,7 +58,7 @@ def plot_pyramid(
     gap = 2.2 * TILT * edge
     figure, ax = style.on_axes(ax, 0.98 * len(pyramid) + 1.2, 8.5)
     places = [
-        (array.cartesian * (array.fov / 2)).numpy() * (1, TILT) + (0, index * gap)
+        array.degrees.numpy() * (1, TILT) + (0, index * gap)
         for index, array in enumerate(pyramid.levels)
     ]
     for index in range(top):
@@ -101,7 +101,7 @@ def pyramid_networkx(pyramid: GraphPyramid) -> networkx.MultiDiGraph:
         raise ImportError("export needs networkx: pip install 'fovigraph[viz]'") from error
     graph = networkx.MultiDiGraph()
     for name, array in zip(pyramid.names, pyramid.levels, strict=True):
-        degrees = (array.cartesian * (array.fov / 2)).tolist()
+        degrees = array.degrees.tolist()
         for unit, ((x, y), (r, angle)) in enumerate(
             zip(degrees, array.polar.tolist(), strict=True)
         ):

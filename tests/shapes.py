@@ -9,6 +9,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import re
 import sys
 import types
 
@@ -102,7 +103,7 @@ def make_probe(function):
     probe.__annotations__ = {
         "result" if key == "return" else key: hint for key, hint in shaped.items()
     }
-    probe.__qualname__ = probe.__name__ = function.__qualname__.replace(".", "_")
+    probe.__qualname__ = probe.__name__ = re.sub(r"\W", "_", function.__qualname__)
     probe.__module__ = function.__module__
     return jaxtyped(probe, typechecker=_check)
 

@@ -126,11 +126,10 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
             help="look in random places, drawn from this seed (default: where the network looks "
             "in evaluation); also of random weights (default: 0)",
         )
-    for command in (look, demo, predict, evaluation):
+    for command in (look, demo, predict, evaluation, explore, plot):
         command.add_argument(
             "--device",
             choices=("auto", "cpu", "cuda"),
-            default="auto",
             help="what computes (default: a GPU if there is one)",
         )
     _add_out(look, "look")

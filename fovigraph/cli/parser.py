@@ -22,8 +22,9 @@ DEFAULTS = {
     "space": "visual",
     "color": "eccentricity",
     "binary": False,
+    "device": "auto",
 }
-"""What an option of ``plot`` is if it is not given."""
+"""What an option is if it is not given; ``plot`` refuses those that would do nothing."""
 
 MODEL = "fovi_cifar10"
 """What looks where no network is named."""

@@ -218,7 +218,7 @@ class Bench:
             folder, losses = self.taught(folder, network.lessons)
         theirs = self.answers(folder)
         elsewhere = self.answers(folder, other_rounding=True)
-        net = fg.FoviNet.from_upstream(folder)
+        net = fg.from_upstream(folder)
         print(f"\n{network.name}")
         if losses:
             print(f"loss {losses[0]:.3g} → {losses[-1]:.3g}")
@@ -257,7 +257,7 @@ class Bench:
 
     def taught(self, folder: Path, lessons: int) -> tuple[Path, list[float]]:
         """A network with the peer's neighbour lists, taught by us and given back; the losses."""
-        net = fg.FoviNet.from_upstream(folder, neighbours=folder / NEIGHBOURS)
+        net = fg.from_upstream(folder, neighbours=folder / NEIGHBOURS)
         losses = teach(net, self.squares() / 255, lessons)
         ours = self.path("taught")
         net.save_pretrained(ours)
@@ -322,7 +322,7 @@ class Bench:
         request = {"steps": 0, "batches": None, "rate": 0.0, "seed": 1}
         self.peer.ask("make", folder=str(folder), changes={**SMALL, **LEGACY}, **request)
         lists = folder / NEIGHBOURS
-        batches = self.steady_batches(steps, fg.FoviNet.from_upstream(folder, neighbours=lists))
+        batches = self.steady_batches(steps, fg.from_upstream(folder, neighbours=lists))
         given = self.put(batches)
         shape = {"steps": steps, "images": len(self.photos), "fixations": 2}
         result: dict[str, Any] = {**shape, "gradients": self.gradients(folder, batches, given)}
@@ -487,7 +487,7 @@ def gradients(
 
     And which inputs every ReLU and max pool of the backbone lets pass: its sum's gradient.
     """
-    net = fg.FoviNet.from_upstream(folder, neighbours=folder / NEIGHBOURS).to(dtype).train()
+    net = fg.from_upstream(folder, neighbours=folder / NEIGHBOURS).to(dtype).train()
     inputs: dict[str, tuple[Any, ...]] = {}
     kinks = {
         name: module
@@ -551,7 +551,7 @@ def train(
     dtype: torch.dtype = torch.float32,
 ) -> list[float]:
     """Loads a network and trains it with SGD on given batches; the losses."""
-    net = fg.FoviNet.from_upstream(folder, neighbours=lists).to(dtype).train()
+    net = fg.from_upstream(folder, neighbours=lists).to(dtype).train()
     optimiser = torch.optim.SGD(net.parameters(), lr=rate, momentum=0.9)
     losses = []
     for batch in batches:

@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from fovigraph.config import ConfigError, config_names, load_config, save_config
     from fovigraph.geometry import SensorArray
     from fovigraph.graph import GraphPyramid, KernelMap, KNNGraph, Plan, Step, knn_graph
-    from fovigraph.models import FoviNet, FoviOutput, KNNAlexNet, KNNAlexNetBlock, optimize
+    from fovigraph.interop import from_upstream
+    from fovigraph.models import (
+        FoviNet,
+        FoviOutput,
+        KNNAlexNet,
+        KNNAlexNetBlock,
+        create_model,
+        list_models,
+        optimize,
+    )
     from fovigraph.sensing import FixationPolicy, Retina, fixation_policy, read_image
 
 __version__ = "0.1.0"
@@ -42,11 +51,14 @@ __all__ = [
     "SensorArray",
     "Step",
     "config_names",
+    "create_model",
     "data",
     "fixation_policy",
+    "from_upstream",
     "geometry",
     "graph",
     "knn_graph",
+    "list_models",
     "load_config",
     "models",
     "nn",
@@ -64,7 +76,11 @@ _HOMES = {
     "config": ("ConfigError", "config_names", "load_config", "save_config"),
     "geometry": ("SensorArray",),
     "graph": ("GraphPyramid", "KernelMap", "KNNGraph", "Plan", "Step", "knn_graph"),
-    "models": ("FoviNet", "FoviOutput", "KNNAlexNet", "KNNAlexNetBlock", "optimize"),
+    "interop": ("from_upstream",),
+    "models": (
+        *("FoviNet", "FoviOutput", "KNNAlexNet", "KNNAlexNetBlock"),
+        *("create_model", "list_models", "optimize"),
+    ),
     "sensing": ("FixationPolicy", "Retina", "fixation_policy", "read_image"),
 }
 """Where the names are defined that are not modules themselves."""

@@ -68,7 +68,8 @@ def load(name_or_path: Any, overrides: Any, schema: type[S]) -> S:
         ConfigError: If something cannot be found or read, or does not fit the schema.
     """
     written = read(name_or_path, overrides)
-    return compose([*written.files, *written.overrides], written.where, schema)
+    files = [_without(schema.IGNORED, layer) for layer in written.files]
+    return compose([*files, *written.overrides], written.where, schema)
 
 
 def read(name_or_path: Any, overrides: Any = ()) -> Written:
@@ -106,7 +107,7 @@ def compose(layers: Sequence[Layer], where: str, schema: type[S]) -> S:
     """
     composed = to_dict(schema())
     for source, content in layers:
-        _merge(composed, schema, _without(content, schema.IGNORED), source, composed)
+        _merge(composed, schema, content, source, composed)
     try:
         followed = References(composed).within()
     except ConfigError as error:
@@ -133,7 +134,7 @@ def checked(config: Any, schema: type[S]) -> S:
             f"config must be a mapping like a configuration file's, got {shown(config)}; "
             "load_config reads one by name or path"
         )
-    return compose([Layer("config", content)], "config", schema)
+    return compose([_without(schema.IGNORED, Layer("config", content))], "config", schema)
 
 
 def changed(config: S, changes: Any) -> S:
@@ -184,6 +185,11 @@ def to_dict(config: Section) -> dict[str, Any]:
 def to_yaml(config: Section) -> str:
     """Return a configuration as the YAML of a file."""
     return OmegaConf.to_yaml(OmegaConf.create(to_dict(config)))
+
+
+def write_yaml(config: Section, path: Path) -> None:
+    """Write a configuration to a file."""
+    path.write_text(to_yaml(config), encoding="utf-8")
 
 
 def _find(name_or_path: Any, *, within: Path | None = None) -> Path:
@@ -261,8 +267,10 @@ def _is_no_name(layer: Layer) -> bool:
     return not (isinstance(section, Mapping) and section.keys() == {"name"})
 
 
-def _without(content: Mapping[Any, Any], ignored: Sequence[str]) -> dict[Any, Any]:
-    return {key: value for key, value in content.items() if key not in ignored}
+def _without(ignored: Sequence[str], layer: Layer) -> Layer:
+    """Return a layer without keys that may be there and are not looked at."""
+    content = {key: value for key, value in layer.content.items() if key not in ignored}
+    return Layer(layer.source, content)
 
 
 def _merge(
@@ -278,6 +286,8 @@ def _merge(
     for key, value in content.items():
         word = key if isinstance(key, str) and len(key) <= LONGEST_KEY else shown(key)
         path = f"{prefix}{word}"
+        if key in schema.IGNORED:
+            raise ConfigError(f"{source}: {path} is not of a network, but of a training recipe")
         if key not in fields:
             raise ConfigError(f"{source}: {path} is not a key{_suggestion(word, prefix, root)}")
         if is_section(fields[key]) and isinstance(value, Mapping):

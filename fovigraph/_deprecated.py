@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -36,6 +37,15 @@ def module_getattr(module: str, renamed: Mapping[str, str]) -> Callable[[str], A
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
     return getattr_
+
+
+def moved(old: str, module: str, name: str) -> Any:
+    """Warn that ``old`` is now called ``name`` in a module, import that, and return it.
+
+    For a function that has moved to a module which imports the one it was in.
+    """
+    warn_renamed(old, f"{module}.{name}", stacklevel=4)
+    return getattr(importlib.import_module(module), name)
 
 
 def renamed_argument(old: str, new: str) -> Callable[[F], F]:

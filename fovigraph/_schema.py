@@ -13,7 +13,6 @@ from fovigraph._checks import shown
 S = TypeVar("S", bound="Section")
 
 
-@dataclasses.dataclass(frozen=True)
 class Section:
     """A section of a configuration, or a whole one: the base class of schemas.
 
@@ -70,7 +69,7 @@ class Section:
 def kinds(schema: type[Section]) -> dict[str, Any]:
     """Return the types of a schema's fields, by name."""
     hints = get_type_hints(schema)
-    return {field.name: hints[field.name] for field in dataclasses.fields(schema)}
+    return {field.name: hints[field.name] for field in dataclasses.fields(schema)}  # type: ignore[arg-type]
 
 
 def is_section(kind: Any) -> bool:

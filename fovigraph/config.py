@@ -136,8 +136,7 @@ def save_config(config: Mapping[str, Any] | FoviConfig, path: str | os.PathLike[
         TypeError: If ``path`` is no path.
         OSError: If the file cannot be written.
     """
-    text = to_yaml(as_config(config))
-    path_of("path", path).write_text(text, encoding="utf-8")
+    _compose.write_yaml(as_config(config), path_of("path", path))
 
 
 def _checked_schema(schema: Any) -> type[FoviConfig]:

@@ -244,6 +244,15 @@ def test_base_is_not_an_override() -> None:
     assert "base is not a key" in message(lambda: load_config("fovi_tiny", ["base=fovi_alexnet"]))
 
 
+def test_an_override_of_training_is_none_of_a_network(write: Write) -> None:
+    path = write("mine.yaml", "base: digits\ntrain: {epochs: 2}")  # a file may be a recipe
+    assert load_config(path).retina == load_config("digits").retina
+    says = "train is not of a network, but of a training recipe"
+    assert message(lambda: load_config(path, ["train.epochs=3"])).endswith(says)
+    config = load_config(path)
+    assert message(lambda: update_config(config, {"train.epochs": 3})).endswith(says)
+
+
 # Inheritance
 
 
@@ -498,7 +507,7 @@ def test_a_mandatory_value_must_be_given(write: Write) -> None:
         ("fixation.spread=1.5", "fixation.spread must be from 0 to 1, got 1.5"),
         ("projector.channels=[8,0]", "projector.channels[1] must be at least 1, got 0"),
         ("projector.dropout=2", "projector.dropout must be from 0 to 1, got 2.0"),
-        ("head.num_classes=0", "head.num_classes must be at least 1, got 0"),
+        ("head.num_classes=-1", "head.num_classes must be at least 0, got -1"),
         ("head.num_classes=9000000000", "head.num_classes must be at most 1048576, got 9000000000"),
         ("projector.channels=[9000000]", "projector.channels[0] must be at most 1048576"),
         ("backbone.channels=[9000000,2,3,4,5]", "backbone.channels[0] must be at most 1048576"),

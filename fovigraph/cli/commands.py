@@ -8,8 +8,8 @@ from pathlib import Path
 from fovigraph import __version__
 from fovigraph._checks import shown
 from fovigraph._shipped import config_names, pretrained_names, recipe_names
+from fovigraph.cli.argument_parser import MODEL, Parser, Renamed
 from fovigraph.cli.kinds import KINDS, TAKES
-from fovigraph.cli.parser import MODEL, Parser, Renamed
 
 LARGEST_SEED = 2**63 - 1
 
@@ -46,35 +46,35 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     info.add_argument("--json", action="store_true", help="print JSON instead of a table")
     look = add(
         "look",
-        "look at photographs: name what they show, and draw what the network sees",
-        "Look at photographs; print the likeliest classes, and write pictures of what the\n"
-        "network sees, and its numbers.",
+        "classify photographs, and draw what the network samples and computes",
+        "Print the likeliest classes of photographs, and write pictures of what the network\n"
+        "samples and computes, and its numbers.",
     )
     demo = add(
         "demo",
-        "the same with a photograph of a cat that comes with scikit-image",
-        "Look at a photograph of a cat; needs the extra 'demo'.",
+        "the same for the photograph of a cat that comes with scikit-image",
+        "Classify the photograph of a cat, and draw pictures of it; needs the extra 'demo'.",
     )
     predict = add(
         "predict",
-        "name what images show: as a table, CSV or JSON lines",
-        "Classify images. Those that cannot be read are named on standard error, the others\n"
-        "are done, and the exit status is 1.",
+        "classify images: print a table, CSV or JSON lines",
+        "Classify images. Images that cannot be read are named on standard error and left out;\n"
+        "the exit status is 1 then.",
     )
     evaluation = add(
         "eval",
-        "how well a trained network tells classes, and what that costs",
+        "evaluate a network on labelled images: accuracy, calibration, cost",
         "Evaluate a network on labelled images; write a web page and its numbers.",
     )
     explore = add(
         "explore",
-        "a web page in which every unit that is pointed at shows what it sees",
-        "Write one HTML file, which needs no network, to explore receptive fields in. Without\n"
+        "write a web page that shows the receptive field of the unit under the mouse",
+        "Write one HTML file, which works offline, to explore receptive fields in. Without\n"
         "--image, it shows the cat that comes with scikit-image, if that is installed.",
     )
     plot = add(
         "plot",
-        "one picture of a network, of a kind that you choose",
+        "draw one picture of a network",
         "Draw a picture of a network.",
         _kinds_text(),
     )
@@ -82,18 +82,18 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     train = add(
         "train",
         "train a network",
-        "Train a network by a recipe: a configuration that may also say what to learn from, and\n"
-        "how. Ctrl-C stops it after the step that is under way, and saves it.",
+        "Train a network by a recipe, a configuration with sections on data and training. Ctrl-C\n"
+        "stops training after the current step, and saves a checkpoint.",
     )
     convert = add(
         "convert",
-        "a network of the fovi package to a folder of ours, or back",
-        "Convert a saved network from the fovi package's format to ours, or back.",
+        "convert a network of the fovi package to fovigraph's format, or back",
+        "Convert a saved network from the fovi package's format to fovigraph's, or back.",
     )
     completion = add(
         "completion",
-        "what makes a shell complete commands, options and names",
-        "Print the code that makes a shell complete fovigraph's words.",
+        "print code for shell completion",
+        "Print code that makes a shell complete commands, options and names.",
         'to use it:\n  bash, zsh   eval "$(fovigraph completion bash)" in ~/.bashrc or ~/.zshrc\n'
         "  fish        fovigraph completion fish > ~/.config/fish/completions/fovigraph.fish",
     )
@@ -113,24 +113,26 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     for command in (explore, plot):
         command.add_argument("--image", metavar="IMAGE", help="a photograph to look at")
     for command in (look, demo, explore, predict):
-        command.add_argument("--fixations", type=_count, metavar="N", help="how often to look")
+        command.add_argument(
+            "--fixations", type=_count, metavar="N", help="number of fixations of each image"
+        )
     for command in (explore, evaluation):
         command.add_argument(
-            "--seed", type=_seed, metavar="S", help="of all random numbers (default: 0)"
+            "--seed", type=_seed, metavar="S", help="seed of all random numbers (default: 0)"
         )
     for command in (look, demo, plot):
         command.add_argument(
             "--seed",
             type=_seed,
             metavar="S",
-            help="look in random places, drawn from this seed (default: where the network looks "
-            "in evaluation); also of random weights (default: 0)",
+            help="draw random fixations with this seed (default: the network's fixations in "
+            "evaluation); also the seed of random weights (default: 0)",
         )
     for command in (look, demo, predict, evaluation, explore, plot):
         command.add_argument(
             "--device",
             choices=("auto", "cpu", "cuda"),
-            help="what computes (default: a GPU if there is one)",
+            help="device to compute on (default: a GPU if there is one)",
         )
     _add_out(look, "look")
     _add_out(demo, "demo")
@@ -143,13 +145,13 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
             nargs="*",
             default=[],
             metavar="KEY=VALUE",
-            help="change the configuration, as fixation.count=2",
+            help="change a value of the configuration, as in fixation.count=2",
         )
     return parser, commands
 
 
 def _models(**_: object) -> list[str]:
-    """Names that a shell may complete MODEL with; files are added by the shell."""
+    """Return the names that a shell completes MODEL with; it adds files itself."""
     return sorted({*pretrained_names(), *config_names()})
 
 
@@ -157,7 +159,7 @@ def _add_optional_model(command: argparse.ArgumentParser) -> None:
     what = f"{MODEL_HELP} (default: {MODEL})"
     action = command.add_argument("model", metavar="MODEL", nargs="?", help=what)
     named = command.add_argument(
-        "--model", dest="named_model", metavar="MODEL", help="the same, wherever it stands"
+        "--model", dest="named_model", metavar="MODEL", help="the same, as an option"
     )
     for each in (action, named):
         each.completer = _models  # type: ignore[attr-defined]
@@ -171,10 +173,10 @@ def _add_predict_options(predict: argparse.ArgumentParser) -> None:
     form.add_argument("--csv", action="store_true", help="print CSV with a header")
     form.add_argument("--json", action="store_true", help="print a JSON object for every image")
     predict.add_argument(
-        "--top", type=_count, default=5, metavar="N", help="classes to name (default: 5)"
+        "--top", type=_count, default=5, metavar="N", help="number of classes to print (default: 5)"
     )
     predict.add_argument(
-        "--batch-size", type=_count, default=32, metavar="N", help="images at once (default: 32)"
+        "--batch-size", type=_count, default=32, metavar="N", help="images in a batch (default: 32)"
     )
     predict.epilog = (
         "IMAGE may be a folder, for all images in it, or -, for paths from standard input, one a\n"
@@ -186,13 +188,13 @@ def _add_predict_options(predict: argparse.ArgumentParser) -> None:
 def _add_plot_options(plot: argparse.ArgumentParser) -> None:
     plot.add_argument("--level", type=_level, metavar="L", help="a level, by name or index")
     plot.add_argument("--unit", type=_seed, metavar="U", help="a unit's index within its level")
-    plot.add_argument("--channel", type=_seed, metavar="C", help="of a filter (default: 0)")
+    plot.add_argument("--channel", type=_seed, metavar="C", help="channel of a filter (default: 0)")
     plot.add_argument(
         "--fixation",
         type=float,
         nargs=2,
         metavar=("ROW", "COLUMN"),
-        help="where to look, as fractions of the photograph (default: 0.5 0.5)",
+        help="place of the fixation, as fractions of the photograph (default: 0.5 0.5)",
     )
     plot.add_argument(
         "--space",
@@ -202,13 +204,13 @@ def _add_plot_options(plot: argparse.ArgumentParser) -> None:
     plot.add_argument(
         "--color",
         choices=("eccentricity", "polar_angle"),
-        help="what sampling and manifold are coloured by",
+        help="what the nodes of sampling and manifold are coloured by",
     )
     plot.add_argument(
         "--binary",
         action="store_true",
         default=None,
-        help="which nodes a receptive field has, not by how many paths",
+        help="draw receptive fields without the number of paths to each node",
     )
 
 
@@ -223,18 +225,20 @@ def _add_train_options(train: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="where the run and the model are kept (default: runs/RECIPE)",
+        help="folder of the run and the trained network (default: runs/RECIPE)",
     )
-    train.add_argument("--resume", action="store_true", help="go on with the run in that folder")
+    train.add_argument("--resume", action="store_true", help="resume the run in that folder")
     train.add_argument(
-        "--strict", action="store_true", help="stop at a broken image, do not leave it out"
+        "--strict", action="store_true", help="stop at a broken image instead of leaving it out"
     )
 
 
 def _add_convert_options(convert: argparse.ArgumentParser) -> None:
     convert.add_argument("source", metavar="SRC", help="a folder, or an id on the Hugging Face Hub")
     convert.add_argument("destination", metavar="DST", help="the folder to make")
-    convert.add_argument("--to-upstream", action="store_true", help="from ours to fovi's")
+    convert.add_argument(
+        "--to-upstream", action="store_true", help="convert from fovigraph's format to fovi's"
+    )
     convert.add_argument("--revision", metavar="REV", help="branch, tag or commit on the Hub")
 
 
@@ -248,23 +252,23 @@ def _add_eval_options(evaluation: argparse.ArgumentParser) -> None:
         "--classes",
         choices=("by-name", "by-index"),
         default="by-name",
-        help="how the data's classes are found among the network's (default: by-name)",
+        help="match the data's classes to the network's by name or by index (default: by-name)",
     )
     evaluation.add_argument(
         "--fixations",
         type=_count,
         metavar="N",
-        help="how often to look at an image (default: as often as the network does)",
+        help="number of fixations of each image (default: as the network has them)",
     )
     evaluation.add_argument(
         "--repeats",
         type=_count,
         metavar="N",
-        help="evaluate so often, with other random fixations each time "
-        "(default: 3 where they are random)",
+        help="number of evaluations, each with other random fixations "
+        "(default: 3 if fixations are random)",
     )
     evaluation.add_argument(
-        "--split", metavar="NAME", help="of the data (default: the one to test on)"
+        "--split", metavar="NAME", help="split of the data (default: the test split)"
     )
     evaluation.add_argument(
         "--size",
@@ -273,13 +277,13 @@ def _add_eval_options(evaluation: argparse.ArgumentParser) -> None:
         help="side of the images (default: as in training, or 64)",
     )
     evaluation.add_argument(
-        "--limit", type=_count, metavar="N", help="take only N images, at random"
+        "--limit", type=_count, metavar="N", help="evaluate only N images, drawn at random"
     )
     evaluation.add_argument(
-        "--batch-size", type=_count, default=64, metavar="N", help="images at once (default: 64)"
+        "--batch-size", type=_count, default=64, metavar="N", help="images in a batch (default: 64)"
     )
     evaluation.add_argument(
-        "--json", action="store_true", help="print the numbers instead of a table"
+        "--json", action="store_true", help="print the results as JSON instead of a table"
     )
 
 
@@ -287,7 +291,7 @@ def _shipped_text() -> str:
     rows = {
         "trained networks": pretrained_names(),
         "configurations": config_names(),
-        "recipes to train by": recipe_names(),
+        "training recipes": recipe_names(),
     }
     width = max(map(len, rows))
     lines = [f"  {name:<{width}}  {', '.join(names)}" for name, names in rows.items()]
@@ -296,7 +300,7 @@ def _shipped_text() -> str:
             "names for MODEL and RECIPE (a trained network before a configuration):",
             *lines,
             "",
-            "fovigraph COMMAND --help says more of a command.",
+            "fovigraph COMMAND --help describes a command.",
         )
     )
 

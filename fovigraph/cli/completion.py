@@ -1,4 +1,4 @@
-"""``fovigraph completion``: what a shell needs to complete commands, options and names."""
+"""``fovigraph completion``: code that makes a shell complete commands, options and names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes of users, as against those of the program."""
+"""Errors that a user caused, and their report in one line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """A mistake that the user can mend; its message is one line."""
+    """An error that the user can mend; its message is one line."""
 
     status = 2
 
@@ -17,7 +17,7 @@ class UserError(Exception):
 
 @contextmanager
 def users_mistake(*kinds: type[Exception]) -> Iterator[None]:
-    """Within this, errors of these kinds are the user's."""
+    """Return a context in which errors of these kinds become a :class:`UserError`."""
     try:
         yield
     except kinds as error:

@@ -1,4 +1,4 @@
-"""``fovigraph eval``: how well a network tells classes, as JSON and as a web page."""
+"""``fovigraph eval``: accuracy, calibration and cost of a network, as JSON and as a web page."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SHOWN_NAMES = 10
 """Classes up to which they are named."""
 
 REPEATS = 3
-"""How often a network that looks in random places is evaluated."""
+"""Evaluations of a network whose fixations are random."""
 
 
 def eval_command(args: argparse.Namespace) -> int:
@@ -59,8 +59,8 @@ def eval_command(args: argparse.Namespace) -> int:
     random = _is_random(net)
     if args.repeats is not None and args.repeats > 1 and not random:
         raise UserError(
-            "argument --repeats: the network looks in the same places every time, so once is "
-            "enough (to look in random ones: fixation.in_eval=random)"
+            "argument --repeats: must be 1, as the network has the same fixations every time "
+            "(fixation.in_eval=random makes them random)"
         )
     with users_mistake(ValueError, OSError):
         splits = open_data(recipe.data)
@@ -108,7 +108,7 @@ def eval_command(args: argparse.Namespace) -> int:
 
 
 def _is_random(net: FoviNet) -> bool:
-    """Whether a network looks in random places in evaluation."""
+    """Return whether a network's fixations are random in evaluation."""
     fixation = net.config.fixation
     return FIXATION_POLICIES[fixation.policy].random and fixation.in_eval == "random"
 
@@ -116,13 +116,13 @@ def _is_random(net: FoviNet) -> bool:
 def _classes(
     net: FoviNet, of_data: Sequence[str], args: argparse.Namespace
 ) -> tuple[list[str], Tensor]:
-    """Return the names of the network's classes, and which of them each of the data's is, int64."""
+    """Return the names of the network's classes, and their index for each of the data's, int64."""
     count = net.config.head.num_classes
     if net.config.head.class_names is None or args.classes == "by-index":
         if len(of_data) != count:
             raise UserError(
-                f"{args.model} is for another task: it tells {count} classes, "
-                f"and {args.data} has {len(of_data)}"
+                f"{args.model} has {count} classes, "
+                f"and {args.data} {len(of_data)}: they are for different tasks"
             )
         names = list(of_data) if net.config.head.class_names is None else net.class_names
         return names, torch.arange(count)
@@ -143,8 +143,8 @@ def _classes(
 def _recipe(folder: Path | None, args: argparse.Namespace) -> Recipe:
     """Return the network's configuration, with the data to evaluate it on.
 
-    Of the recipe it was trained by, if that is there: all about the data if they are the same,
-    and otherwise what belongs to the network rather than to the data.
+    If the recipe of its training is there, it has that recipe's section ``data`` for the same
+    data, and the recipe's ``data.size`` for other data.
     """
     trained = None if folder is None else folder / "recipe.yaml"
     data: dict[str, Any] = {}
@@ -167,7 +167,7 @@ def _of_training(recipe: Recipe, split: str | None) -> bool:
 
 
 def _shown(batches: Batches, limit: int | None, index: Tensor) -> Iterator[Batch]:
-    """Yield batches, up to so many images, with a progress bar; class i becomes ``index[i]``."""
+    """Yield batches of ``limit`` images in all, with a progress bar; label i is ``index[i]``."""
     total = batches.length if limit is None else -(-limit // batches.batch_size)
     seen = 0
     for batch in tqdm(batches.epoch(0), total=total, disable=None, leave=False, unit="batch"):

@@ -1,4 +1,4 @@
-"""``fovigraph explore``: a page in which one moves the gaze and points at units."""
+"""``fovigraph explore``: a web page of receptive fields, where the fixation can be moved."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def explore(args: argparse.Namespace) -> int:
             output = FoviOutput(*(part.cpu() for part in net.to(device)(image[None].to(device))))
             net.cpu()
             seen = {"fixations": output.fixations[0], "sizes": output.fixation_sizes[0]}
-            if folder is not None:  # random weights have nothing to say of classes
+            if folder is not None:  # with random weights, scores of classes mean nothing
                 seen["probabilities"] = output.fixation_logits[0].softmax(-1)
                 seen["together"] = output.probabilities[0]
                 seen["class_names"] = net.class_names

@@ -1,4 +1,4 @@
-"""What commands read and write."""
+"""Files that commands read and write."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def image_file(path: str) -> Tensor:
 
 
 def write(file: Path, text: str) -> None:
-    """Write text as UTF-8; of file names that are none, the bytes are written out."""
+    """Write text as UTF-8; bytes of file names that are not UTF-8 are escaped."""
     file.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 

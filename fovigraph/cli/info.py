@@ -15,7 +15,7 @@ from fovigraph.models.cost import describe
 
 
 def info(args: argparse.Namespace) -> int:
-    """Print what the network of ``args.model`` is made of."""
+    """Print the levels of the network ``args.model``, and their cost."""
     config = read_config(args.model, args.overrides)
     with torch.random.fork_rng(devices=[]):
         net = build(config)

@@ -9,16 +9,16 @@ KINDS = {
     "receptive-field": "what one unit sees, level by level",
     "fields": "the receptive fields of a level, as ellipses",
     "field-sizes": "the diameter of fields against eccentricity",
-    "effective-field-sizes": "the same, of the fields that gradients show",
+    "effective-field-sizes": "the same, of effective fields, from gradients",
     "filters": "the filters of a convolution",
     "filter-in-field": "a filter, as it lies in the visual field",
-    "samples": "what the retina keeps of a photograph",
+    "samples": "the samples that the retina takes of a photograph",
     "rebuilt": "the photograph, rebuilt from the samples",
     "fixations": "where the network looks",
     "activations": "what a level computes of a photograph, on its nodes",
     "pyramid": "the levels and steps (--out FILE.dot or FILE.graphml: as a graph)",
 }
-"""What ``plot`` draws."""
+"""The kinds, and what they show."""
 
 TAKES: dict[str, tuple[str, ...]] = {
     "sampling": ("color",),

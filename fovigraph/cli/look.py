@@ -1,4 +1,4 @@
-"""``fovigraph look`` and ``fovigraph demo``: what a network sees in an image."""
+"""``fovigraph look`` and ``fovigraph demo``: pictures and numbers of a network on images."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ TOP = 5
 """Classes that are reported."""
 
 BAR = 30
-"""Signs in the bar of a probability of 1."""
+"""Characters of the bar of a probability of 1."""
 
 COMPRESSION = 3
-"""Of PNG files: a tenth larger than at the default of 6, in half the time."""
+"""Compression level of PNG files: a tenth larger than at the default of 6, in half the time."""
 
 
 class Glances(NamedTuple):
-    """A network, an image ``[3, H, W]``, and what the one computed of the other.
+    """A network, an image ``[3, H, W]``, and the network's output for it.
 
     Attributes:
         samples: The colours that the retina sampled at every fixation, ``[F, N, 3]``.
@@ -56,7 +56,7 @@ class Picture(NamedTuple):
 
 
 def look(args: argparse.Namespace) -> int:
-    """Look at ``args.images`` (the demo: at its own), and write to ``args.out``.
+    """Classify ``args.images`` (the demo's own, for ``demo``), and write pictures to ``args.out``.
 
     Of several images, each has a folder of its own there.
     """
@@ -214,7 +214,7 @@ def _named(top: list[dict[str, Any]]) -> str:
 
 
 def _tell(folder: Path, written: list[tuple[str, str]], report: dict[str, Any]) -> None:
-    """Say what was seen and written, and what it means."""
+    """Print a summary: the classes, and the files written."""
     paths = [str(folder / name) for name, _ in written]
     width = max(map(len, paths))
     for path, (_, shows) in zip(paths, written, strict=True):
@@ -242,7 +242,7 @@ def _tell(folder: Path, written: list[tuple[str, str]], report: dict[str, Any]) 
 
 
 def bar(share: float) -> str:
-    """Return a bar of text as long as a share, in what standard output can show."""
+    """Return a bar of text for a fraction, in characters that standard output can encode."""
     sign = "\N{FULL BLOCK}"
     try:
         sign.encode(getattr(sys.stdout, "encoding", None) or "ascii")

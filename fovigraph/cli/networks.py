@@ -59,7 +59,7 @@ def read(
     overrides: Sequence[str],
     argument: str = "MODEL",
 ) -> C:
-    """Read a configuration, or a recipe, by a function that reads one."""
+    """Call a function that reads a configuration or a recipe; its ConfigError is the user's."""
     try:
         return load(name, overrides)
     except ConfigError as error:
@@ -72,7 +72,7 @@ def build(config: FoviConfig, folder: Path | None = None, device: str = "cpu") -
         net = _made(config).eval()
         if folder is not None:
             load_weights(net, folder / "model.safetensors")
-    if folder is None:  # whoever trained a network has read it
+    if folder is None:  # training said so already
         say_where_k_is_cut(net.pyramid)
     return net.to(device)
 
@@ -87,7 +87,7 @@ def _made(config: FoviConfig) -> FoviNet:
 
 
 def say_where_k_is_cut(pyramid: GraphPyramid) -> None:
-    """Say on standard error where k is more than a level has nodes, if it is anywhere."""
+    """Warn on standard error of steps whose k is more than the level below has nodes."""
     cut = [
         f"{name} {step.k} of {graph.num_src}"
         for name, step, graph in zip(pyramid.names[1:], pyramid.steps, pyramid.graphs, strict=True)
@@ -101,7 +101,7 @@ def say_where_k_is_cut(pyramid: GraphPyramid) -> None:
 
 
 def warn_of_random_weights(name: str, folder: Path | None) -> None:
-    """Say on standard error that a network's classes mean nothing, if it was not trained."""
+    """Warn on standard error of random weights, if there is no folder of trained ones."""
     if folder is None:
         complain(
             f"fovigraph: the weights are random, as {name} is a configuration, not a trained "

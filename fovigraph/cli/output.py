@@ -1,4 +1,4 @@
-"""What the commands print, also where nobody can take it any more."""
+"""Printing to standard output and error, with errors of the streams reported."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import TextIO
 
 
 def prepare_streams() -> None:
-    """Make the standard streams of a process fit for whatever is printed.
+    """Prepare the standard streams of a process.
 
-    What the encoding of standard output lacks is printed in another way. Those that were closed
-    from the start lead nowhere: no file that is opened later may take their place.
+    Characters that the encoding of standard output lacks are escaped. A stream that was closed
+    from the start is opened on the null device, so that no file opened later gets its number.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -31,7 +31,7 @@ class OutputError(Exception):
     def __init__(self, error: OSError):
         super().__init__(f"cannot write to standard output: {error.strerror or error}")
         self.status = 128 + 13 if error.errno == errno.EPIPE else 2
-        """Of a broken pipe, that of a process which SIGPIPE ended."""
+        """The exit status: for a broken pipe, as of a process that SIGPIPE ended."""
 
 
 def say(text: str = "", end: str = "\n") -> None:
@@ -49,14 +49,14 @@ def say(text: str = "", end: str = "\n") -> None:
 
 
 def complain(line: str) -> None:
-    """Print a line to standard error, if there is one that takes it."""
+    """Print a line to standard error, unless that is closed."""
     if sys.stderr is not None:
         with suppress(OSError):
             _print(line, "\n", sys.stderr)
 
 
 def _print(text: str, end: str, stream: TextIO) -> None:
-    """Print at once. What a stream does not take is dropped, or Python would try again at exit."""
+    """Print and flush. Text that cannot be written is dropped, or Python would retry at exit."""
     try:
         print(text, end=end, file=stream, flush=True)
     except OSError:

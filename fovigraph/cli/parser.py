@@ -1,4 +1,4 @@
-"""Reading a command line: what its words are, and what of them goes together."""
+"""Parsing a command line: telling its words apart, and refusing options that do nothing."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
-from fovigraph._checks import nearest, shown
+from fovigraph._checks import shown
 from fovigraph._shipped import config_names, pretrained_names
+from fovigraph.cli.argument_parser import MODEL, meant
+from fovigraph.cli.commands import parsers
 from fovigraph.cli.errors import UserError
 from fovigraph.cli.kinds import TAKES
-from fovigraph.cli.output import complain, say
 
 DEFAULTS = {
     "channel": 0,
@@ -24,72 +24,35 @@ DEFAULTS = {
     "binary": False,
     "device": "auto",
 }
-"""What an option is if it is not given; ``plot`` refuses those that would do nothing."""
-
-MODEL = "fovi_cifar10"
-"""What looks where no network is named."""
+"""Defaults of options; ``plot`` refuses those that would do nothing."""
 
 OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)+=")
-"""How ``KEY=VALUE`` begins."""
+"""The beginning of ``KEY=VALUE``."""
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-]+")
-"""What may be a network on the Hub rather than a photograph, as it has no suffix."""
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse's, whose errors are the user's, are short, and say what may have been meant."""
-
-    def __init__(self, **options: Any):
-        options.setdefault("allow_abbrev", False)
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(**options)
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see {self.prog} --help)")
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        say(message, end="")  # which argparse would do without a look at errors
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            allowed = ", ".join(map(repr, action.choices))
-            message = f"must be one of {allowed}, got {shown(value)}{_meant(value, action.choices)}"
-            raise argparse.ArgumentError(action, message)
-
-    @property
-    def options(self) -> list[str]:
-        """Every option as it may be written."""
-        shown = (act for act in self._actions if act.help != argparse.SUPPRESS)
-        return [option for action in shown for option in action.option_strings]
-
-
-def _meant(word: Any, known: Any) -> str:
-    hint = nearest(word, known)
-    return f" (did you mean {hint!r}?)" if hint else ""
+"""A network's id on the Hub; a path with a suffix is taken for a photograph."""
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the arguments of a command line, the program's own if ``None``.
 
     Raises:
-        UserError: If it is wrong.
-        SystemExit: After ``--help`` and ``--version``, and where nothing is asked for.
+        UserError: If an argument is not allowed.
+        SystemExit: After ``--help`` and ``--version``, and without arguments.
     """
-    from fovigraph.cli.commands import parsers
-
     parser, commands = parsers()
-    if "_ARGCOMPLETE" in os.environ:  # the shell asks what may follow
+    if "_ARGCOMPLETE" in os.environ:  # shell completion
         import argcomplete
 
         argcomplete.autocomplete(parser)
     words = sys.argv[1:] if argv is None else list(argv)
     args, rest = parser.parse_known_args(words or ["--help"])
-    # argparse takes words for unknown where an option stands before them.
+    # argparse also returns known positional arguments that follow an option.
     unknown = [word for word in rest if word.startswith("-") and word != "-"]
     if unknown:
         name = unknown[0].partition("=")[0]
         raise UserError(
-            f"unknown option {shown(name)}{_meant(name, commands[args.command].options)} "
+            f"unknown option {shown(name)}{meant(name, commands[args.command].options)} "
             f"(see fovigraph {args.command} --help)"
         )
     _sort_words(args, rest)
@@ -103,7 +66,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _sort_words(args: argparse.Namespace, rest: list[str]) -> None:
-    """Tell network, images and changed settings from one another."""
+    """Assign positional arguments to the network, images and overrides."""
     command = args.command
     if not hasattr(args, "overrides"):
         if rest:
@@ -137,7 +100,7 @@ def _sort_words(args: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _is_model(words: Sequence[str], command: str) -> bool:
-    """Whether the first word is a network's; only ``look`` takes other words than that."""
+    """Return whether the first word names a network; it may be an image for ``look`` alone."""
     first = words[0]
     if command != "look":
         return True
@@ -148,7 +111,7 @@ def _is_model(words: Sequence[str], command: str) -> bool:
 
 
 def _refuse_idle(args: argparse.Namespace) -> None:
-    """Refuse options that would do nothing."""
+    """Refuse options that the command or kind does not use."""
     more = ("seed", "level", "unit", "image")
     given = [name for name in (*DEFAULTS, *more) if _is_given(args, name)]
     if args.command == "plot":
@@ -169,11 +132,3 @@ def _refuse_idle(args: argparse.Namespace) -> None:
 
 def _is_given(args: argparse.Namespace, option: str) -> bool:
     return getattr(args, option, None) is not None
-
-
-class Renamed(argparse.Action):
-    """An option's old name, which still works."""
-
-    def __call__(self, parser: Any, namespace: Any, value: Any, option: str | None = None) -> None:
-        complain(f"fovigraph: {option} is deprecated: use --model {value}")
-        setattr(namespace, self.dest, value)

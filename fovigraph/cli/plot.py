@@ -1,4 +1,4 @@
-"""``fovigraph plot``: one picture of a network, of the kind that is asked for."""
+"""``fovigraph plot``: one picture of a network."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 
 class Subject:
-    """What a command line asks to be drawn, each part made when a picture needs it."""
+    """The network, image and level of a picture, each made when it is first used."""
 
     def __init__(self, args: argparse.Namespace):
         self.args = args
@@ -65,7 +65,7 @@ class Subject:
 
     @cached_property
     def glance(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Fixation ``[2]``, size ``[2]`` and samples ``[N, 3]`` of one look."""
+        """Place ``[2]``, size ``[2]`` and samples ``[N, 3]`` of the fixation."""
         with self.computing() as net:
             image = self.image[None].to(self.device)
             views = net.views(image, torch.tensor([self.args.fixation]))
@@ -74,7 +74,7 @@ class Subject:
 
     @cached_property
     def samples(self) -> Tensor:
-        """What the backbone gets of the glance, ``[1, N, 3]``."""
+        """The backbone's input at the fixation, ``[1, N, 3]``."""
         with self.computing() as net:
             image = self.image[None].to(self.device)
             views = net.views(image, torch.tensor([self.args.fixation]))
@@ -82,7 +82,7 @@ class Subject:
 
     @cached_property
     def unit(self) -> tuple[int, int]:
-        """Level and unit, as given or worth a look."""
+        """Level and unit, as given, or ones with a large receptive field."""
         level, unit = viz.telling_unit(self.pyramid)
         if self.args.level is not None:
             aim = self.pyramid.levels[level].cartesian[unit]

@@ -1,4 +1,4 @@
-"""``fovigraph predict``: what images show, as a table, CSV or JSON lines."""
+"""``fovigraph predict``: classes of images, as a table, CSV or JSON lines."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from fovigraph.sensing import read_image
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 Lines = Callable[[str, Prediction], str]
-"""What is printed of a file and its prediction."""
+"""A function of a file and its prediction that returns the line to print."""
 
 
 def predict_command(args: argparse.Namespace) -> int:
-    """Print what ``args.images`` show; 1 if some of them cannot be read."""
+    """Print the classes of ``args.images``; return 1 if some of them cannot be read."""
     device = device_of(args.device)
     overrides = list(args.overrides)
     if args.fixations is not None:
@@ -62,7 +62,7 @@ def predict_command(args: argparse.Namespace) -> int:
 
 
 def _files(words: Sequence[str]) -> list[str]:
-    """Return the files that are meant: those named, in folders, and on standard input."""
+    """Return the files: those named, those in folders, and those listed on standard input."""
     files: list[str] = []
     for word in words:
         if word == "-":
@@ -121,7 +121,7 @@ def _no_url(word: str) -> UserError:
 def _readable(
     files: Sequence[str], read: deque[str], broken: list[str], bar: tqdm[Any]
 ) -> Iterator[Tensor]:
-    """Yield the images that can be read, whose names go to ``read``; the others to ``broken``."""
+    """Yield images, and add their names to ``read``, or to ``broken`` if they cannot be read."""
     for file in files:
         try:
             image = read_image(file)
@@ -136,7 +136,7 @@ def _readable(
 
 
 def _form(args: argparse.Namespace, files: Sequence[str], classes: int) -> tuple[str, Lines]:
-    """Return the header, and what makes a line."""
+    """Return the header, and the function that makes a line."""
     if args.json:
         return "", _json
     if args.csv:

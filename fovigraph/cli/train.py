@@ -1,4 +1,4 @@
-"""``fovigraph train``: from images to a network, in a run that can be resumed."""
+"""``fovigraph train``: training a network, in a run that can be resumed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from fovigraph.cli.output import complain, say
 from fovigraph.config import config_names
 
 SHOWN_SKIPPED = 5
-"""Broken images that are named."""
+"""Number of broken images that are named."""
 
 
 def train_command(args: argparse.Namespace) -> int:
-    """Train the network of the recipe ``args.config``, and write to ``args.out``."""
+    """Train the network of the recipe ``args.config`` in the folder ``args.out``."""
     from fovigraph.train.recipe import load_recipe
     from fovigraph.train.source import check_source
 
@@ -64,7 +64,7 @@ def train_command(args: argparse.Namespace) -> int:
 
 
 def _named(args: argparse.Namespace) -> tuple[str | Path, Path]:
-    """Return the recipe that is meant, and the folder of the run.
+    """Return the name or file of the recipe, and the folder of the run.
 
     A folder stands for the configuration of the network there; with ``--resume``, when that network
     may be gone, for the recipe of the run that goes on.
@@ -81,7 +81,7 @@ def _named(args: argparse.Namespace) -> tuple[str | Path, Path]:
 
 
 def _table(history: Sequence[Mapping[str, float]]) -> str:
-    """Return what every epoch gave as text."""
+    """Return a table of the figures of every epoch."""
 
     def text(name: str, value: float | None) -> int | str | None:
         if value is None or name == "epoch":

@@ -362,8 +362,8 @@ class GraphPyramid(nn.Module):
         sizes = {name: each.kernel_size for name, each in self.relations().items()}
         for below, level in enumerate(self.levels[1:]):
             if up is not None:
-                name = (self.names[below + 1], "up", self.names[below])
-                graphs[name] = self.up(below + 1, min(up, len(level)))
+                edges = (self.names[below + 1], "up", self.names[below])
+                graphs[edges] = self.up(below + 1, min(up, len(level)))
         for index, (name, level) in enumerate(zip(self.names, self.levels, strict=True)):
             if lateral is not None and len(level) > 1:
                 graphs[name, "lateral", name] = self.lateral(index, min(lateral, len(level) - 1))

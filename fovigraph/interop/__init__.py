@@ -3,9 +3,19 @@
 The only place that knows upstream's names.
 """
 
+from fovigraph.interop import alexnet as alexnet  # each family registers its mapping
 from fovigraph.interop.config import read_config, write_config
 from fovigraph.interop.conversion import convert
+from fovigraph.interop.family import UpstreamFamily, register_upstream
 from fovigraph.interop.load import from_upstream
 from fovigraph.interop.neighbours import use_neighbours
 
-__all__ = ["convert", "from_upstream", "read_config", "use_neighbours", "write_config"]
+__all__ = [
+    "UpstreamFamily",
+    "convert",
+    "from_upstream",
+    "read_config",
+    "register_upstream",
+    "use_neighbours",
+    "write_config",
+]

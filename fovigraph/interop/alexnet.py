@@ -9,13 +9,10 @@ from typing import Any
 from fovigraph._checks import shown
 from fovigraph.config import AlexNetConfig, ConfigError
 from fovigraph.geometry import SensorArray
+from fovigraph.interop.family import UpstreamFamily, register_upstream
 from fovigraph.interop.upstream_config import UpstreamConfig, only, reverse
-from fovigraph.interop.weights import NORMS, Link, kernel_link, norm_links
-from fovigraph.models import KNNAlexNet, KNNAlexNetBlock
-
-NAMES: tuple[str, ...] = ("fovi_alexnet2023", "saccadenet_alexnet2023_knn")
-
-IRRELEVANT: tuple[str, ...] = ("model.vit.*", "model.stem_*")
+from fovigraph.interop.weights import Link, kernel_link, norm_links
+from fovigraph.models import Backbone, KNNAlexNet, KNNAlexNetBlock
 
 # Output channels, side of the kernel and stride of every layer, by `model.arch_spec`.
 SPECS: dict[str, tuple[tuple[int, int, int], ...]] = {
@@ -32,42 +29,103 @@ POOL_AFTER = (0, 1, 4)
 POOL: dict[str, Any] = {"pool": "max", "pool_k": 9, "pool_stride": 2}
 """What upstream fixes, whatever the layers."""
 
+NORMS = {
+    "batch": "batch",
+    "force_batch": "batch",
+    "layer_chan": "channel",
+    "channel": "channel",
+    "layer_space": "node",
+    "coord": "node",
+    "layer_all": "layer",
+    "layer": "layer",
+    "group": "group",
+    "none": "none",
+}
+"""``model.norm`` → our ``backbone.norm``."""
+
 METRICS: dict[Any, str] = {True: "cortical", False: "visual", "geodesic": "geodesic"}
 """``saccades.sample_cortex`` → our ``backbone.metric``."""
 
 
-def read_config(theirs: UpstreamConfig, retina: Mapping[str, Any]) -> dict[str, Any]:
-    """Return our section ``backbone``."""
-    layers = theirs.choice("model.arch_spec", SPECS)
-    kernels = theirs.number("model.k_mult")
-    widths = theirs.number("model.channel_mult")
-    sides = [side if kernels == 1 else max(1, int(kernels * side)) for _, side, _ in layers]
-    _check_convolution(theirs)
-    section: dict[str, Any] = {
-        "name": "alexnet",
-        "channels": [max(1, int(channels * widths)) for channels, _, _ in layers],
-        "strides": [stride for _, _, stride in layers],
-        "k": [side**2 for side in sides],
-        "pool_after": [layer for layer in POOL_AFTER if layer < len(layers)],
-        **POOL,
-        "out_side": _out_side(theirs),
-        "norm": theirs.choice("model.norm", NORMS),
-        "metric": theirs.choice("saccades.sample_cortex", METRICS),
-    }
-    multiplier = theirs.get("model.ref_frame_mult", None)
-    flag = theirs.get("model.arch_flag", "") or ""
-    if multiplier is not None:
-        if flag:
-            theirs.fail(
-                "model.arch_flag", f"must be '' with model.ref_frame_mult, got {shown(flag)}"
-            )
-        section["kernel_multiplier"] = theirs.number("model.ref_frame_mult")
-    else:
-        if flag not in ("", "doubleres"):
-            theirs.fail("model.arch_flag", f"must be '' or 'doubleres', got {shown(flag)}")
-        section["kernel_multiplier"] = 2.0 if flag else 1.0
-        section["k"] = _capped(theirs, section, retina)
-    return section
+@register_upstream("alexnet")
+class UpstreamAlexNet(UpstreamFamily[AlexNetConfig]):
+    """The mapping of our ``KNNAlexNet`` and upstream's ``fovi_alexnet2023``."""
+
+    names = ("fovi_alexnet2023", "saccadenet_alexnet2023_knn")
+    irrelevant = ("model.vit.*", "model.stem_*")
+
+    def read_config(self, theirs: UpstreamConfig, retina: Mapping[str, Any]) -> dict[str, Any]:
+        """Return our section ``backbone``."""
+        layers = theirs.choice("model.arch_spec", SPECS)
+        kernels = theirs.number("model.k_mult")
+        widths = theirs.number("model.channel_mult")
+        sides = [side if kernels == 1 else max(1, int(kernels * side)) for _, side, _ in layers]
+        _check_convolution(theirs)
+        section: dict[str, Any] = {
+            "name": "alexnet",
+            "channels": [max(1, int(channels * widths)) for channels, _, _ in layers],
+            "strides": [stride for _, _, stride in layers],
+            "k": [side**2 for side in sides],
+            "pool_after": [layer for layer in POOL_AFTER if layer < len(layers)],
+            **POOL,
+            "out_side": _out_side(theirs),
+            "norm": theirs.choice("model.norm", NORMS),
+            "metric": theirs.choice("saccades.sample_cortex", METRICS),
+        }
+        multiplier = theirs.get("model.ref_frame_mult", None)
+        flag = theirs.get("model.arch_flag", "") or ""
+        if multiplier is not None:
+            if flag:
+                theirs.fail(
+                    "model.arch_flag", f"must be '' with model.ref_frame_mult, got {shown(flag)}"
+                )
+            section["kernel_multiplier"] = theirs.number("model.ref_frame_mult")
+        else:
+            if flag not in ("", "doubleres"):
+                theirs.fail("model.arch_flag", f"must be '' or 'doubleres', got {shown(flag)}")
+            section["kernel_multiplier"] = 2.0 if flag else 1.0
+            section["k"] = _capped(theirs, section, retina)
+        return section
+
+    def write_config(self, ours: AlexNetConfig) -> dict[str, Any]:
+        """Return upstream's keys (dotted)."""
+        for key, value in POOL.items():
+            only(f"backbone.{key}", getattr(ours, key), value)
+        only("backbone.conv", ours.conv, "full")
+        spec, channel_mult, k_mult = _find_spec(ours)
+        return {
+            "model.arch_spec": spec,
+            "model.arch_flag": "",
+            "model.channel_mult": channel_mult,
+            "model.k_mult": k_mult,
+            "model.norm": reverse(NORMS, "backbone.norm", ours.norm),
+            "model.out_grid_size": -1 if ours.out_side is None else ours.out_side,
+            "model.ref_frame_mult": ours.kernel_multiplier,
+            "saccades.sample_cortex": reverse(METRICS, "backbone.metric", ours.metric),
+        }
+
+    def links(self, backbone: Backbone, ours: AlexNetConfig) -> Iterable[Link]:
+        """Return the pairs of the tensors of blocks, which upstream numbers as ours."""
+        assert isinstance(backbone, KNNAlexNet)
+        in_channels = backbone.in_channels
+        for index, (layer, channels) in enumerate(
+            zip(backbone.layers, ours.channels, strict=False)
+        ):
+            assert isinstance(layer, KNNAlexNetBlock)
+            here, there = f"backbone.layers.{index}", f"network.backbone.layers.{index}"
+            yield kernel_link(f"{here}.conv.weight", f"{there}.conv.weight", in_channels)
+            yield from norm_links(f"{here}.norm", f"{there}.norm", layer.norm, ours.norm)
+            in_channels = channels
+
+    def graph_names(self, ours: AlexNetConfig) -> list[str]:
+        """Return upstream's names of the layers that own the pyramid's graphs, in order."""
+        names = []
+        for index in range(len(ours.channels)):
+            names.append(f"backbone.layers.{index}.conv")
+            if index in ours.pool_after:
+                names.append(f"backbone.layers.{index}.pool")
+        last = [f"backbone.layers.{len(ours.channels)}"] if ours.out_side is not None else []
+        return names + last
 
 
 def _check_convolution(theirs: UpstreamConfig) -> None:
@@ -119,23 +177,6 @@ def _capped(
     return capped
 
 
-def write_config(ours: AlexNetConfig) -> dict[str, Any]:
-    """Return upstream's keys (dotted)."""
-    for key, value in POOL.items():
-        only(f"backbone.{key}", getattr(ours, key), value)
-    only("backbone.conv", ours.conv, "full")
-    spec, channel_mult, k_mult = _find_spec(ours)
-    return {
-        "model.arch_spec": spec,
-        "model.arch_flag": "",
-        "model.channel_mult": channel_mult,
-        "model.k_mult": k_mult,
-        "model.out_grid_size": -1 if ours.out_side is None else ours.out_side,
-        "model.ref_frame_mult": ours.kernel_multiplier,
-        "saccades.sample_cortex": reverse(METRICS, "backbone.metric", ours.metric),
-    }
-
-
 def _find_spec(ours: AlexNetConfig) -> tuple[str, float, float]:
     """Return ``model.arch_spec``, ``.channel_mult`` and ``.k_mult`` of the same layers."""
     sides = [math.isqrt(k) for k in ours.k]
@@ -165,26 +206,3 @@ def _multiplier(base: list[int], wanted: list[int]) -> float | None:
         if [max(1, int(m * b)) for b in base] == wanted:
             return m
     return None
-
-
-def links(backbone: Any, ours: AlexNetConfig) -> Iterable[Link]:
-    """Pair the tensors."""
-    assert isinstance(backbone, KNNAlexNet)
-    in_channels = backbone.in_channels
-    for index, (layer, channels) in enumerate(zip(backbone.layers, ours.channels, strict=False)):
-        assert isinstance(layer, KNNAlexNetBlock)
-        here, there = f"backbone.layers.{index}", f"network.backbone.layers.{index}"
-        yield kernel_link(f"{here}.conv.weight", f"{there}.conv.weight", in_channels)
-        yield from norm_links(f"{here}.norm", f"{there}.norm", layer.norm, ours.norm)
-        in_channels = channels
-
-
-def graph_names(ours: AlexNetConfig) -> list[str]:
-    """Return upstream's names of the layers that own the pyramid's graphs, in order."""
-    names = []
-    for index in range(len(ours.channels)):
-        names.append(f"backbone.layers.{index}.conv")
-        if index in ours.pool_after:
-            names.append(f"backbone.layers.{index}.pool")
-    last = [f"backbone.layers.{len(ours.channels)}"] if ours.out_side is not None else []
-    return names + last

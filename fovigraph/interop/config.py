@@ -1,23 +1,22 @@
 """Upstream's configurations as ours, and ours as upstream's.
 
-What follows the eye, the projector and the head is the same for all networks and is mapped here;
-each backbone has a file of its own (:mod:`fovigraph.interop.alexnet`), listed in :data:`BACKBONES`.
+Retina, fixation, projector and head are mapped here, alike for all networks; each family of
+backbones has a file of its own (:mod:`fovigraph.interop.alexnet`), which registers its mapping.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 from omegaconf import OmegaConf
 
 from fovigraph._checks import shown
 from fovigraph.config import ConfigError, FoviConfig, as_config
-from fovigraph.interop import alexnet
+from fovigraph.interop.family import family_of, upstream_family
 from fovigraph.interop.upstream_config import UpstreamConfig, only, reverse
-from fovigraph.interop.weights import NORMS, Link
 
 log = logging.getLogger(__name__)
 
@@ -27,31 +26,6 @@ IMAGENET_STD = [0.229, 0.224, 0.225]
 ASPECT = [3 / 4, 4 / 3]
 """Aspect ratios of views where upstream varies them."""
 
-
-class Backbone(Protocol):
-    """What a backbone's file gives: its names upstream, and the mapping both ways."""
-
-    NAMES: tuple[str, ...]
-    """Its names in ``model.arch``; the first is the one that is written."""
-
-    IRRELEVANT: tuple[str, ...]
-    """Patterns of keys that do not concern it."""
-
-    def read_config(self, theirs: UpstreamConfig, retina: Mapping[str, Any]) -> dict[str, Any]:
-        """Return our section ``backbone`` for a network with our section ``retina``."""
-
-    def write_config(self, ours: Any) -> dict[str, Any]:
-        """Return upstream's keys (dotted) for our section ``backbone``."""
-
-    def links(self, backbone: Any, ours: Any) -> Iterable[Link]:
-        """Pair the tensors of a backbone (our section ``backbone``) with upstream's."""
-
-    def graph_names(self, ours: Any) -> list[str]:
-        """Return upstream's names of the layers that own the pyramid's graphs, in order."""
-
-
-BACKBONES: dict[str, Backbone] = {"alexnet": alexnet}
-"""The backbones that can be exchanged, by our ``backbone.name``."""
 
 IRRELEVANT = (
     "barlow.*",
@@ -92,7 +66,7 @@ IRRELEVANT = (
     "saccades.nonrandom_first",
 )
 """Keys that change nothing in a trained network's answers, or only with some values of others.
-(Each backbone has a few more.)"""
+(Each family has a few more.)"""
 
 POLICIES = {
     "multi_random": ("random_crop", True),
@@ -124,39 +98,26 @@ def read_config(content: Mapping[Any, Any], source: str = "config") -> FoviConfi
             do yet. The message names the key.
     """
     theirs = UpstreamConfig(content, source)
-    backbone = backbone_of(theirs)
+    family = upstream_family(theirs)
     _refuse(theirs)
     retina = _retina(theirs)
     ours = {
         "retina": retina,
         "fixation": _fixation(theirs, retina),
-        "backbone": backbone.read_config(theirs, retina),
+        "backbone": family.read_config(theirs, retina),
         "projector": _projector(theirs),
         "head": {
             "num_classes": theirs.whole("data.num_classes"),
             "dropout": _dropout(theirs),
         },
     }
-    unknown = theirs.not_looked_at((*IRRELEVANT, *backbone.IRRELEVANT))
+    unknown = theirs.not_looked_at((*IRRELEVANT, *family.irrelevant))
     if unknown:
         log.warning("%s: not known and not looked at: %s", source, ", ".join(unknown))
     try:
         return as_config(ours)
     except ConfigError as error:
         raise ConfigError(f"{source}: as a configuration of fovigraph, {error}") from None
-
-
-def backbone_of(theirs: UpstreamConfig) -> Backbone:
-    """Return the mapping of the backbone that ``model.arch`` names."""
-    known = {name: backbone for backbone in BACKBONES.values() for name in backbone.NAMES}
-    name = theirs.get("model.arch")
-    if not isinstance(name, str) or name not in known:
-        names = ", ".join(map(repr, known))
-        theirs.fail(
-            "model.arch",
-            f"must be one of {names}, got {shown(name)}: fovigraph reads no other network yet",
-        )
-    return known[name]
 
 
 def write_config(config: FoviConfig) -> dict[str, Any]:
@@ -173,19 +134,12 @@ def write_config(config: FoviConfig) -> dict[str, Any]:
             message names our key.
     """
     config = as_config(config)
-    if config.backbone.name not in BACKBONES:
-        names = ", ".join(map(repr, BACKBONES))
-        raise ConfigError(
-            f"backbone.name must be one of {names} to be written for upstream, "
-            f"got {config.backbone.name!r}"
-        )
-    backbone = BACKBONES[config.backbone.name]
+    family = family_of(config.backbone)
     flat = {
-        "model.arch": backbone.NAMES[0],
-        **_write_projector(config),
+        "model.arch": family.names[0],
         **_write_retina(config),
         **_write_fixation(config),
-        **backbone.write_config(config.backbone),
+        **family.write_config(config.backbone),
         "data.num_classes": config.head.num_classes,
         "training.loss": "supervised",
         "training.amp_dtype": "float16",
@@ -194,6 +148,7 @@ def write_config(config: FoviConfig) -> dict[str, Any]:
         "transforms.where": "pre_warp",
         **{f"transforms.{name}": 0 for name in ("flip", "color_jitter", "gray", "blur")},
     }
+    flat |= _write_projector(config, flat["model.norm"])
     theirs = OmegaConf.create()
     for key, value in flat.items():
         OmegaConf.update(theirs, key, value, force_add=True)
@@ -428,18 +383,19 @@ def _write_fixation(config: FoviConfig) -> dict[str, Any]:
     }
 
 
-def _write_projector(config: FoviConfig) -> dict[str, Any]:
-    projector, norm = config.projector, getattr(config.backbone, "norm", "none")
+def _write_projector(config: FoviConfig, norm: str) -> dict[str, Any]:
+    """Return upstream's keys of the projector; ``norm`` is its ``model.norm`` of the backbone."""
+    projector = config.projector
     only("head.dropout", config.head.dropout, projector.dropout)
     if len(projector.channels) == 1:
         raise ConfigError(
             "projector.channels must have no entry or at least two to be written for upstream, "
             f"whose single layer ends in a ReLU; got {list(projector.channels)}"
         )
-    theirs = reverse(NORMS, "backbone.norm", norm)
     if projector.norm == "batch":
-        only("backbone.norm (with projector.norm='batch')", norm, "batch")
-        theirs = "force_batch"
+        ours = getattr(config.backbone, "norm", "none")
+        only("backbone.norm (with projector.norm='batch')", ours, "batch")
+        norm = "force_batch"
     elif projector.norm not in ("none", "group"):
         raise ConfigError(
             "projector.norm must be one of 'batch', 'group', 'none' to be written for upstream, "
@@ -453,7 +409,7 @@ def _write_projector(config: FoviConfig) -> dict[str, Any]:
         )
     return {
         "model.mlp": "-".join(map(str, projector.channels)),
-        "model.norm": theirs,
+        "model.norm": norm,
         "model.norm_mlp": int(projector.norm != "none"),
         "model.dropout": projector.dropout,
         "model.dropout_all": 1,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fovigraph._checks import flag, shown
 from fovigraph.config import ConfigError
 from fovigraph.interop import checkpoint, config
+from fovigraph.interop.family import upstream_family
 from fovigraph.interop.neighbours import check_lists, use_neighbours
 from fovigraph.interop.upstream_config import UpstreamConfig
 from fovigraph.interop.weights import Link, features_link, norm_links, to_ours
@@ -28,9 +29,41 @@ def from_upstream(
     cache_dir: str | os.PathLike[str] | None = None,
     cls: type[FoviNet] = FoviNet,
 ) -> FoviNet:
-    """Load a network that the upstream package saved or published.
+    """Load a network that the upstream package, ``fovi`` 1.x or 2.x, saved or published.
 
-    See :meth:`fovigraph.FoviNet.from_upstream`; ``cls`` is the class of the network.
+    It takes images in [0, 1]: the normalisation that upstream leaves to its data loaders
+    belongs to the network here.
+
+    Args:
+        path_or_hub_id: A folder with upstream's configuration (``resolved_config.yaml``,
+            ``hydra/config.yaml``, ``config.yaml`` or ``params.json``) and weights
+            (``state_dict.index.json`` with its files, ``state_dict.pth``,
+            ``final_weights.pth`` or ``model.pth``); or ``"owner/name"`` on the Hugging Face
+            Hub, or the name of a network that upstream publishes there (needs the extra
+            ``hub``).
+        revision: Branch, tag or commit on the Hub.
+        neighbours: Neighbour lists exported from an upstream network, or their file, to
+            reproduce one machine's network exactly
+            (:func:`fovigraph.interop.use_neighbours`); ``None``: the canonical graphs.
+        strict: Whether every tensor must be there and fit; otherwise what does not is logged.
+        cache_dir: The Hub's cache; ``None``: where huggingface_hub has it.
+        cls: The class of the network, :class:`~fovigraph.FoviNet` or a class of it.
+
+    Returns:
+        The network, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: If there is no such folder or repository, or it lacks files.
+        ConfigError: If the configuration asks for what fovigraph does not do yet.
+        ValueError: If files are damaged or hold code, weights are not those of the
+            configuration, or neighbours not those of its geometry.
+        TypeError: If an argument is of another type.
+
+    Example:
+        .. code-block:: python
+
+            net = fg.from_upstream("fovi-alexnet_a-0.5_res-64_rfmult-2_in1k")
+            net(images).logits.argmax(-1)
     """
     flag("strict", strict)
     if not (isinstance(cls, type) and issubclass(cls, FoviNet)):
@@ -55,8 +88,8 @@ def from_upstream(
 
 def links(net: FoviNet, theirs: UpstreamConfig) -> Iterator[Link]:
     """Pair all tensors of a network with those of the upstream network of a configuration."""
-    backbone = config.backbone_of(theirs)
-    yield from backbone.links(net.backbone, net.config.backbone)
+    family = upstream_family(theirs)
+    yield from family.links(net.backbone, net.config.backbone)
     yield from _projector_links(net, theirs)
     here, there = "head.1", "head.fix_projector.probe"
     yield _linear_link(net, here, there, first=not len(net.projector))

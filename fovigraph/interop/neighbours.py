@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fovigraph._checks import instance, one_of, path_of, shown
+from fovigraph._checks import instance, path_of, shown
 from fovigraph.graph import GraphPyramid, KNNGraph, graph_from_neighbours, nearest_cell
 from fovigraph.graph.search import k_nearest
 from fovigraph.interop.checkpoint import read_tensors
-from fovigraph.interop.config import BACKBONES
+from fovigraph.interop.family import family_of
 from fovigraph.models import FoviNet
 from fovigraph.models.wrapped import unwrapped
 
@@ -67,8 +67,7 @@ def use_neighbours(net: FoviNet, lists: Lists | str | os.PathLike[str]) -> None:
     pyramid, places = net.pyramid, lists.pop(PLACES, None)
     if places is not None:
         places = _checked_places(source, places, net.retina.array.cartesian)
-    name = one_of("backbone.name", net.config.backbone.name, BACKBONES)
-    layers = BACKBONES[name].graph_names(net.config.backbone)
+    layers = family_of(net.config.backbone).graph_names(net.config.backbone)
     _check_names(source, lists, layers, pyramid)
     step, graphs = 0, []
     try:

@@ -16,20 +16,6 @@ log = logging.getLogger(__name__)
 NOT_NEEDED = ("network.projector_ssl.",)
 """Beginnings of the names of upstream's tensors that take no part in classification."""
 
-NORMS = {
-    "batch": "batch",
-    "force_batch": "batch",
-    "layer_chan": "channel",
-    "channel": "channel",
-    "layer_space": "node",
-    "coord": "node",
-    "layer_all": "layer",
-    "layer": "layer",
-    "group": "group",
-    "none": "none",
-}
-"""``model.norm`` → our ``backbone.norm``."""
-
 _SHOWN = 10
 
 

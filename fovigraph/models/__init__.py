@@ -4,9 +4,10 @@ from fovigraph.models._registry import FAMILIES, BackboneConfig, Family, build_b
 from fovigraph.models.alexnet import KNNAlexNet, KNNAlexNetBlock
 from fovigraph.models.backbone import Backbone, Block, Intermediate, PoolBlock
 from fovigraph.models.calibration import Calibration, fit_calibration
+from fovigraph.models.create import FeatureNet, create_model, list_models
 from fovigraph.models.fovinet import FoviNet, FoviOutput
 from fovigraph.models.glance import OneGlance
-from fovigraph.models.heads import LinearProbe, Projector
+from fovigraph.models.heads import LinearProbe, NoHead, Projector
 from fovigraph.models.inference import Optimized, optimize
 from fovigraph.models.predict import Prediction
 from fovigraph.models.pretrained import pretrained_names
@@ -18,19 +19,23 @@ __all__ = [
     "Block",
     "Calibration",
     "Family",
+    "FeatureNet",
     "FoviNet",
     "FoviOutput",
     "Intermediate",
     "KNNAlexNet",
     "KNNAlexNetBlock",
     "LinearProbe",
+    "NoHead",
     "OneGlance",
     "Optimized",
     "PoolBlock",
     "Prediction",
     "Projector",
     "build_backbone",
+    "create_model",
     "fit_calibration",
+    "list_models",
     "optimize",
     "pretrained_names",
     "register",

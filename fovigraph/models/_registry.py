@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import is_dataclass
 from typing import NamedTuple, TypeVar
 
 from fovigraph._checks import instance, one_of, shown
@@ -14,7 +14,6 @@ from fovigraph.models.backbone import Backbone
 B = TypeVar("B", bound=type[Backbone])
 
 
-@dataclass(frozen=True)
 class BackboneConfig(Section):
     """The section ``backbone``: what the schemas of all families have in common.
 
@@ -24,7 +23,7 @@ class BackboneConfig(Section):
 
     SECTION = "backbone"
 
-    name: str = "alexnet"
+    name: str
 
     @classmethod
     def variants(cls) -> Mapping[str, type[Section]]:
@@ -61,7 +60,7 @@ def register(name: str, config: type[BackboneConfig]) -> Callable[[B], B]:
         ValueError: If another class has the name, or ``config`` has another.
 
     Example:
-        >>> from dataclasses import dataclass
+        >>> from dataclasses import is_dataclass
         >>> import fovigraph as fg
         >>> from fovigraph.models import Backbone, BackboneConfig, PoolBlock, register
         >>> @dataclass(frozen=True)
@@ -81,17 +80,18 @@ def register(name: str, config: type[BackboneConfig]) -> Callable[[B], B]:
         6
     """
     instance("name", name, str, allowed="a string")
-    if not (isinstance(config, type) and issubclass(config, BackboneConfig)):
-        raise TypeError(f"config must be a class of BackboneConfig, got {shown(config)}")
+    known = isinstance(config, type) and issubclass(config, BackboneConfig)
+    if not known or not is_dataclass(config):
+        raise TypeError(f"config must be a dataclass of BackboneConfig, got {shown(config)}")
     if config().name != name:
         raise ValueError(f"config must have the name {name!r} by default, got {config().name!r}")
 
     def decorate(backbone: B) -> B:
         if not (isinstance(backbone, type) and issubclass(backbone, Backbone)):
             raise TypeError(f"backbone must be a class of Backbone, got {shown(backbone)}")
-        known = FAMILIES.get(name)
-        if known is not None and known.backbone.__qualname__ != backbone.__qualname__:
-            raise ValueError(f"name must be new, got {name!r}, which is {known.backbone}")
+        there = FAMILIES.get(name)
+        if there is not None and there.backbone.__qualname__ != backbone.__qualname__:
+            raise ValueError(f"name must be new, got {name!r}, which is {there.backbone}")
         FAMILIES[name] = Family(backbone, config)
         return backbone
 

@@ -155,9 +155,10 @@ class KNNAlexNetBlock(Block):
             if step is not None and instance(name, step, Step).kind != kind:
                 raise ValueError(f"{name} must be a step of the kind {kind!r}, got {step}")
         make_conv = CONVS[one_of("conv", conv, CONVS)]
-        self.runs_on["conv"] = step = plan.add(conv_step)
-        self.conv = make_conv(in_channels, out_channels, step.kernel_size)
-        self.norm = make_norm(norm, out_channels, step.num_dst)
+        self.runs_on["conv"] = place = plan.add(conv_step)
+        assert place.kernel_size is not None  # every convolution has one
+        self.conv = make_conv(in_channels, out_channels, place.kernel_size)
+        self.norm = make_norm(norm, out_channels, place.num_dst)
         self.activation = nn.ReLU()
         if pool_step is not None:
             self.runs_on["pool"] = plan.add(pool_step)

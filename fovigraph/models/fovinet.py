@@ -10,19 +10,22 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fovigraph._checks import instance, path_of, positive_int, shown
-from fovigraph._compose import checked, load
+from fovigraph import _compose
+from fovigraph._checks import instance, path_of, positive_int, shown, whole_number
+from fovigraph._compose import checked
+from fovigraph._deprecated import moved
 from fovigraph._pictures import facts_html, pyramid_html
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
 from fovigraph.models._registry import build_backbone
 from fovigraph.models.backbone import Intermediate
 from fovigraph.models.calibration import Calibration
+from fovigraph.models.channels import input_adapter, with_channels
 from fovigraph.models.config import FoviConfig
-from fovigraph.models.heads import LinearProbe, Projector, check_class_names
+from fovigraph.models.heads import Projector, check_class_names, make_head
 from fovigraph.models.hub import push_to_hub
 from fovigraph.models.predict import Prediction, predictions
-from fovigraph.models.pretrained import find_pretrained, load_weights, save_pretrained
+from fovigraph.models.pretrained import HubOptions, find_pretrained, load_weights, save_pretrained
 from fovigraph.models.wrapped import unwrapped
 from fovigraph.sensing import Retina, policy_of
 from fovigraph.sensing.fixation import Fixations
@@ -110,14 +113,14 @@ class FoviNet(nn.Module):
             std=config.retina.std,
             acuity=config.retina.acuity,
         )
-        self.backbone = build_backbone(config.backbone, array)
+        self.backbone = build_backbone(config.backbone, array, config.retina.channels)
         self.projector = Projector(
             self.backbone.num_features,
             config.projector.channels,
             norm=config.projector.norm,
             dropout=config.projector.dropout,
         )
-        self.head = LinearProbe(
+        self.head = make_head(
             self.projector.out_features, config.head.num_classes, config.head.dropout
         )
 
@@ -149,11 +152,11 @@ class FoviNet(nn.Module):
         Everything else stays as it is.
 
         Args:
-            num_classes: Number of classes.
+            num_classes: Number of classes; 0: no head, for embeddings alone.
             class_names: Their names, in order; ``None``: their numbers.
 
         Raises:
-            ValueError, TypeError: If ``num_classes`` is not a whole number above 0, or there is not
+            ValueError, TypeError: If ``num_classes`` is not a whole number from 0, or there is not
                 one distinct name for each class.
 
         Example:
@@ -163,10 +166,10 @@ class FoviNet(nn.Module):
             >>> net(torch.rand(1, 3, 64, 64)).logits.shape
             torch.Size([1, 2])
         """
-        num_classes = positive_int("num_classes", num_classes)
+        num_classes = whole_number("num_classes", num_classes)
         names = None if class_names is None else _names(class_names, num_classes)
-        like = next(self.head.parameters())
-        head = LinearProbe(
+        like = next(self.parameters())
+        head = make_head(
             unwrapped(self.projector).out_features,  # type: ignore[arg-type]  # any module's
             num_classes,
             self.config.head.dropout,
@@ -331,7 +334,7 @@ class FoviNet(nn.Module):
 
     def _checked(self, images: Tensor) -> Tensor:
         """Check images, and return them as ``[B, C, H, W]``."""
-        return check_images(images)
+        return check_images(images, self.config.retina.channels)
 
     def predict(
         self,
@@ -448,6 +451,11 @@ class FoviNet(nn.Module):
         *,
         num_classes: int | None = None,
         class_names: Sequence[str] | None = None,
+        in_channels: int | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
     ) -> FoviNet:
         """Load a trained network: one in the box, from a folder, or from the Hub.
 
@@ -456,8 +464,15 @@ class FoviNet(nn.Module):
                 Hugging Face Hub, which needs the extra ``hub``.
             revision: Branch, tag or commit on the Hub.
             num_classes: For other classes than it was trained on: their number. The network then
-                has a new head with random weights (:meth:`reset_classifier`).
+                has a new head with random weights (:meth:`reset_classifier`); 0: none.
             class_names: Likewise, their names; alone, they also say how many there are.
+            in_channels: For images of another number of channels: the first layer's weights are
+                summed over the channels for 1, and repeated, and scaled to the same sum, for more.
+            overrides: Other values of the configuration, by dotted key, that leave the weights'
+                shapes as they are.
+            cache_dir: The Hub's cache; ``None``: where huggingface_hub has it.
+            token: Access token of the Hub; ``None`` or True: the one that was logged in with.
+            local_files_only: Whether to take what is in the cache, and not ask the Hub.
 
         Returns:
             The network, in evaluation mode and in single precision: weights that were saved in half
@@ -465,73 +480,40 @@ class FoviNet(nn.Module):
 
         Raises:
             FileNotFoundError: If there is no such folder, or it lacks one of the two files.
+            ConfigError: If an override is none of a network.
             ValueError: If the weights cannot be read, are of another architecture or not of
-                floating point, or NaN or infinite; or if there is not one distinct name for each
-                class.
+                floating point, or NaN or infinite; if there is not one distinct name for each
+                class; or if the first layer cannot take other channels.
             TypeError: If an argument is of another type.
         """
         if num_classes is not None:
-            positive_int("num_classes", num_classes)
+            whole_number("num_classes", num_classes)
         if class_names is not None:
             class_names = _names(class_names, num_classes)
             num_classes = len(class_names)
-        folder = find_pretrained(folder_or_hub_id, revision)
-        net = cls(load(folder / "config.yaml", (), FoviConfig))
-        load_weights(net, folder / "model.safetensors")
+        if in_channels is not None:
+            positive_int("in_channels", in_channels)
+        hub = HubOptions(cache_dir, token, local_files_only)
+        folder = find_pretrained(folder_or_hub_id, revision, hub)
+        config = _compose.load(folder / "config.yaml", (), FoviConfig)
+        trained_channels = config.retina.channels
+        config = _compose.changed(config, {} if overrides is None else overrides)
+        if in_channels is not None:
+            config = with_channels(config, in_channels)
+        net = cls(config)
+        adapt = None
+        if config.retina.channels != trained_channels:
+            adapt = input_adapter(net)
+        load_weights(net, folder / "model.safetensors", adapt)
         if num_classes is not None:
             net.reset_classifier(num_classes, class_names)
         return net.eval()
 
     @classmethod
-    def from_upstream(
-        cls,
-        path_or_hub_id: str | os.PathLike[str],
-        *,
-        revision: str | None = None,
-        neighbours: Mapping[str, Tensor] | str | os.PathLike[str] | None = None,
-        strict: bool = True,
-        cache_dir: str | os.PathLike[str] | None = None,
-    ) -> FoviNet:
-        """Load a network that the upstream package, ``fovi`` 1.x or 2.x, saved or published.
-
-        It takes images in [0, 1]: the normalisation that upstream leaves to its data loaders
-        belongs to the network here.
-
-        Args:
-            path_or_hub_id: A folder with upstream's configuration (``resolved_config.yaml``,
-                ``hydra/config.yaml``, ``config.yaml`` or ``params.json``) and weights
-                (``state_dict.index.json`` with its files, ``state_dict.pth``,
-                ``final_weights.pth`` or ``model.pth``); or ``"owner/name"`` on the Hugging Face
-                Hub, or the name of a network that upstream publishes there (needs the extra
-                ``hub``).
-            revision: Branch, tag or commit on the Hub.
-            neighbours: Neighbour lists exported from an upstream network, or their file, to
-                reproduce one machine's network exactly
-                (:func:`fovigraph.interop.use_neighbours`); ``None``: the canonical graphs.
-            strict: Whether every tensor must be there and fit; otherwise what does not is logged.
-            cache_dir: The Hub's cache; ``None``: where huggingface_hub has it.
-
-        Returns:
-            The network, in evaluation mode.
-
-        Raises:
-            FileNotFoundError: If there is no such folder or repository, or it lacks files.
-            ConfigError: If the configuration asks for what fovigraph does not do yet.
-            ValueError: If files are damaged or hold code, weights are not those of the
-                configuration, or neighbours not those of its geometry.
-        """
-        # The one import against the direction of the others (interop builds on models): late, so
-        # that the modules stay free of upstream's names and `fg.FoviNet` has all ways to load.
-        from fovigraph.interop import from_upstream
-
-        return from_upstream(
-            path_or_hub_id,
-            revision=revision,
-            neighbours=neighbours,
-            strict=strict,
-            cache_dir=cache_dir,
-            cls=cls,
-        )
+    def from_upstream(cls, path_or_hub_id: str | os.PathLike[str], **options: Any) -> FoviNet:
+        """Deprecated: :func:`fovigraph.from_upstream`, with ``cls`` for a subclass."""
+        function = moved("FoviNet.from_upstream", "fovigraph", "from_upstream")
+        return function(path_or_hub_id, cls=cls, **options)
 
 
 def _names(class_names: Any, count: int | None) -> list[str]:

@@ -13,6 +13,7 @@ from fovigraph._checks import (
     positive_float,
     positive_int,
     positive_ints,
+    whole_number,
 )
 from fovigraph._schema import Section
 from fovigraph.nn import make_norm
@@ -45,7 +46,7 @@ class HeadConfig(Section):
     """The linear probe.
 
     Attributes:
-        num_classes: Number of classes.
+        num_classes: Number of classes; 0: no probe, for embeddings alone.
         class_names: Their names, in order; ``None``: their numbers, from 0.
         dropout: Probability that an embedding's entry is dropped in training.
         temperature: What logits are divided by in evaluation, so that probabilities are calibrated.
@@ -62,7 +63,7 @@ class HeadConfig(Section):
     sharpening: float = 0.0
 
     def check(self) -> None:
-        positive_int("head.num_classes", self.num_classes, MOST_CHANNELS)
+        whole_number("head.num_classes", self.num_classes, 0, MOST_CHANNELS)
         if self.class_names is not None:
             check_class_names("head.class_names", self.class_names, self.num_classes)
         fraction("head.dropout", self.dropout)
@@ -143,3 +144,25 @@ class LinearProbe(nn.Sequential):
         check_weights(in_features=in_features, num_classes=num_classes)
         fraction("dropout", dropout)
         super().__init__(nn.Dropout(dropout), nn.Linear(in_features, num_classes))
+
+
+class NoHead(nn.Module):
+    """The head of a network for embeddings alone: logits of no classes.
+
+    Example:
+        >>> import torch
+        >>> from fovigraph.models import NoHead
+        >>> NoHead()(torch.rand(2, 4, 16)).shape
+        torch.Size([2, 4, 0])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map embeddings ``[*, D]`` to logits ``[*, 0]``."""
+        return x[..., :0]
+
+
+def make_head(in_features: int, num_classes: int, dropout: float) -> LinearProbe | NoHead:
+    """Return a probe of so many classes, or, for none, what stands in its place."""
+    if num_classes == 0:
+        return NoHead()
+    return LinearProbe(in_features, num_classes, dropout)

@@ -65,6 +65,8 @@ def predictions(
     """
     top, batch_size = positive_int("top", top), positive_int("batch_size", batch_size)
     device, names = next(net.parameters()).device, net.class_names
+    if not names:
+        raise ValueError("net must have classes to predict, got num_classes=0")
     modes = {module: module.training for module in net.modules()}
     try:
         net.eval()

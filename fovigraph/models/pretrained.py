@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from fovigraph._checks import instance, path_of
-from fovigraph._compose import checked, to_dict, to_yaml
+from fovigraph._checks import flag, instance, path_of, shown
+from fovigraph._compose import checked, to_dict, write_yaml
 from fovigraph._shipped import BUNDLED as BUNDLED
 from fovigraph._shipped import pretrained_names as pretrained_names
 from fovigraph.graph import KNNGraph
@@ -59,7 +59,7 @@ def save_pretrained(net: FoviNet, folder: Path) -> None:
     partial = {name: folder / f".{name}.partial" for name in FILES}
     try:
         save_file(weights, partial["model.safetensors"], metadata=metadata)
-        partial["config.yaml"].write_text(to_yaml(net.config), encoding="utf-8")
+        write_yaml(net.config, partial["config.yaml"])
         for name, path in partial.items():
             path.replace(folder / name)
     except SafetensorError as error:  # a full disk, said in another way
@@ -140,12 +140,39 @@ def tied_names(net: nn.Module) -> list[list[str]]:
     return [names for names in named.values() if len(names) > 1]
 
 
-def find_pretrained(folder_or_hub_id: str | os.PathLike[str], revision: str | None) -> Path:
+class HubOptions(NamedTuple):
+    """How the Hugging Face Hub is asked, as huggingface_hub names it.
+
+    Attributes:
+        cache_dir: Its cache; ``None``: where huggingface_hub has it.
+        token: Access token; ``None`` or True: the one that was logged in with; False: none.
+        local_files_only: Whether to take what is in the cache, and ask nobody.
+    """
+
+    cache_dir: str | os.PathLike[str] | None = None
+    token: str | bool | None = None
+    local_files_only: bool = False
+
+    def check(self) -> None:
+        """Raise a TypeError if a value is of another type than said above."""
+        if self.cache_dir is not None:
+            path_of("cache_dir", self.cache_dir)
+        if self.token is not None and not isinstance(self.token, (str, bool)):
+            raise TypeError(f"token must be a string, true, false or None, got {shown(self.token)}")
+        flag("local_files_only", self.local_files_only)
+
+
+def find_pretrained(
+    folder_or_hub_id: str | os.PathLike[str],
+    revision: str | None,
+    hub: HubOptions = HubOptions(),  # noqa: B008  # it cannot be changed
+) -> Path:
     """Return the folder that holds a network, fetched from the Hub if it is not a folder here.
 
     Args:
         folder_or_hub_id: One of :func:`pretrained_names`, a folder, or ``"owner/name"`` on the Hub.
         revision: Branch, tag or commit on the Hub.
+        hub: How the Hub is asked.
 
     Raises:
         TypeError: If an argument is of another type.
@@ -157,10 +184,11 @@ def find_pretrained(folder_or_hub_id: str | os.PathLike[str], revision: str | No
         raise FileNotFoundError(str(error)) from None
     if revision is not None:
         instance("revision", revision, str, allowed="a string or None")
+    hub.check()
     if text in pretrained_names():
         return BUNDLED / text
     if not os.path.exists(folder) and re.fullmatch(HUB_ID, text):
-        folder = _from_hub(text, revision)
+        folder = _from_hub(text, revision, hub)
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         found = _found_instead(folder, missing)
@@ -181,7 +209,7 @@ def _found_instead(folder: Path, missing: Sequence[str]) -> str:
     )
 
 
-def _from_hub(hub_id: str, revision: str | None) -> Path:
+def _from_hub(hub_id: str, revision: str | None, hub: HubOptions) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
@@ -190,24 +218,38 @@ def _from_hub(hub_id: str, revision: str | None) -> Path:
             "install the extra: pip install 'fovigraph[hub]'"
         ) from error
     try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(FILES)))
+        return Path(
+            snapshot_download(
+                hub_id, revision=revision, allow_patterns=list(FILES), **hub._asdict()
+            )
+        )
     except Exception as error:  # the Hub's errors are many: no network, no such repository, …
         raise FileNotFoundError(
             f"there is no folder {hub_id!r}, and the Hugging Face Hub did not give it: {error}"
         ) from error
 
 
-def load_weights(net: nn.Module, path: Path) -> None:
+def load_weights(
+    net: nn.Module,
+    path: Path,
+    adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+) -> None:
     """Load safetensors into a network that they must fit exactly.
 
     Weights in another floating-point type are converted to the network's: from half precision
     exactly, from double precision with rounding. Tensors that were one when they were saved are one
     again. A network on the meta device moves to the CPU.
 
+    Args:
+        net: The network.
+        path: The file.
+        adapt: Changes the weights, by name, before they are loaded.
+
     Raises:
         ValueError: If they cannot be read, do not fit, or are not finite numbers.
     """
     weights = read_weights(path, net)
+    weights = weights if adapt is None else adapt(weights)
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
     own = net.state_dict()

@@ -110,26 +110,32 @@ def as_images(images: Tensor) -> Tensor:
     return images / 255 if images.dtype == torch.uint8 else images
 
 
-def check_images(images: Tensor) -> Tensor:
+def check_images(images: Tensor, channels: int = 3) -> Tensor:
     """Check a batch of images as :func:`as_images` does, and return it in its own type, uncopied.
 
+    Args:
+        images: ``[B, C, H, W]``, or ``[C, H, W]`` for a single one.
+        channels: Number of channels C that they must have.
+
     Returns:
-        ``[B, 3, H, W]``, uint8 or floating point.
+        ``[B, C, H, W]``, uint8 or floating point.
     """
+    batch, one = f"[B, {channels}, H, W]", f"[{channels}, H, W]"
     if not isinstance(images, Tensor):
         raise TypeError(
-            f"images must be a torch.Tensor [B, 3, H, W], got {type(images).__name__}; "
+            f"images must be a torch.Tensor {batch}, got {type(images).__name__}; "
             "fovigraph.data.as_image takes files, arrays and Pillow's images"
         )
     _check_kind("images", images)
     shape = tuple(images.shape)
     if len(shape) not in (3, 4):
-        raise ValueError(f"images must have shape [B, 3, H, W] or [3, H, W], got {shape}")
-    if shape[-3] != 3:
-        last = shape[-1] == 3
+        raise ValueError(f"images must have shape {batch} or {one}, got {shape}")
+    if shape[-3] != channels:
+        last = shape[-1] == channels
         hint = "; channels come first: images.movedim(-1, -3)" if last else ""
         raise ValueError(
-            f"images must have 3 channels, [B, 3, H, W] or [3, H, W], got {shape}{hint}"
+            f"images must have {channels} channel{'s' * (channels > 1)}, {batch} or {one}, "
+            f"got {shape}{hint}"
         )
     if 0 in shape[-2:]:
         raise ValueError(f"images must have at least one row and one column, got {shape}")

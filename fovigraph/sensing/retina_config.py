@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fovigraph._checks import positive_float, positive_int
 from fovigraph._schema import Section
+from fovigraph.nn.limits import MOST_CHANNELS
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class RetinaConfig(Section):
         acuity: For the sampling ``"area"``: finest cells across the field of view; ``None``: any.
         fixation_size: Pixels that the field of view's diameter spans; ``None``: the policy's.
         color_decay: Eccentricity scale at which colour fades, degrees; ``None``: it does not.
-        mean: What is subtracted from red, green and blue, in [0, 1]; ``None``: nothing.
+        channels: Channels of the images; 3 are red, green and blue.
+        mean: What is subtracted from each channel, of values in [0, 1]; ``None``: nothing.
         std: What they are divided by then; given with ``mean`` or not at all.
     """
 
@@ -38,6 +40,7 @@ class RetinaConfig(Section):
     acuity: float | None = None
     fixation_size: float | None = None
     color_decay: float | None = None
+    channels: int = 3
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
 
@@ -48,12 +51,19 @@ class RetinaConfig(Section):
         for name in ("acuity", "fixation_size", "color_decay"):
             if getattr(self, name) is not None:
                 positive_float(f"retina.{name}", getattr(self, name))
+        positive_int("retina.channels", self.channels, MOST_CHANNELS)
+        if self.color_decay is not None and self.channels != 3:
+            raise ValueError(
+                "retina.color_decay must be None unless retina.channels is 3, got "
+                f"{self.color_decay} with {self.channels}"
+            )
         if (self.mean is None) != (self.std is None):
             raise ValueError("retina.mean and retina.std must be given together or not at all")
         if self.mean is not None and self.std is not None:
-            if not len(self.mean) == len(self.std) == 3:
+            if not len(self.mean) == len(self.std) == self.channels:
+                named = ", red, green and blue" if self.channels == 3 else ", one for each channel"
                 raise ValueError(
-                    "retina.mean and retina.std must have 3 entries, red, green and blue, "
+                    f"retina.mean and retina.std must have {self.channels} entries{named}, "
                     f"got {self.mean} and {self.std}"
                 )
             for i, value in enumerate(self.std):

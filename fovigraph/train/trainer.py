@@ -24,7 +24,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fovigraph._checks import flag, path_of, shown
-from fovigraph.config import FoviConfig, load_config, to_dict, to_yaml
+from fovigraph._compose import write_yaml
+from fovigraph.config import FoviConfig, load_config, to_dict
 from fovigraph.models import Calibration, FoviNet
 from fovigraph.models.card import model_card
 from fovigraph.models.fovinet import check_fovinet, class_names_of
@@ -217,7 +218,7 @@ class Trainer:
                     f"got {recipe.train.epochs}"
                 )
         if self.main:
-            (self.folder / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")
+            write_yaml(recipe, self.folder / "recipe.yaml")
             step, epoch = self.progress.step, self.progress.epoch
             self.csv = CSVFile(self.folder / "metrics.csv", self._columns(), step, epoch)
 

@@ -9,7 +9,8 @@ from strange import PLAIN
 from trials import OUTCOMES, trials
 
 import fovigraph as fg
-from fovigraph.train import load_recipe
+from fovigraph.config import to_dict
+from fovigraph.train import load_recipe, network_of
 
 NAMES = ("digits", "fovi_tiny", "cifar10")
 WORDS = st.sampled_from(
@@ -27,7 +28,7 @@ CONTENT = st.recursive(
 @functools.cache
 def keys():
     """Every key that a recipe has, dotted."""
-    recipe = load_recipe("digits")
+    recipe = to_dict(load_recipe("digits"))
     return [f"{section}.{key}" for section in recipe for key in recipe[section]]
 
 
@@ -58,6 +59,5 @@ def test_files_load_or_are_refused(data, tmp_path_factory):
         OUTCOMES["configurations refused"] += 1
         return
     OUTCOMES["configurations read"] += 1
-    network = {key: recipe[key] for key in ("retina", "fixation", "backbone", "projector", "head")}
-    fg.save_config(network, file)
-    assert fg.load_config(file) == fg.config.as_config(network)
+    fg.save_config(recipe, file)
+    assert fg.load_config(file) == network_of(recipe)

@@ -38,7 +38,7 @@ def recorded():
 @pytest.fixture(scope="session")
 def loaded():
     """The network with upstream's neighbours; not to be changed."""
-    return fg.FoviNet.from_upstream(TINY, neighbours=TINY / NEIGHBOURS)
+    return fg.from_upstream(TINY, neighbours=TINY / NEIGHBOURS)
 
 
 @pytest.fixture

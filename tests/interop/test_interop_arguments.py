@@ -37,7 +37,7 @@ def refused(call):
 def test_wrong_types_are_named(wrong, tiny, tmp_path):
     out = tmp_path / "out"
     assert "path_or_hub_id" in refused(lambda: from_upstream(wrong))
-    assert "path_or_hub_id" in refused(lambda: fg.FoviNet.from_upstream(wrong))
+    assert "path_or_hub_id" in refused(lambda: fg.from_upstream(wrong))
     assert "source" in refused(lambda: convert(wrong, out))
     assert "destination" in refused(lambda: convert(tiny.folder, wrong))
     assert "source" in refused(lambda: read_config({}, wrong))
@@ -58,7 +58,7 @@ def test_wrong_types_are_named(wrong, tiny, tmp_path):
 
 
 def test_lists_of_neighbours_are_named_tensors(tiny):
-    net = fg.FoviNet.from_upstream(tiny.folder)
+    net = fg.from_upstream(tiny.folder)
     for lists, name in (
         (None, "lists"),
         (3, "lists"),
@@ -78,7 +78,7 @@ def test_lists_of_neighbours_are_named_tensors(tiny):
 
 def test_a_named_pipe_is_no_file_of_lists(tiny, tmp_path):
     os.mkfifo(tmp_path / "pipe.pth")
-    net = fg.FoviNet.from_upstream(tiny.folder)
+    net = fg.from_upstream(tiny.folder)
     with pytest.raises(FileNotFoundError, match="no such file"):
         use_neighbours(net, tmp_path / "pipe.pth")
 
@@ -136,4 +136,4 @@ def test_weights_of_another_kind(kind, tiny, copy):
     )
     torch.save({"state_dict": weights}, copy / "final_weights.pth")
     with pytest.raises(ValueError, match=rf"{name}: .*({kind}|NaN)"):
-        fg.FoviNet.from_upstream(copy)
+        fg.from_upstream(copy)

@@ -59,7 +59,7 @@ class TestConfigurations:
     def test_missing(self, copy):
         (copy / CONFIG).unlink()
         with pytest.raises(FileNotFoundError, match="no configuration: none of resolved_config"):
-            fg.FoviNet.from_upstream(copy)
+            fg.from_upstream(copy)
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -76,12 +76,12 @@ class TestConfigurations:
     def test_unreadable_or_of_something_else(self, copy, text, message):
         (copy / CONFIG).write_text(text)
         with pytest.raises(fg.ConfigError, match=message):
-            fg.FoviNet.from_upstream(copy)
+            fg.from_upstream(copy)
 
     def test_not_text(self, copy):
         (copy / CONFIG).write_bytes(b"\xff\xfe\x00\x81")
         with pytest.raises(fg.ConfigError, match="cannot be read"):
-            fg.FoviNet.from_upstream(copy)
+            fg.from_upstream(copy)
 
     @pytest.mark.parametrize("text", ["[1]", "{", '"a"'])
     def test_bad_json(self, copy, text):
@@ -90,15 +90,15 @@ class TestConfigurations:
         with pytest.raises(
             fg.ConfigError, match=r"params.json: (cannot be read|must hold sections)"
         ):
-            fg.FoviNet.from_upstream(copy)
+            fg.from_upstream(copy)
 
     def test_that_describe_no_network(self, configured):
         with pytest.raises(fg.ConfigError, match="no such network can be built here: spread"):
-            fg.FoviNet.from_upstream(configured(saccades__nearcenter_dist=0.7))
+            fg.from_upstream(configured(saccades__nearcenter_dist=0.7))
 
     def test_of_a_backbone_that_is_unknown(self, configured):
         with pytest.raises(fg.ConfigError, match="got 'fovi_vit_base': fovigraph reads no other"):
-            fg.FoviNet.from_upstream(configured(model__arch="fovi_vit_base"))
+            fg.from_upstream(configured(model__arch="fovi_vit_base"))
 
 
 class TestWeights:
@@ -129,13 +129,13 @@ class TestWeights:
     def test_missing(self, copy):
         (copy / WEIGHTS).unlink()
         with pytest.raises(FileNotFoundError, match=r"no weights: none of state_dict.index.json"):
-            fg.FoviNet.from_upstream(copy)
+            fg.from_upstream(copy)
 
     def test_half_downloaded(self, copy, tiny):
         shards(copy, tiny.weights)
         (copy / "state_dict-1.pth").unlink()
         with pytest.raises(FileNotFoundError, match=r"lacks 1 of the 3 files .*: state_dict-1.pth"):
-            fg.FoviNet.from_upstream(copy)
+            fg.from_upstream(copy)
 
     def test_a_file_without_what_the_index_promises(self, copy, tiny):
         where = shards(copy, tiny.weights)
@@ -144,19 +144,19 @@ class TestWeights:
         del part[name]
         torch.save(part, copy / "state_dict-2.pth")
         with pytest.raises(ValueError, match=f"state_dict-2.pth lacks {name}"):
-            fg.FoviNet.from_upstream(copy)
+            fg.from_upstream(copy)
 
     @pytest.mark.parametrize("file", ["../final_weights.pth", "a/b.pth", "..", "", "a\\b.pth"])
     def test_an_index_names_no_files_elsewhere(self, copy, file):
         (copy / INDEX).write_text(json.dumps({"weight_map": {"a": file}}))
         with pytest.raises(ValueError, match="weight_map must name files beside it"):
-            fg.FoviNet.from_upstream(copy)
+            fg.from_upstream(copy)
 
     @pytest.mark.parametrize("text", ['{"weight_map"', "{}", '{"weight_map": 3}', "[]"])
     def test_a_damaged_index(self, copy, text):
         (copy / INDEX).write_text(text)
         with pytest.raises(ValueError, match=r"state_dict.index.json cannot be read"):
-            fg.FoviNet.from_upstream(copy)
+            fg.from_upstream(copy)
 
     @pytest.mark.parametrize(
         "spoil",
@@ -175,42 +175,42 @@ class TestWeights:
         path = copy / f"state_dict-0{suffix}"
         path.write_bytes(spoil(path.read_bytes()))
         with pytest.raises(ValueError, match=r"state_dict-0\.\w+ is damaged"):
-            fg.FoviNet.from_upstream(copy)
+            fg.from_upstream(copy)
 
     def test_a_placeholder_of_git_lfs(self, copy):
         text = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
         (copy / WEIGHTS).write_text(text)
         with pytest.raises(ValueError, match=r"placeholder of git-lfs.*git lfs pull"):
-            fg.FoviNet.from_upstream(copy)
+            fg.from_upstream(copy)
 
     @pytest.mark.parametrize("content", [[1, 2], {}, {"state_dict": {"a": 3}}, {"epoch": 1}])
     def test_that_are_none(self, copy, content):
         torch.save(content, copy / WEIGHTS)
         with pytest.raises(ValueError, match="must hold named tensors"):
-            fg.FoviNet.from_upstream(copy)
+            fg.from_upstream(copy)
 
     def test_a_pickle_that_runs_code_is_refused_and_not_run(self, copy, tmp_path):
         marker = tmp_path / "was-run"
         torch.save({"state_dict": {"a": RunsCode(marker)}}, copy / WEIGHTS)
         with pytest.raises(ValueError, match=r"mkdir\. Loading that could run code") as error:
-            fg.FoviNet.from_upstream(copy)
+            fg.from_upstream(copy)
         assert "torch.save({'state_dict': model.state_dict()}" in str(error.value)
         (copy / WEIGHTS).write_bytes(pickle.dumps(RunsCode(marker)))
         with pytest.raises(ValueError, match="nothing in it was run"):
-            fg.FoviNet.from_upstream(copy)
+            fg.from_upstream(copy)
         assert not marker.exists()
 
 
 class TestPaths:
     def test_a_file_is_not_a_folder(self, copy):
         with pytest.raises(FileNotFoundError, match=r"must be a folder .* got the file"):
-            fg.FoviNet.from_upstream(copy / WEIGHTS)
+            fg.from_upstream(copy / WEIGHTS)
 
     def test_an_address_is_not_followed(self):
         with pytest.raises(FileNotFoundError, match="download its files to a folder first"):
-            fg.FoviNet.from_upstream("wandb://someone/project/run")
+            fg.from_upstream("wandb://someone/project/run")
 
     def test_what_can_be_no_id(self, tmp_path):
         for path in (tmp_path / "none", "a/b/c", "no where"):
             with pytest.raises(FileNotFoundError, match="it cannot be an id on the Hub"):
-                fg.FoviNet.from_upstream(path)
+                fg.from_upstream(path)

@@ -159,7 +159,7 @@ def test_only_what_is_looked_up_is_resolved(published, monkeypatch):
 def test_keys_are_mapped(published, changes, section, expected):
     ours = read_config(changed(published, **changes))
     for key, value in expected.items():
-        assert ours[section][key] == value
+        assert getattr(getattr(ours, section), key) == value
 
 
 def test_the_older_key_is_the_diameter_of_the_fovea(published):

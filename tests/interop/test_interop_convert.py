@@ -9,6 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 import fovigraph as fg
+from fovigraph.config import update_config
 from fovigraph.interop import convert, read_config
 
 
@@ -24,7 +25,7 @@ def test_ours_is_loaded_by_from_pretrained(ours, tiny):
         "README.md",
         "upstream.yaml",
     }
-    net, direct = fg.FoviNet.from_pretrained(ours), fg.FoviNet.from_upstream(tiny.folder)
+    net, direct = fg.FoviNet.from_pretrained(ours), fg.from_upstream(tiny.folder)
     assert net.config == direct.config
     images = torch.rand(1, 3, 40, 40)
     assert torch.equal(net(images, [[0.4, 0.6]]).logits, direct(images, [[0.4, 0.6]]).logits)
@@ -77,7 +78,7 @@ def test_networks_of_our_own_go_there_and_back(tmp_path, norm, dropped):
             "network.projector.layers.fc_block_7.1.weight"
         )
         torch.save({"state_dict": saved}, theirs / "state_dict.pth")
-    again = fg.FoviNet.from_upstream(theirs)
+    again = fg.from_upstream(theirs)
     assert again.config == net.config
     for name, tensor in net.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor), name
@@ -85,8 +86,7 @@ def test_networks_of_our_own_go_there_and_back(tmp_path, norm, dropped):
 
 def test_a_changed_network_gets_a_configuration_of_its_own(ours, tmp_path):
     net = fg.FoviNet.from_pretrained(ours)
-    config = OmegaConf.create(OmegaConf.to_container(net.config))
-    config.fixation.count = 7
+    config = update_config(net.config, {"fixation.count": 7})
     fg.FoviNet(config).save_pretrained(tmp_path / "changed")
     (tmp_path / "changed" / "upstream.yaml").write_text((ours / "upstream.yaml").read_text())
     back = convert(tmp_path / "changed", tmp_path / "back", to_upstream=True)

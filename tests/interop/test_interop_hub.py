@@ -63,7 +63,7 @@ def hub(copy, tmp_path_factory, monkeypatch):
 
 @pytest.mark.parametrize("name", ["tiny", "fovi-pytorch/tiny"])
 def test_an_id_or_the_name_of_a_published_network(hub, name):
-    net = fg.FoviNet.from_upstream(name)
+    net = fg.from_upstream(name)
     assert len(net.retina.array) == 964
     assert {repo for repo, _, _ in hub.asked} == {"fovi-pytorch/tiny"}
 
@@ -71,14 +71,14 @@ def test_an_id_or_the_name_of_a_published_network(hub, name):
 def test_a_folder_comes_first(hub, tiny, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny.folder, tmp_path / "tiny")
-    fg.FoviNet.from_upstream("tiny")
+    fg.from_upstream("tiny")
     assert not hub.asked
 
 
 def test_one_file_of_weights_is_fetched_of_several(hub):
     shutil.copy(hub.folder / "final_weights.pth", hub.folder / "model.pth")
     (hub.folder / "optimiser.pth").write_bytes(b"large")
-    fg.FoviNet.from_upstream("tiny")
+    fg.from_upstream("tiny")
     assert {path.name for path in (hub.cache / COMMIT).iterdir()} == {
         "resolved_config.yaml",
         "final_weights.pth",
@@ -90,55 +90,55 @@ def test_shards_are_fetched_by_the_index(hub, tiny):
     torch.save(tiny.weights, hub.folder / "part.pth")
     index = {"weight_map": dict.fromkeys(tiny.weights, "part.pth")}
     (hub.folder / "state_dict.index.json").write_text(json.dumps(index))
-    fg.FoviNet.from_upstream("tiny")
+    fg.from_upstream("tiny")
     assert hub.asked[-1] == ("fovi-pytorch/tiny", None, ("part.pth",))
 
 
 def test_revision_and_cache_are_passed_on(hub, tmp_path):
-    fg.FoviNet.from_upstream("tiny", revision=COMMIT, cache_dir=tmp_path / "mine")
+    fg.from_upstream("tiny", revision=COMMIT, cache_dir=tmp_path / "mine")
     assert {revision for _, revision, _ in hub.asked} == {COMMIT}
     assert (tmp_path / "mine" / COMMIT / "final_weights.pth").is_file()
 
 
 def test_what_is_in_the_cache_needs_no_network(hub):
-    fg.FoviNet.from_upstream("tiny")
+    fg.from_upstream("tiny")
     hub.online = False
     hub.asked.clear()
-    fg.FoviNet.from_upstream("tiny")
+    fg.from_upstream("tiny")
     assert len(hub.asked) == 1
 
 
 def test_no_network_and_not_in_the_cache(hub):
     hub.online = False
     with pytest.raises(FileNotFoundError, match="there is no network, and it is not in the cache"):
-        fg.FoviNet.from_upstream("tiny")
+        fg.from_upstream("tiny")
 
 
 def test_half_in_the_cache_and_no_network(hub):
-    fg.FoviNet.from_upstream("tiny")
+    fg.from_upstream("tiny")
     (hub.cache / COMMIT / "final_weights.pth").unlink()
     hub.online = False
     with pytest.raises(FileNotFoundError, match="or there is no network"):
-        fg.FoviNet.from_upstream("tiny")
+        fg.from_upstream("tiny")
 
 
 def test_no_such_repository(hub):
     with pytest.raises(FileNotFoundError, match=r"no folder 'nobody/none'.*no such repository"):
-        fg.FoviNet.from_upstream("nobody/none")
+        fg.from_upstream("nobody/none")
 
 
 def test_no_such_revision(hub):
     with pytest.raises(FileNotFoundError, match="at revision 'v9': there is no such revision"):
-        fg.FoviNet.from_upstream("tiny", revision="v9")
+        fg.from_upstream("tiny", revision="v9")
 
 
 def test_a_repository_without_weights(hub):
     (hub.folder / "final_weights.pth").unlink()
     with pytest.raises(FileNotFoundError, match="has no weights"):
-        fg.FoviNet.from_upstream("tiny")
+        fg.from_upstream("tiny")
 
 
 def test_without_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(FileNotFoundError, match=r"pip install 'fovigraph\[hub\]'"):
-        fg.FoviNet.from_upstream("some-network")
+        fg.from_upstream("some-network")

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import fovigraph as fg
-from fovigraph.interop import alexnet, read_config, write_config
+from fovigraph.interop import read_config, write_config
+from fovigraph.interop.family import family_of
 from fovigraph.interop.load import links
 from fovigraph.interop.upstream_config import UpstreamConfig
 
@@ -51,7 +52,7 @@ def test_samples_are_upstreams(answers, recorded):
 
 
 def test_nodes_lie_where_upstreams_single_precision_puts_them(tiny):
-    places = fg.FoviNet.from_upstream(tiny.folder).retina.grid
+    places = fg.from_upstream(tiny.folder).retina.grid
     # The last bit may be another on another machine.
     torch.testing.assert_close(places, tiny.neighbours["retina.cartesian"], rtol=0, atol=1.2e-7)
 
@@ -72,7 +73,7 @@ def test_embeddings_logits_and_probabilities_are_upstreams(answers, recorded):
 
 
 def test_canonical_graphs_differ_at_ties_alone(tiny, loaded):
-    net = fg.FoviNet.from_upstream(tiny.folder)
+    net = fg.from_upstream(tiny.folder)
     for ours, theirs in zip(net.pyramid.graphs, loaded.pyramid.graphs, strict=True):
         ours, theirs = (
             {tuple(edge) for edge in graph.edge_index.T.tolist()} for graph in (ours, theirs)
@@ -84,9 +85,18 @@ def test_it_is_in_evaluation_and_of_the_class_asked_for(tiny):
     class Mine(fg.FoviNet):
         pass
 
-    net = Mine.from_upstream(str(tiny.folder))
+    net = fg.from_upstream(str(tiny.folder), cls=Mine)
     assert type(net) is Mine
     assert not net.training
+
+
+def test_the_old_name_warns(tiny):
+    class Mine(fg.FoviNet):
+        pass
+
+    with pytest.warns(DeprecationWarning, match=r"now called fovigraph\.from_upstream") as caught:
+        assert type(Mine.from_upstream(tiny.folder)) is Mine
+    assert caught[0].filename == __file__
 
 
 def test_images_are_normalised_inside(loaded):
@@ -133,7 +143,7 @@ def test_features_of_several_nodes_come_in_upstreams_order(channels):
 )
 def test_every_graph_has_the_name_of_upstreams_layer(overrides, names):
     config = fg.load_config("fovi_alexnet", [*overrides, "retina.side=32"])
-    found = alexnet.graph_names(config.backbone)
+    found = family_of(config.backbone).graph_names(config.backbone)
     first = ["0.conv", "0.pool", "1.conv", "1.pool"]
     assert found == [f"backbone.layers.{name}" for name in first + names]
     assert len(found) == len(fg.FoviNet(config).pyramid.graphs)
@@ -142,7 +152,7 @@ def test_every_graph_has_the_name_of_upstreams_layer(overrides, names):
 def test_prefixes_of_distributed_training_are_removed(copy, tiny):
     prefixed = {f"module.{name}": tensor for name, tensor in tiny.weights.items()}
     torch.save({"state_dict": prefixed}, copy / "final_weights.pth")
-    net = fg.FoviNet.from_upstream(copy)
+    net = fg.from_upstream(copy)
     assert torch.equal(net.head[1].bias, tiny.weights["head.fix_projector.probe.bias"])
 
 
@@ -150,7 +160,7 @@ def test_tensors_of_self_supervised_training_are_left_out(copy, tiny, caplog):
     extra = {"network.projector_ssl.layers.fc_block_6.1.weight": torch.zeros(16, 12)}
     torch.save({"state_dict": {**tiny.weights, **extra}}, copy / "final_weights.pth")
     with caplog.at_level(logging.INFO, "fovigraph.interop"):
-        fg.FoviNet.from_upstream(copy)
+        fg.from_upstream(copy)
     assert "network.projector_ssl.layers.fc_block_6.1.weight" in caplog.text
 
 
@@ -162,7 +172,7 @@ class TestWeightsThatDoNotFit:
         weights["head.fix_projector.probe.bias"] = torch.zeros(7)
         torch.save({"state_dict": weights}, copy / "final_weights.pth")
         with pytest.raises(ValueError, match="not the weights of its configuration") as error:
-            fg.FoviNet.from_upstream(copy)
+            fg.from_upstream(copy)
         for line in (
             "of 40 tensors 1 are missing and 1 do not fit, and there are 1 others",
             "missing: network.backbone.layers.1.norm.bias [12]",
@@ -175,7 +185,7 @@ class TestWeightsThatDoNotFit:
         weights = dict(tiny.weights)
         weights["head.fix_projector.probe.bias"] = torch.zeros(7)
         torch.save({"state_dict": weights}, copy / "final_weights.pth")
-        net = fg.FoviNet.from_upstream(copy, strict=False)
+        net = fg.from_upstream(copy, strict=False)
         assert "head.fix_projector.probe.bias [7], not [10]" in caplog.text
         assert torch.equal(net.head[1].weight, tiny.weights["head.fix_projector.probe.weight"])
 
@@ -185,7 +195,7 @@ class TestWeightsThatDoNotFit:
         weights[PROBE] = weights[PROBE].to(dtype)
         torch.save({"state_dict": weights}, copy / "final_weights.pth")
         with pytest.raises(ValueError, match=rf"{PROBE}: dtype {dtype}, needed torch.float32"):
-            fg.FoviNet.from_upstream(copy)
+            fg.from_upstream(copy)
 
     @pytest.mark.parametrize("value", [torch.nan, torch.inf])
     def test_that_are_not_finite(self, copy, tiny, value, caplog):
@@ -194,17 +204,17 @@ class TestWeightsThatDoNotFit:
         torch.save({"state_dict": weights}, copy / "final_weights.pth")
         message = rf"{PROBE}: 10 of 10 values are NaN, infinite or too large"
         with pytest.raises(ValueError, match=message):
-            fg.FoviNet.from_upstream(copy)
-        assert fg.FoviNet.from_upstream(copy, strict=False).head[1].bias.isfinite().all()
+            fg.from_upstream(copy)
+        assert fg.from_upstream(copy, strict=False).head[1].bias.isfinite().all()
         assert f"{PROBE}: 10 of 10 values are NaN" in caplog.text
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
     def test_other_floating_point_types_are_converted(self, copy, tiny, dtype):
         weights = {**tiny.weights, PROBE: tiny.weights[PROBE].to(dtype)}
         torch.save({"state_dict": weights}, copy / "final_weights.pth")
-        found = fg.FoviNet.from_upstream(copy).head[1].bias
+        found = fg.from_upstream(copy).head[1].bias
         assert torch.equal(found, weights[PROBE].float())
 
     def test_of_another_architecture(self, configured):
         with pytest.raises(ValueError, match=r"conv\.weight \[4, 588\], not \[9, 588\]"):
-            fg.FoviNet.from_upstream(configured(model__channel_mult=0.1))
+            fg.from_upstream(configured(model__channel_mult=0.1))

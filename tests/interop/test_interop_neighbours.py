@@ -9,7 +9,7 @@ from fovigraph.interop import use_neighbours
 
 @pytest.fixture
 def net(tiny):
-    return fg.FoviNet.from_upstream(tiny.folder)
+    return fg.from_upstream(tiny.folder)
 
 
 @pytest.fixture

@@ -345,7 +345,7 @@ def test_a_full_disk_leaves_what_was_there(net, tmp_path, monkeypatch, kind):
         Path(path).write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    name = {"weights": "save_file", "config": "save_config"}[kind]
+    name = {"weights": "save_file", "config": "write_yaml"}[kind]
     monkeypatch.setattr(f"fovigraph.models.pretrained.{name}", full)
     nn.init.zeros_(net.head[1].bias)
     with pytest.raises(OSError, match="No space left"):
@@ -416,7 +416,7 @@ def test_a_new_head_is_where_the_old_one_was(net):
         ({"class_names": ["a", " "]}, ValueError, "class_names must not be empty"),
         ({"class_names": "ab"}, TypeError, "class_names must be a list of names, got 'ab'"),
         ({"class_names": [1, 2]}, TypeError, r"class_names\[0\] must be a string, got 1"),
-        ({"num_classes": 0}, ValueError, "num_classes must be at least 1, got 0"),
+        ({"num_classes": -1}, ValueError, "num_classes must be at least 0, got -1"),
     ],
 )
 def test_wrong_classes_are_named_before_anything_is_read(options, error, message):

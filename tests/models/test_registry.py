@@ -57,8 +57,10 @@ def test_a_class_may_be_defined_again_but_not_another_of_its_name(toy):
 def test_what_is_not_registered(toy):
     with pytest.raises(TypeError, match="name must be a string, got 3"):
         register(3, ToyConfig)
-    with pytest.raises(TypeError, match="config must be a class of BackboneConfig, got <class"):
+    with pytest.raises(TypeError, match="config must be a dataclass of BackboneConfig, got <class"):
         register("toy", dict)
+    with pytest.raises(TypeError, match="config must be a dataclass of BackboneConfig, got <class"):
+        register("toy", BackboneConfig)
     with pytest.raises(ValueError, match="config must have the name 'other' by default, got 'toy'"):
         register("other", ToyConfig)
     with pytest.raises(TypeError, match="backbone must be a class of Backbone, got <class"):

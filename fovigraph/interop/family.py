@@ -1,0 +1,93 @@
+"""Families of backbones that are exchanged with upstream: each registers its mapping here."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Generic, TypeVar
+
+from fovigraph._checks import shown
+from fovigraph._plain import ConfigError
+from fovigraph.interop.upstream_config import UpstreamConfig
+from fovigraph.interop.weights import Link
+from fovigraph.models import Backbone, BackboneConfig
+
+C = TypeVar("C", bound=BackboneConfig)
+
+
+class UpstreamFamily(ABC, Generic[C]):
+    """The mapping of one family: our section ``backbone`` and its tensors, and upstream's.
+
+    Attributes:
+        names: Upstream's names of it, the values of ``model.arch``; the first is written.
+        irrelevant: Patterns of upstream's keys that change nothing in a network of this family.
+    """
+
+    names: ClassVar[tuple[str, ...]]
+    irrelevant: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def read_config(self, theirs: UpstreamConfig, retina: Mapping[str, Any]) -> dict[str, Any]:
+        """Return our section ``backbone`` of a network with our section ``retina``."""
+
+    @abstractmethod
+    def write_config(self, ours: C) -> dict[str, Any]:
+        """Return upstream's keys, dotted, for our section ``backbone``.
+
+        Among them is ``model.norm``, which upstream's projector goes by as well.
+        """
+
+    @abstractmethod
+    def links(self, backbone: Backbone, ours: C) -> Iterable[Link]:
+        """Return the pairs of a backbone's tensors and upstream's."""
+
+    @abstractmethod
+    def graph_names(self, ours: C) -> list[str]:
+        """Return upstream's names of the layers that own the pyramid's graphs, in their order."""
+
+
+FAMILIES: dict[str, UpstreamFamily[Any]] = {}
+"""The families that are exchanged, by our ``backbone.name``."""
+
+F = TypeVar("F", bound=type[UpstreamFamily[Any]])
+
+
+def register_upstream(name: str) -> Callable[[F], F]:
+    """Return a decorator that makes a class the mapping of the family with a ``backbone.name``."""
+
+    def decorate(family: F) -> F:
+        FAMILIES[name] = family()
+        return family
+
+    return decorate
+
+
+def family_of(config: BackboneConfig) -> UpstreamFamily[Any]:
+    """Return the mapping of the family that our section ``backbone`` names.
+
+    Raises:
+        ConfigError: If upstream has no such family.
+    """
+    if config.name not in FAMILIES:
+        raise ConfigError(
+            f"backbone.name must be one of {', '.join(map(repr, FAMILIES))} for upstream, "
+            f"got {config.name!r}"
+        )
+    return FAMILIES[config.name]
+
+
+def upstream_family(theirs: UpstreamConfig) -> UpstreamFamily[Any]:
+    """Return the mapping of the family that upstream's ``model.arch`` names.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    known = {name: family for family in FAMILIES.values() for name in family.names}
+    name = theirs.get("model.arch")
+    if not isinstance(name, str) or name not in known:
+        names = ", ".join(map(repr, known))
+        theirs.fail(
+            "model.arch",
+            f"must be one of {names}, got {shown(name)}: fovigraph reads no other network yet",
+        )
+    return known[name]

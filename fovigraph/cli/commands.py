@@ -128,11 +128,10 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
             help="draw random fixations with this seed (default: the network's fixations in "
             "evaluation); also the seed of random weights (default: 0)",
         )
-    for command in (look, demo, predict, evaluation):
+    for command in (look, demo, predict, evaluation, explore, plot):
         command.add_argument(
             "--device",
             choices=("auto", "cpu", "cuda"),
-            default="auto",
             help="device to compute on (default: a GPU if there is one)",
         )
     _add_out(look, "look")

@@ -12,8 +12,9 @@ from torch import Tensor
 from fovigraph import viz
 from fovigraph.cli.errors import UserError, users_mistake
 from fovigraph.cli.files import demo_image, image_file, make_way, write
-from fovigraph.cli.networks import build, read_config, saved_folder
+from fovigraph.cli.networks import build, device_of, read_config, saved_folder
 from fovigraph.cli.output import say
+from fovigraph.models import FoviOutput
 
 
 def explore(args: argparse.Namespace) -> int:
@@ -24,6 +25,7 @@ def explore(args: argparse.Namespace) -> int:
     overrides = list(args.overrides)
     if args.fixations is not None:
         overrides += [f"fixation.{key}={args.fixations}" for key in ("count", "eval_count")]
+    device = device_of(args.device)
     config, folder = read_config(args.model, overrides), saved_folder(args.model)
     image = _photograph(args.image)
     if image is None and args.fixations is not None:
@@ -34,7 +36,8 @@ def explore(args: argparse.Namespace) -> int:
         net = build(config, folder)
         seen: dict[str, Any] = {}
         if image is not None:
-            output = net(image[None])
+            output = FoviOutput(*(part.cpu() for part in net.to(device)(image[None].to(device))))
+            net.cpu()
             seen = {"fixations": output.fixations[0], "sizes": output.fixation_sizes[0]}
             if folder is not None:  # with random weights, scores of classes mean nothing
                 seen["probabilities"] = output.fixation_logits[0].softmax(-1)

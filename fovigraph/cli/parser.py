@@ -22,8 +22,9 @@ DEFAULTS = {
     "space": "visual",
     "color": "eccentricity",
     "binary": False,
+    "device": "auto",
 }
-"""Defaults of the options of ``plot``."""
+"""Defaults of options; ``plot`` refuses those that would do nothing."""
 
 OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)+=")
 """The beginning of ``KEY=VALUE``."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from fovigraph import viz
 from fovigraph.cli.errors import UserError, users_mistake
 from fovigraph.cli.files import image_file, make_way, write
 from fovigraph.cli.kinds import KINDS
-from fovigraph.cli.networks import build, read_config, saved_folder
+from fovigraph.cli.networks import build, device_of, read_config, saved_folder
 from fovigraph.cli.output import say
 from fovigraph.nn import KNNConv
 from fovigraph.viz.activations import features_at
@@ -36,11 +37,21 @@ class Subject:
         self.args = args
         self.folder = saved_folder(args.model)
         self.config = read_config(args.model, args.overrides)
+        self.device = device_of(args.device)
 
     @cached_property
     def net(self) -> FoviNet:
         torch.manual_seed(self.args.seed or 0)
         return build(self.config, self.folder)
+
+    @contextmanager
+    def computing(self) -> Iterator[FoviNet]:
+        """Within this, the network is on the device that computes; for drawing, on the CPU."""
+        try:
+            with torch.no_grad():
+                yield self.net.to(self.device)
+        finally:
+            self.net.cpu()
 
     @property
     def pyramid(self) -> GraphPyramid:
@@ -55,19 +66,19 @@ class Subject:
     @cached_property
     def glance(self) -> tuple[Tensor, Tensor, Tensor]:
         """Place ``[2]``, size ``[2]`` and samples ``[N, 3]`` of the fixation."""
-        row, column = self.args.fixation
-        with torch.no_grad():
-            output = self.net(self.image[None], torch.tensor([[row, column]]))
-            size = output.fixation_sizes[0]
-            colors = self.net.retina.colors(self.image[None], output.fixations, size)
-        return output.fixations[0, 0], size[0], colors[0, 0]
+        with self.computing() as net:
+            image = self.image[None].to(self.device)
+            views = net.views(image, torch.tensor([self.args.fixation]))
+            colors = net.retina.colors(image, *views)
+        return views.location[0, 0].cpu(), views.size[0, 0].cpu(), colors[0, 0].cpu()
 
     @cached_property
     def samples(self) -> Tensor:
         """The backbone's input at the fixation, ``[1, N, 3]``."""
-        where, size, _ = self.glance
-        with torch.no_grad():
-            return self.net.retina(self.image[None], where[None], size)[0]
+        with self.computing() as net:
+            image = self.image[None].to(self.device)
+            views = net.views(image, torch.tensor([self.args.fixation]))
+            return net.retina(image, *views)[0].cpu()
 
     @cached_property
     def unit(self) -> tuple[int, int]:
@@ -126,7 +137,8 @@ def _receptive_field(subject: Subject) -> Figure:
 
 def _effective_field_sizes(subject: Subject) -> Figure:
     samples = None if subject.args.image is None else subject.samples
-    return viz.plot_effective_field_sizes(subject.net.backbone, samples=samples)
+    with subject.computing() as net:
+        return viz.plot_effective_field_sizes(net.backbone, samples=samples)
 
 
 def _filter_in_field(subject: Subject) -> Figure:
@@ -147,20 +159,17 @@ def _rebuilt(subject: Subject) -> Figure:
 def _fixations(subject: Subject) -> Figure:
     seed = subject.args.seed
     generator = None if seed is None else torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        output = subject.net(subject.image[None], generator=generator)
+    views = subject.net.views(subject.image[None], generator=generator)
     return viz.plot_fixations(
-        subject.image,
-        output.fixations[0],
-        output.fixation_sizes[0],
-        array=subject.net.retina.array,
+        subject.image, views.location[0], views.size[0], array=subject.net.retina.array
     )
 
 
 def _activations(subject: Subject) -> Figure:
     level, _ = subject.unit
-    with torch.no_grad():
-        features = features_at(subject.net.backbone, level, subject.samples)
+    samples = subject.samples
+    with subject.computing() as net:
+        features = features_at(net.backbone, level, samples.to(subject.device)).cpu()
     name = subject.pyramid.names[level]
     return viz.plot_activations(
         subject.pyramid.levels[level],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from fovigraph._table import format_table
@@ -26,7 +27,8 @@ def train_command(args: argparse.Namespace) -> int:
     name, folder = _named(args)
     strict = ["data.strict=true"] if args.strict else []
     with users_mistake(ValueError, TypeError, ImportError, OSError):
-        recipe = read(load_recipe, name, [*args.overrides, *strict], "RECIPE")
+        load = partial(load_recipe, run=folder if args.resume else None)
+        recipe = read(load, name, [*args.overrides, *strict], "RECIPE")
         source = check_source(recipe.data)  # at once: what follows takes seconds to import
     from fovigraph.train.checkpoint import CheckpointError
     from fovigraph.train.interrupt import Interrupted
@@ -46,7 +48,8 @@ def train_command(args: argparse.Namespace) -> int:
             history = trainer.fit()
         except Interrupted as stopped:
             if trainer.main:
-                complain(f"fovigraph: {stopped}; to go on: {_resume(args, folder)}")
+                again = shlex.join(["fovigraph", "train", str(folder), "--resume"])
+                complain(f"fovigraph: {stopped}; to go on: {again}")
             return 130
     if trainer.main:
         say(_table(history))
@@ -63,13 +66,16 @@ def train_command(args: argparse.Namespace) -> int:
 def _named(args: argparse.Namespace) -> tuple[str | Path, Path]:
     """Return the name or file of the recipe, and the folder of the run.
 
-    Of a folder it is the configuration of the network there; with ``--resume``, the run there.
+    A folder stands for the configuration of the network there; with ``--resume``, when that network
+    may be gone, for the recipe of the run that goes on.
     """
-    named = args.config in config_names()
-    folder = None if args.resume or named else saved_folder(args.config, "RECIPE")
-    run = Path(args.config) / "recipe.yaml"
-    if args.resume and not named and run.is_file():
-        return run, args.out or Path(args.config)
+    if args.config in config_names() or args.config.lower().endswith((".yaml", ".yml")):
+        return args.config, args.out or Path("runs") / Path(args.config).stem
+    if args.resume:
+        run = args.out or Path(args.config)
+        if (run / "recipe.yaml").is_file():
+            return run / "recipe.yaml", run
+    folder = saved_folder(args.config, "RECIPE")
     name = args.config if folder is None else folder / "config.yaml"
     return name, args.out or Path("runs") / Path(args.config).stem
 
@@ -94,9 +100,3 @@ def _skipped(names: Sequence[str]) -> str:
     more = ", …" if len(names) > SHOWN_SKIPPED else ""
     noun = "image was" if len(names) == 1 else "images were"
     return f"{len(names)} broken {noun} left out: {', '.join(names[:SHOWN_SKIPPED])}{more}"
-
-
-def _resume(args: argparse.Namespace, folder: Path) -> str:
-    strict = ["--strict"] if args.strict else []
-    words = ["fovigraph", "train", args.config, *args.overrides, *strict]
-    return shlex.join([*words, "--out", str(folder), "--resume"])

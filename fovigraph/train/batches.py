@@ -127,8 +127,7 @@ class Batches:
         """Batches of an epoch; ``None`` if that is not known of a stream."""
         if self.length == 0:
             raise DataError(
-                f"there must be at least batch_size = {batch_size} images, got {images} "
-                f"(train.batch_size={images} would do)"
+                f"there must be at least batch_size = {batch_size} images, got {images}"
             )
         self.waited = 0.0
         self._broken: dict[str, BrokenImage] = {}

@@ -321,6 +321,11 @@ def _hold_out(
             f"{config.source}: no test split, and too few images to hold out "
             f"data.holdout={config.holdout} of each class"
         )
+    if held.all():
+        raise DataError(
+            f"{config.source}: data.holdout={config.holdout} of each class leaves no images to "
+            "learn from"
+        )
 
     def part(which: np.ndarray) -> StoredImages:
         indices = np.flatnonzero(which)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from fovigraph.train.batches import Batches
 from fovigraph.train.calibrate import calibration_images
 from fovigraph.train.data import Splits
+from fovigraph.train.images import ImageSplit, ImageStream
 from fovigraph.train.recipe import Recipe
 from fovigraph.train.source import DataError
 
@@ -64,3 +66,17 @@ def open_inputs(recipe: Recipe, fabric: Fabric, data: Splits, order: Tensor | No
     whole = partial(reading, shuffle=False, drop_last=False)
     neighbours = whole(data.train), whole(data.test)
     return Inputs(training, testing, neighbours, whole(calibration_images(data.test)))
+
+
+def with_batch_of(recipe: Recipe, split: ImageSplit | ImageStream) -> Recipe:
+    """Return a recipe whose batch is no larger than a split; the recipe itself if it is not.
+
+    A smaller batch still has as many images for every part of it
+    (``devices · nodes · accumulate``). With too few images for that, the recipe stays as it is.
+    """
+    train = recipe.train
+    images = split.length if isinstance(split, ImageStream) else len(split)
+    parts = train.devices * train.nodes * train.accumulate
+    if images is None or train.batch_size <= images or images < parts:
+        return recipe
+    return replace(recipe, train=replace(train, batch_size=images // parts * parts))

@@ -5,11 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
-from fovigraph._checks import fraction, one_of, positive_float, positive_int, positive_range, shown
+from fovigraph._checks import (
+    fraction,
+    one_of,
+    path_of,
+    positive_float,
+    positive_int,
+    positive_range,
+    shown,
+)
 from fovigraph._compose import Layer, compose, read, stated, to_dict
-from fovigraph._schema import Section
+from fovigraph._schema import Section, keys
 from fovigraph.config import FoviConfig, load_config
 from fovigraph.train.start import find_start
 
@@ -344,7 +353,12 @@ class Recipe(FoviConfig):
             )
 
 
-def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(
+    name_or_path: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    *,
+    run: str | os.PathLike[str] | None = None,
+) -> Recipe:
     """Read a training recipe, as :func:`fovigraph.load_config` reads a network's configuration.
 
     Args:
@@ -352,19 +366,26 @@ def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] =
             what the network ``train.start`` has.
         overrides: As for :func:`fovigraph.load_config`. The data must have the number of classes
             in one, and the names likewise (``data.set_classes``); given either, the other follows.
+        run: The folder of a run that is to be resumed, whose recipe then says what the network
+            ``train.start`` had, which may be gone; ``None``, or a folder without: that is read.
 
     Returns:
         The recipe, complete.
 
     Raises:
         ConfigError: If something cannot be found or read, or does not fit the schema.
-        FileNotFoundError: If there is no network ``train.start``.
+        FileNotFoundError: If there is no network ``train.start``, and the recipe does not state
+            all that would be taken from it.
     """
     written = read(name_or_path, overrides)
     layers = [*written.files, *_classes_of(written.overrides), *written.overrides]
     start = stated(layers, "train", "start")
     if isinstance(start, str) and start:
-        layers = [_start(start), *layers]
+        of_run = None if run is None else path_of("run", run) / "recipe.yaml"
+        if of_run is not None and of_run.is_file():
+            layers = [_of_network(of_run), *layers]
+        elif not _states_network(layers, written.where):
+            layers = [_of_network(find_start(start) / "config.yaml"), *layers]
     return compose(layers, written.where, Recipe)
 
 
@@ -382,12 +403,21 @@ def _classes_of(overrides: Sequence[Layer]) -> list[Layer]:
     return [Layer("overrides", follows)]
 
 
-def _start(folder_or_hub_id: str) -> Layer:
+def _of_network(path: Path) -> Layer:
     """Return what the configuration of a network states for one that starts from it."""
-    path = find_start(folder_or_hub_id) / "config.yaml"
-    content = to_dict(load_config(path))
+    return Layer(str(path), _taken_over(load_config(path)))
+
+
+def _taken_over(config: FoviConfig) -> dict[str, Any]:
+    content = to_dict(config)
     content["head"] = {"dropout": content["head"]["dropout"]}  # the rest belongs to its classes
-    return Layer(str(path), content)
+    return content
+
+
+def _states_network(layers: Sequence[Layer], where: str) -> bool:
+    """Whether layers state all that would be taken from another network, as a run's recipe does."""
+    wanted = _taken_over(network_of(compose(layers, where, Recipe)))
+    return set(keys(wanted)) <= set(keys(stated(layers)))
 
 
 def check_recipe(name: str, value: Any) -> None:

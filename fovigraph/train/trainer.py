@@ -39,7 +39,7 @@ from fovigraph.train.calibrate import calibrate
 from fovigraph.train.classes import listed, match_classes, with_classes
 from fovigraph.train.data import open_data
 from fovigraph.train.images import BrokenImage
-from fovigraph.train.inputs import open_inputs
+from fovigraph.train.inputs import open_inputs, with_batch_of
 from fovigraph.train.interrupt import Interrupted, StopSignal
 from fovigraph.train.knn import knn_accuracy
 from fovigraph.train.learner import Draws, Figures, Learner
@@ -110,7 +110,8 @@ class Trainer:
         net: The network.
         progress: How far the run has come.
         recipe: The recipe, with the classes of the data.
-        notes: Lines that say which classes there are and what was taken over from another network.
+        notes: Lines that say which classes there are, whether batches are smaller than the recipe
+            says, and what was taken over from another network.
         calibration: After :meth:`fit`, how the network was calibrated.
 
     Raises:
@@ -140,7 +141,10 @@ class Trainer:
         self.last, self.best = (
             self.folder / "checkpoints" / name for name in ("last.pt", "best.pt")
         )
-        self._read_last(resume)  # what is wrong with it is said before processes are started
+        # What is wrong with either is said before processes are started.
+        self._read_last(resume)
+        start = None if resume else recipe.train.start
+        self._start = None if start is None else find_start(start)
         self.processes = Processes(recipe, self.folder)
         self.fabric, self.main = self.processes.fabric, self.processes.fabric.is_global_zero
         self.lock = self.processes.lock(self.folder)
@@ -153,17 +157,26 @@ class Trainer:
     def _prepare(self, resume: bool, make_net: Callable[[FoviConfig], FoviNet]) -> None:
         """Make network, data and optimiser, and take up the run to go on with."""
         saved = self._read_last(resume)  # again: until now, another run may have been writing
-        start = None if self.recipe.train.start is None else find_start(self.recipe.train.start)
+        start, known = self._start, None
+        if saved is not None:
+            known = saved["recipe"].get("head", {}).get("class_names")
+        elif start is not None:
+            known = class_names_of(load_config(start / "config.yaml"))
         self.random = RandomNumbers(self.recipe.train.seed)
         self._make_network(make_net)  # what is wrong with it is said before data are read
         data = open_data(self.recipe.data, progress=self.main and not self.quiet)
-        known = None if start is None else class_names_of(load_config(start / "config.yaml"))
         classes = match_classes(self.recipe, data.classes, known)
-        self.recipe = recipe = with_classes(self.recipe, classes.names)
+        given = with_classes(self.recipe, classes.names)
+        self.recipe = recipe = with_batch_of(given, data.train)
         self.notes, self.calibration = [classes.note], ""
+        if recipe is not given:
+            self.notes.append(
+                f"a batch has {recipe.train.batch_size} images, as there are fewer to learn from "
+                f"than train.batch_size={given.train.batch_size}"
+            )
         if saved is not None:
             checkpoint.check_unchanged(saved["recipe"], to_dict(recipe))
-        if len(classes.names) != self.net.config.head.num_classes:
+        if len(classes.names) != self.net.config.head.num_classes or recipe is not given:
             self._make_network(make_net)
         self.net.name_classes(classes.names)
         inputs = open_inputs(recipe, self.fabric, data, classes.order)
@@ -452,7 +465,7 @@ class Trainer:
         if resume:
             saved = checkpoint.read(self.last)
             now = to_dict(self.recipe)
-            checkpoint.check_unchanged(saved["recipe"], now, checkpoint.CLASSES)
+            checkpoint.check_unchanged(saved["recipe"], now, checkpoint.OF_DATA)
             return saved
         if self.last.exists():
             raise checkpoint.CheckpointError(

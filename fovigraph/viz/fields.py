@@ -94,7 +94,7 @@ def effective_fields(
         generator: Source of the noise; torch's global state if ``None``.
 
     Returns:
-        ``[U, N]``, 0 or above.
+        ``[U, N]``, 0 or above, on the CPU.
 
     Raises:
         ValueError, TypeError: If there is no such level or unit, or an argument is of another type
@@ -116,8 +116,9 @@ def effective_fields(
             "samples must be floating point, [N, C] or [B, N, C], "
             f"got {list(samples.shape)} of {samples.dtype}"
         )
-    samples = samples.detach().reshape(-1, *samples.shape[-2:])
-    total = torch.zeros(len(units), len(pyramid.levels[0]))
+    device = next(backbone.parameters()).device
+    samples = samples.detach().reshape(-1, *samples.shape[-2:]).to(device)
+    total = torch.zeros(len(units), len(pyramid.levels[0]), device=device)
     row = torch.arange(len(units))
     with torch.enable_grad(), _weights_at_rest(backbone):
         for sample in samples:
@@ -126,7 +127,7 @@ def effective_fields(
             features = features_at(backbone, index, inputs)
             (gradient,) = torch.autograd.grad(features[row, units].sum(), inputs)
             total += gradient.norm(dim=-1)
-    return total / len(samples)
+    return total.cpu() / len(samples)
 
 
 @contextmanager

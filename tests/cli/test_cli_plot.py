@@ -100,6 +100,13 @@ class TestPlot:
         assert (seen["space"], seen["binary"]) == ("cortical", True)
         assert seen["fixation"].tolist() == [0.25, 0.5]
 
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    @pytest.mark.parametrize("kind", [kind for kind in KINDS if "device" in TAKES[kind]])
+    def test_a_picture_of_every_kind_that_computes_on_a_gpu(self, run, photograph, tmp_path, kind):
+        out = tmp_path / "a.png"
+        run(*tiny(kind, "--image", photograph, "--out", out, "--device", "cuda"))
+        assert out.stat().st_size > 1000
+
     def test_random_state_stays_as_it_is(self, run, tmp_path):
         before = torch.get_rng_state()
         run(*tiny("filters", "--out", tmp_path / "a.png"))
@@ -208,6 +215,7 @@ class TestMistakes:
             "space": ["visual"],
             "color": ["eccentricity"],
             "binary": [],
+            "device": ["cpu"],
             "image": ["nowhere.png"],
             "seed": ["0"],
         }
@@ -235,6 +243,13 @@ class TestMistakes:
         (tmp_path / "b.png").write_bytes(b"text")
         line = mistake("explore", "fovi_tiny", "--image", tmp_path / "b.png", *out)
         assert "not an image" in line
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+    def test_a_device_that_is_not_there(self, mistake, photograph, tmp_path):
+        words = ["--image", photograph, "--device", "cuda", "--out"]
+        for command, out in ((tiny("samples"), "a.png"), (("explore", "fovi_tiny"), "a.html")):
+            assert "no CUDA device here" in mistake(*command, *words, tmp_path / out)
+            assert not (tmp_path / out).exists()
 
     def test_file_that_cannot_be_written(self, mistake, tmp_path):
         (tmp_path / "file").write_text("")

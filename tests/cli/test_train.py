@@ -1,6 +1,7 @@
 """The command `fovigraph train`."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -95,14 +96,16 @@ def photos(tmp_path):
     return f"data.source={tmp_path / 'photos'}"
 
 
-ONE_FOLDER = [*QUICK, "train.batch_size=9", "data.holdout=0.1"]
+ONE_FOLDER = [*QUICK, "data.holdout=0.1"]
 
 
 def test_ones_own_folder_says_what_its_classes_are(run, photos, tmp_path):
     status, out, _ = run("fovi_tiny", *ONE_FOLDER, photos, "--out", str(tmp_path / "run"))
     assert status == 0
     source = photos.partition("=")[2]
-    assert out.startswith(f"2 classes of {source}: cat, dog (the configuration had 10)\n")
+    first, second = out.splitlines()[:2]
+    assert first == f"2 classes of {source}: cat, dog (the configuration had 10)"
+    assert second.startswith("a batch has 18 images, as there are fewer to learn from")
     assert "Probabilities: calibrated on 2 held-out images with 16 fixations" in out
     assert FoviNet.from_pretrained(tmp_path / "run").class_names == ["cat", "dog"]
 
@@ -133,6 +136,26 @@ def test_a_trained_folder_is_started_from_and_extended(run, photos, tmp_path):
     assert "train.batch_size was 9, is 6 (what may change: " in err
 
 
+@pytest.mark.parametrize("by", ["the run's folder", "the same command", "a recipe's file"])
+def test_a_run_goes_on_when_the_network_it_started_from_is_gone(run, photos, tmp_path, by):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run("digits", *QUICK, "backbone.channels=[6]", "--out", str(first))[0] == 0
+    recipe = first
+    if by == "a recipe's file":
+        recipe = tmp_path / "mine.yaml"
+        recipe.write_text("data: {size: 32}")
+    words = [str(recipe), photos, f"train.start={first}", "data.workers=0", "train.epochs=1"]
+    words += ["--out", str(second)]
+    assert run(*words)[0] == 0
+    shutil.rmtree(first)
+    if by == "the run's folder":
+        words = [str(second)]
+    status, out, err = run(*words, "--resume", "train.epochs=2")
+    assert status == 0, err
+    assert re.search(r"^ +2  ", out, re.MULTILINE)
+    assert "started from" not in out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -158,7 +181,7 @@ def test_what_cannot_be_is_said_at_once_and_leaves_nothing(run, tmp_path, words,
         (["digits", "train.epoch=2"], "train.epoch is not a key .did you mean train.epochs"),
         (["digits", "data.source=nowhere/at/all"], "nowhere/at/all"),
         (["digits", "head.num_classes=7"], "head.num_classes must be 10, .*got 7"),
-        (["digits", "train.batch_size=5000"], "there must be at least batch_size = 5000 images"),
+        (["digits", "train.batch_size=2000", "train.accumulate=2000"], "at least batch_size = 2"),
         (["digits", "--resume"], "there is no checkpoint .*last.pt to resume from"),
         (["digits", "train.log=[wandb]"], "wandb"),
     ],

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import fovigraph as fg
+from fovigraph.config import to_yaml
 from fovigraph.train import load_recipe
 from fovigraph.train.start import find_start, start_from
 
@@ -70,3 +71,15 @@ def test_a_recipe_has_the_architecture_of_the_start_where_it_states_none(trained
 def test_no_network_to_start_from(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"train\.start must hold config\.yaml and model"):
         find_start(str(tmp_path))
+
+
+def test_a_recipe_that_states_all_of_its_network_needs_no_start(trained, tmp_path):
+    (tmp_path / "mine.yaml").write_text("train: {epochs: 3}")
+    recipe = load_recipe(tmp_path / "mine.yaml", [f"train.start={trained}"])
+    (tmp_path / "recipe.yaml").write_text(to_yaml(recipe).replace(str(trained), "gone"))
+    again = load_recipe(tmp_path / "recipe.yaml")
+    assert again.train.start == "gone"
+    assert again.retina == recipe.retina
+    with pytest.raises(FileNotFoundError, match=r"train\.start"):
+        load_recipe(tmp_path / "mine.yaml", ["train.start=gone"])
+    assert load_recipe(tmp_path / "mine.yaml", ["train.start=gone"], run=tmp_path) == again

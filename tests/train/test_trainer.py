@@ -585,9 +585,33 @@ def test_a_recipe_for_another_task(recipe, tmp_path):
         fit(recipe("head.num_classes=10"), tmp_path)
 
 
-def test_fewer_images_than_a_batch(recipe, tmp_path):
-    with pytest.raises(DataError, match="at least"):
-        fit(recipe("train.batch_size=128"), tmp_path)
+def test_fewer_images_than_a_batch_are_one_smaller_batch(recipe, tmp_path):
+    smaller = ["train.batch_size=160", "train.accumulate=5", "train.epochs=1"]
+    trainer, _ = fit(recipe(*smaller), tmp_path)
+    assert trainer.notes[1].startswith("a batch has 70 images, as there are fewer")
+    assert trainer.progress.step == 1
+    assert load_recipe(tmp_path / "recipe.yaml").train.batch_size == 70
+    longer = [*smaller[:2], "train.epochs=2"]
+    resumed, _ = fit(recipe(*longer), tmp_path, resume=True)
+    assert resumed.progress.step == 2
+    with pytest.raises(CheckpointError, match=r"train\.batch_size was 70, is 35"):
+        fit(recipe("train.batch_size=35", *longer[1:]), tmp_path, resume=True)
+
+
+def test_a_smaller_batch_of_one_value_a_channel_is_refused(recipe, images, tmp_path):
+    for label, names in enumerate((["0", "1"], ["0"], ["0"])):
+        (tmp_path / f"images/class{label}").mkdir(parents=True)
+        for name in names:
+            source = images / f"train/class{label}/{name}.png"
+            shutil.copy(source, tmp_path / f"images/class{label}")
+    few = [f"data.source={tmp_path / 'images'}", "data.holdout=0.5", "fixation.count=1"]
+    with pytest.raises(ValueError, match=r"train\.batch_size=1, .* one value a channel"):
+        fit(recipe(*few), tmp_path / "run")
+
+
+def test_fewer_images_than_the_parts_of_a_batch(recipe, tmp_path):
+    with pytest.raises(DataError, match="at least batch_size = 100 images, got 72"):
+        fit(recipe("train.batch_size=100", "train.accumulate=100"), tmp_path)
 
 
 def test_what_needs_a_gpu_says_so(recipe, tmp_path):

@@ -26,7 +26,7 @@ class Section:
 
     Attributes:
         SECTION: The section's key, with which errors begin; empty for a whole configuration.
-        IGNORED: Keys that a mapping may have in which this schema has no interest.
+        IGNORED: Keys of files and mappings that another schema is for.
 
     Example:
         >>> from dataclasses import dataclass, replace
@@ -57,12 +57,12 @@ class Section:
 
     @classmethod
     def upgrade(cls, content: Mapping[Any, Any]) -> Mapping[Any, Any]:
-        """Return what a mapping is under the present keys, if released versions wrote others."""
+        """Return a mapping with keys of earlier releases replaced by the present ones."""
         return content
 
     @classmethod
     def variants(cls) -> Mapping[str, type[Section]]:
-        """Return the schemas that the section may have, by its key ``name``; none: only this."""
+        """Return the possible schemas of the section by its key ``name``; none: this one only."""
         return {}
 
 
@@ -78,7 +78,7 @@ def is_section(kind: Any) -> bool:
 
 
 def variant(schema: type[Section], content: Mapping[str, Any]) -> type[Section]:
-    """Return the schema that a complete section has: its own, or the one that its name chooses."""
+    """Return the schema of a complete section: ``schema``, or its variant of the section's name."""
     return schema.variants()[content["name"]] if schema.variants() else schema
 
 
@@ -98,7 +98,7 @@ def build(schema: type[S], content: Mapping[str, Any]) -> S:
 
 
 def typed(value: Any, kind: Any, *, refers: bool = False) -> Any:
-    """Return a value as a field of a type has it.
+    """Return a value converted to the type of a field.
 
     Args:
         value: A plain value, or a section.
@@ -107,8 +107,8 @@ def typed(value: Any, kind: Any, *, refers: bool = False) -> Any:
             is missing.
 
     Raises:
-        TypeError: If it is of another type, without a message. ("3" is no whole number, nor is
-            3.0 or True.)
+        TypeError: If it is of another type, without a message. (Neither "3" nor 3.0 nor True is a
+            whole number.)
     """
     if is_section(kind):
         if not isinstance(value, kind):

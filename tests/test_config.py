@@ -247,7 +247,7 @@ def test_base_is_not_an_override() -> None:
 def test_an_override_of_training_is_none_of_a_network(write: Write) -> None:
     path = write("mine.yaml", "base: digits\ntrain: {epochs: 2}")  # a file may be a recipe
     assert load_config(path).retina == load_config("digits").retina
-    says = "train is not of a network, but of a training recipe"
+    says = "train is a section of training recipes, not of networks"
     assert message(lambda: load_config(path, ["train.epochs=3"])).endswith(says)
     config = load_config(path)
     assert message(lambda: update_config(config, {"train.epochs": 3})).endswith(says)

@@ -99,7 +99,7 @@ class UpstreamConfig:
         raise ConfigError(f"{self.source}: {key} {problem}")
 
     def not_looked_at(self, irrelevant: Iterable[str]) -> list[str]:
-        """Return the keys that were not looked up, and that no pattern of ``irrelevant`` matches."""
+        """Return keys that were not looked up and that no pattern of ``irrelevant`` matches."""
         patterns = tuple(irrelevant)
         return [
             key

@@ -258,9 +258,8 @@ def _add_eval_options(evaluation: argparse.ArgumentParser) -> None:
     evaluation.add_argument(
         "--fixations",
         type=_count,
-        default=20,
         metavar="N",
-        help="number of fixations of each image (default: 20)",
+        help="number of fixations of each image (default: as the network has them)",
     )
     evaluation.add_argument(
         "--repeats",

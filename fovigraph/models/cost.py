@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from fovigraph.models.backbone import Backbone
 from fovigraph.models.fovinet import FoviNet, check_fovinet
-from fovigraph.nn import KNNConv, KNNDepthwiseConv, KNNPool
+from fovigraph.models.wrapped import unwrapped
 
 
 @dataclass
@@ -18,9 +21,10 @@ class Cost:
 
     Attributes:
         parameters: Number of learnt parameters.
-        flops: Useful arithmetic per fixation: for a convolution 2 · edges · C_in · C_out (if
-            depthwise 2 · edges · C_out), for a linear map 2 · C_in · C_out at every node, for a
-            pool one operation for every edge and channel. Norms and activations are left out.
+        flops: Arithmetic per fixation, a multiply–add being two operations, as torch's
+            ``FlopCounterMode`` counts it: for a convolution 2 · edges · C_in · C_out (if depthwise
+            2 · edges · C_out), for a linear map 2 · C_in · C_out at every node, for a pool one
+            operation for every edge and channel. Norms and activations are left out.
     """
 
     parameters: int = 0
@@ -29,18 +33,15 @@ class Cost:
 
 def describe(net: FoviNet) -> dict[str, Any]:
     """Return a network's levels, with nodes, edges, parameters and FLOPs, as plain data."""
-    steps, projector, head = costs(net)
-    levels = [
-        {**row, **vars(cost)}
-        for row, cost in zip(net.pyramid.rows(), [Cost(), *steps], strict=True)
-    ]
-    retina, parts = net.config.retina, [*steps, projector, head]
+    levels, projector, head = costs(net)
+    rows = [{**row, **vars(cost)} for row, cost in zip(net.pyramid.rows(), levels, strict=True)]
+    retina, parts = net.config.retina, [*levels, projector, head]
     return {
         "field_of_view_degrees": retina.fov,
         "cmf_a_degrees": retina.cmf_a,
         "layout": retina.layout,
         "fixations": net.config.fixation.count,
-        "levels": levels,
+        "levels": rows,
         "projector": vars(projector),
         "head": vars(head),
         "total": {
@@ -51,53 +52,76 @@ def describe(net: FoviNet) -> dict[str, Any]:
 
 
 def costs(net: FoviNet) -> tuple[list[Cost], Cost, Cost]:
-    """Return the cost of every step of the pyramid, of the projector and of the head.
+    """Return the cost of every level of the pyramid, of the projector and of the head.
 
-    Found by looking at nothing, once, and noting which layer runs on which of the graphs. What
-    runs between two steps counts towards the first.
+    A block's arithmetic belongs to the level that it leads to, or, where it gives the features on
+    several (:meth:`Block.by_level`), to each of them; its parameters to the first of these. What
+    a block does not do, the backbone's output layer, belongs to the last level. Counted in a
+    forward pass on zeros.
 
     Raises:
         TypeError: If ``net`` is not a network.
     """
     check_fovinet("net", net)
-    graphs = list(net.pyramid.graphs)
-    steps, projector, head = [Cost() for _ in graphs], Cost(), Cost()
-    seen: set[nn.Module] = set()
-    step, current = -1, Cost()
-
-    def note(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        nonlocal step, current
-        if isinstance(layer, (KNNConv, KNNDepthwiseConv, KNNPool)):
-            later = (i for i in range(step + 1, len(graphs)) if graphs[i] is inputs[1])
-            step = next(later, step)
-            current = steps[step]
-        if layer not in seen:
-            seen.add(layer)
-            current.parameters += sum(p.numel() for p in layer.parameters(recurse=False))
-        current.flops += _flops(layer, inputs, output)
-
-    hooks = [layer.register_forward_hook(note) for layer in net.modules()]
+    levels, projector, head = [Cost() for _ in net.pyramid.levels], Cost(), Cost()
+    like = next(net.parameters())
+    samples = like.new_zeros(1, len(net.retina.array), net.config.retina.channels)
+    modes = [(module, module.training) for module in net.modules()]
+    counted: set[int] = set()
     try:
+        net.eval()
         with torch.no_grad():
-            nothing = next(net.parameters()).new_zeros(1, len(net.retina.array), 3)
-            features = net.backbone(nothing).flatten(1)
-            current = projector
-            embedding = net.projector(features)
-            current = head
-            net.head(embedding)
+            features = _backbone(net, samples, levels, counted)
+            embedding, projector.flops = _counted(lambda: net.projector(features.flatten(1)))
+            _, head.flops = _counted(lambda: net.head(embedding))
     finally:
-        for hook in hooks:
-            hook.remove()
-    return steps, projector, head
+        for module, training in modes:
+            module.training = training
+    projector.parameters = _parameters(net.projector, counted)
+    head.parameters = _parameters(net.head, counted)
+    return levels, projector, head
 
 
-def _flops(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> int:
-    if isinstance(layer, KNNConv):
-        return 2 * int(inputs[1].num_edges) * layer.in_channels * layer.out_channels
-    if isinstance(layer, KNNDepthwiseConv):
-        return 2 * int(inputs[1].num_edges) * layer.out_channels
-    if isinstance(layer, KNNPool):
-        return int(inputs[1].num_edges) * output.shape[-1]
-    if isinstance(layer, nn.Linear):
-        return 2 * output.numel() * layer.in_features
-    return 0
+def _backbone(net: FoviNet, x: Tensor, levels: list[Cost], counted: set[int]) -> Tensor:
+    """Run the backbone on samples, add its costs to those of the levels, return its output."""
+    backbone = unwrapped(net.backbone)
+    if not isinstance(backbone, Backbone) or not backbone.block_names:
+        out, flops = _counted(lambda: net.backbone(x))
+    else:
+        level = 0
+        for block in backbone.layers:
+            first = None
+            for (index, features), flops in _steps(block.by_level(x, net.pyramid)):
+                x = features
+                level = level if index is None else index
+                levels[level].flops += flops
+                first = level if first is None else first
+            levels[level if first is None else first].parameters += _parameters(block, counted)
+        out, flops = _counted(lambda: backbone.finish(x))
+    levels[-1].flops += flops
+    levels[-1].parameters += _parameters(net.backbone, counted)
+    return out  # type: ignore[no-any-return]
+
+
+def _steps(results: Iterator[Any]) -> Iterator[tuple[Any, int]]:
+    """Yield what an iterator yields, and the FLOPs of each step."""
+    end = object()
+    while True:
+        result, flops = _counted(lambda: next(results, end))
+        if result is end:
+            return
+        yield result, flops
+
+
+def _counted(run: Callable[[], Any]) -> tuple[Any, int]:
+    """Return what a function returns, and its FLOPs."""
+    with FlopCounterMode(display=False) as counter:
+        result = run()
+    return result, counter.get_total_flops()
+
+
+def _parameters(module: nn.Module, counted: set[int]) -> int:
+    """Return the number of a module's parameters that were not counted before."""
+    new = [p for p in module.parameters() if id(p) not in counted]
+    counted.update(map(id, new))
+    return sum(p.numel() for p in new)

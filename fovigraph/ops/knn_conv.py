@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +33,7 @@ from fovigraph.graph.kernel_map import Triples
 from fovigraph.ops import gpu, plain
 from fovigraph.ops.gemm import gemm
 from fovigraph.ops.operands import operands
+from fovigraph.ops.registration import register_conv
 from fovigraph.ops.rows import (
     chunks,
     equal_rows,
@@ -42,7 +42,7 @@ from fovigraph.ops.rows import (
     node_rows,
     sum_dtype,
 )
-from fovigraph.ops.transforms import differentiable, gradients, transformed
+from fovigraph.ops.transforms import transformed
 
 BATCHED = 0.05
 """What a multiply–add costs more in a batched GEMM than in a single one, in numbers moved."""
@@ -78,47 +78,42 @@ def knn_conv(
     if transformed():
         return plain.conv(x, weight, kernel_map.by_cell, kernel_map.num_dst, bias, relu)
     flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
-    rows = [tensor for part in _three_ways(kernel_map) for tensor in part]
-    out = _knn_conv(flat, weight, rows, bias, relu)
+    out = _knn_conv(flat, weight, three_ways(kernel_map), None, bias, kernel_map.num_dst, relu)
     return out.view(*x.shape[:-2], *out.shape[-2:])
 
 
-def _three_ways(kernel_map: KernelMap) -> tuple[Triples, Triples, Triples]:
-    return kernel_map.by_dst, kernel_map.by_src, kernel_map.by_cell
+def three_ways(kernel_map: KernelMap) -> list[Tensor]:
+    """Return the triples by destination, by source and by cell, as an operator takes them."""
+    return [*kernel_map.by_dst, *kernel_map.by_src, *kernel_map.by_cell]
 
 
-def _unpack(rows: Sequence[Tensor]) -> tuple[Triples, Triples, Triples]:
+def unpack(rows: Sequence[Tensor]) -> tuple[Triples, Triples, Triples]:
+    """Return the triples by destination, by source and by cell, of :func:`three_ways`."""
     return Triples(*rows[:5]), Triples(*rows[5:10]), Triples(*rows[10:])
 
 
-@torch.library.custom_op("fovigraph::knn_conv", mutates_args=())
-def _knn_conv(
+def _forward(
     x: Tensor,
     weight: Tensor,
     rows: Sequence[Tensor],
+    share: Tensor | None,
     bias: Tensor | None,
+    num_dst: int,
     relu: bool,
 ) -> Tensor:
-    by_dst, _, by_cell = _unpack(rows)
+    by_dst, _, by_cell = unpack(rows)
     return gather_gemm(x, weight, by_dst, by_cell, bias, relu)
 
 
-@_knn_conv.register_fake
-def _(
+def _backward(
+    grad: Tensor,
     x: Tensor,
     weight: Tensor,
     rows: Sequence[Tensor],
-    bias: Tensor | None,
-    relu: bool,
-) -> Tensor:
-    return x.new_empty(x.shape[0], rows[3].shape[0] - 1, weight.shape[2])
-
-
-@torch.library.custom_op("fovigraph::knn_conv_backward", mutates_args=())
-def _knn_conv_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, rows: Sequence[Tensor], needs: Sequence[bool]
+    share: Tensor | None,
+    needs: Sequence[bool],
 ) -> tuple[Tensor, Tensor]:
-    by_dst, by_src, by_cell = _unpack(rows)
+    by_dst, by_src, by_cell = unpack(rows)
     grad_x, grad_weight = x.new_empty(0), weight.new_empty(0)
     if needs[0]:
         turned = by_src.reversed(), by_cell.reversed()
@@ -128,47 +123,13 @@ def _knn_conv_backward(
     return grad_x, grad_weight
 
 
-@_knn_conv_backward.register_fake
-def _(
-    grad: Tensor, x: Tensor, weight: Tensor, rows: Sequence[Tensor], needs: Sequence[bool]
-) -> tuple[Tensor, Tensor]:
-    return (
-        x.new_empty(x.shape) if needs[0] else x.new_empty(0),
-        weight.new_empty(weight.shape) if needs[1] else weight.new_empty(0),
-    )
+def _plain(
+    x: Tensor, weight: Tensor, rows: Sequence[Tensor], share: Tensor | None, num_dst: int
+) -> Tensor:
+    return plain.conv(x, weight, unpack(rows)[2], num_dst)
 
 
-def _plain_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, rows: Sequence[Tensor], needs: Sequence[bool]
-) -> tuple[Tensor, ...]:
-    by_dst, _, by_cell = _unpack(rows)
-    num_dst = len(by_dst.ptr) - 1
-    return gradients(lambda x, w: plain.conv(x, w, by_cell, num_dst), (x, weight), grad)
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, rows, _, relu = inputs
-    ctx.save_for_backward(x, weight, output if relu else None, *rows)
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    x, weight, positive, *rows = ctx.saved_tensors
-    if positive is not None:
-        grad = grad * ~(positive <= 0)  # NaN passes, as it does through torch.relu
-    needs = list(ctx.needs_input_grad[:2])
-    backward = _plain_backward if transformed(grad) else _knn_conv_backward
-    grad_x, grad_weight = backward(grad.contiguous(), x, weight, rows, needs)
-    return (
-        grad_x if needs[0] else None,
-        grad_weight if needs[1] else None,
-        [None] * len(rows),
-        grad.sum((0, 1)) if ctx.needs_input_grad[3] else None,
-        None,
-    )
-
-
-_knn_conv.register_autograd(_backward, setup_context=_setup_context)
-differentiable(_knn_conv_backward, _plain_backward, operands=3)
+_knn_conv = register_conv("knn_conv", _forward, _backward, _plain)
 
 
 def gather_gemm(

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,10 +27,11 @@ from torch.nn.functional import embedding_bag
 from fovigraph.graph import KernelMap
 from fovigraph.graph.kernel_map import Triples
 from fovigraph.ops import gpu, plain
-from fovigraph.ops.knn_conv import gather_gemm, gather_outer
+from fovigraph.ops.knn_conv import gather_gemm, gather_outer, three_ways, unpack
 from fovigraph.ops.operands import operands
+from fovigraph.ops.registration import register_conv
 from fovigraph.ops.rows import CHUNK, chunks, finish, node_rows, sum_dtype
-from fovigraph.ops.transforms import differentiable, gradients, transformed
+from fovigraph.ops.transforms import transformed
 
 MANY = 8
 """Outputs a channel from which on a full convolution of each channel is faster."""
@@ -63,22 +63,21 @@ def knn_depthwise_conv(
     if transformed():
         return plain.depthwise(x, weight, kernel_map.by_dst, kernel_map.num_dst, bias, relu)
     flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
-    ways = [*kernel_map.by_cell, *kernel_map.by_dst, *kernel_map.by_src]
-    out = _knn_depthwise_conv(flat, weight, ways, kernel_map.num_dst, bias, relu)
+    rows = three_ways(kernel_map)
+    out = _knn_depthwise_conv(flat, weight, rows, None, bias, kernel_map.num_dst, relu)
     return out.view(*x.shape[:-2], *out.shape[-2:])
 
 
-@torch.library.custom_op("fovigraph::knn_depthwise_conv", mutates_args=())
-def _knn_depthwise_conv(
+def _forward(
     x: Tensor,
     weight: Tensor,
-    ways: Sequence[Tensor],
-    num_dst: int,
+    rows: Sequence[Tensor],
+    share: Tensor | None,
     bias: Tensor | None,
+    num_dst: int,
     relu: bool,
 ) -> Tensor:
-    """Convolve, given the triples by cell, by destination and by source."""
-    by_cell, by_dst, _ = _unpack(ways)
+    by_dst, _, by_cell = unpack(rows)
     if gpu.serves(x, weight):
         from fovigraph.ops.gpu import reduce
 
@@ -92,23 +91,15 @@ def _knn_depthwise_conv(
     return finish(torch.cat(parts, dim=2), bias, relu)
 
 
-@_knn_depthwise_conv.register_fake
-def _(
+def _backward(
+    grad: Tensor,
     x: Tensor,
     weight: Tensor,
-    ways: Sequence[Tensor],
-    num_dst: int,
-    bias: Tensor | None,
-    relu: bool,
-) -> Tensor:
-    return x.new_empty(x.shape[0], num_dst, weight.shape[1] * weight.shape[2])
-
-
-@torch.library.custom_op("fovigraph::knn_depthwise_conv_backward", mutates_args=())
-def _knn_depthwise_conv_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, ways: Sequence[Tensor], needs: Sequence[bool]
+    rows: Sequence[Tensor],
+    share: Tensor | None,
+    needs: Sequence[bool],
 ) -> tuple[Tensor, Tensor]:
-    by_cell, by_dst, by_src = _unpack(ways)
+    by_dst, by_src, by_cell = unpack(rows)
     grad_x, grad_weight = x.new_empty(0), weight.new_empty(0)
     if gpu.serves(grad, x, weight):
         from fovigraph.ops.gpu import reduce
@@ -125,18 +116,15 @@ def _knn_depthwise_conv_backward(
     return grad_x, grad_weight
 
 
-@_knn_depthwise_conv_backward.register_fake
-def _(
-    grad: Tensor, x: Tensor, weight: Tensor, ways: Sequence[Tensor], needs: Sequence[bool]
-) -> tuple[Tensor, Tensor]:
-    return (
-        x.new_empty(x.shape) if needs[0] else x.new_empty(0),
-        weight.new_empty(weight.shape) if needs[1] else weight.new_empty(0),
-    )
+def _plain(
+    x: Tensor, weight: Tensor, rows: Sequence[Tensor], share: Tensor | None, num_dst: int
+) -> Tensor:
+    return plain.depthwise(x, weight, unpack(rows)[0], num_dst)
 
 
-def _unpack(ways: Sequence[Tensor]) -> tuple[Triples, Triples, Triples]:
-    return Triples(*ways[:5]), Triples(*ways[5:10]), Triples(*ways[10:])
+_knn_depthwise_conv = register_conv(
+    "knn_depthwise_conv", _forward, _backward, _plain, depthwise=True
+)
 
 
 def _channel_sums(x: Tensor, weight: Tensor, by_row: Triples) -> Tensor:
@@ -188,37 +176,3 @@ def _weight_gradient(x: Tensor, grad: Tensor, by_dst: Triples, by_cell: Triples)
         gathered_grad = grad_rows.index_select(0, by_cell.dst[part]).view(-1, channels, multiplier)
         out[cell] += (gathered * gathered_grad).sum(0)
     return out.to(x.dtype)
-
-
-def _plain_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, ways: Sequence[Tensor], needs: Sequence[bool]
-) -> tuple[Tensor, ...]:
-    _, by_dst, _ = _unpack(ways)
-    num_dst = len(by_dst.ptr) - 1
-    return gradients(lambda x, w: plain.depthwise(x, w, by_dst, num_dst), (x, weight), grad)
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, ways, *_, relu = inputs
-    ctx.save_for_backward(x, weight, output if relu else None, *ways)
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    x, weight, positive, *ways = ctx.saved_tensors
-    if positive is not None:
-        grad = grad * ~(positive <= 0)  # NaN passes, as it does through torch.relu
-    needs = list(ctx.needs_input_grad[:2])
-    backward = _plain_backward if transformed(grad) else _knn_depthwise_conv_backward
-    grad_x, grad_weight = backward(grad.contiguous(), x, weight, ways, needs)
-    return (
-        grad_x if needs[0] else None,
-        grad_weight if needs[1] else None,
-        [None] * len(ways),
-        None,
-        grad.sum((0, 1)) if ctx.needs_input_grad[4] else None,
-        None,
-    )
-
-
-_knn_depthwise_conv.register_autograd(_backward, setup_context=_setup_context)
-differentiable(_knn_depthwise_conv_backward, _plain_backward, operands=3)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from fovigraph._checks import instance, one_of, whole_number
 from fovigraph._tensors import check_below, float_tensor, index_tensor, may_inspect, same_device
@@ -283,3 +284,9 @@ def _backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Any, ...]:
 
 _knn_pool.register_autograd(_backward, setup_context=_setup_context)
 differentiable(_knn_pool_backward, _plain_backward, operands=1)
+
+
+@register_flop_formula(torch.ops.fovigraph.knn_pool)  # type: ignore[untyped-decorator]
+def _(x: Any, src: Any, *_: Any, **__: Any) -> int:
+    """Count one operation for every edge and channel."""
+    return int(x[0] * src[0] * x[2])

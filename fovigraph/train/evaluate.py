@@ -119,21 +119,22 @@ def evaluate(
     net: FoviNet,
     batches: Iterable[Labelled],
     *,
-    fixations: int = 20,
+    fixations: int | None = None,
     classes: Sequence[str] | None = None,
     generator: torch.Generator | None = None,
 ) -> Evaluation:
     """Evaluate a network on labelled images.
 
     It is put in evaluation mode, and stays on its device. Fixations are chosen as its configuration
-    says, but for their number, and averaged as :class:`~fovigraph.FoviNet` does; as many of them
-    are computed at a time as the configuration has.
+    says and averaged as :class:`~fovigraph.FoviNet` does; as many of them are computed at a time as
+    the configuration has.
 
     Args:
         net: The network.
         batches: The images, on any device; they are moved to the network's.
-        fixations: How often to look at an image. Where more fixations than some number would show
-            nothing else, or are not given, there are that many, and ``note`` says so.
+        fixations: How often to look at an image; ``None``: as often as the network does. Where more
+            fixations than some number would show nothing else, or are not given, there are that
+            many, and ``note`` says so.
         classes: Their names, in order; ``None``: the network's.
         generator: Source of the policy's random numbers, on the CPU; torch's global state if
             ``None``.
@@ -155,7 +156,8 @@ def evaluate(
         3
     """
     check_fovinet("net", net)
-    positive_int("fixations", fixations)
+    if fixations is not None:
+        positive_int("fixations", fixations)
     if isinstance(batches, Tensor) or not isinstance(batches, Iterable):
         raise TypeError(f"batches must be an iterable of batches, got {shown(batches)}")
     if generator is not None:
@@ -220,9 +222,14 @@ def fixation_logits(
     )
 
 
-def policy_for(net: FoviNet, count: int) -> tuple[FixationPolicy, str | None]:
-    """Return the network's policy for ``count`` fixations, or for fewer and why."""
-    config, most, note = net.config.fixation, count, None
+def policy_for(net: FoviNet, count: int | None) -> tuple[FixationPolicy, str | None]:
+    """Return the network's policy for ``count`` fixations, or for fewer and why.
+
+    ``None``: for as many as its configuration says.
+    """
+    config, note = net.config.fixation, None
+    count = count or config.eval_count or config.count
+    most = count
     if config.fixations is not None:
         most = len(config.fixations)
         note = f"The configuration gives {most} places to look at, and no more."

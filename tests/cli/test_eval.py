@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
 
 import fovigraph as fg
 from fovigraph.cli import main
+from fovigraph.config import to_yaml
 from fovigraph.train import load_recipe
 
 SETTINGS = ["retina.side=16", "fixation.count=2"]
@@ -219,7 +219,7 @@ def test_recipe_beside_the_network_says_what_the_data_are_like(evaluation, pictu
         "data.train_split=test",
         "data.test_split=train",
     ]
-    OmegaConf.save(load_recipe(model / "config.yaml", data), model / "recipe.yaml")
+    (model / "recipe.yaml").write_text(to_yaml(load_recipe(model / "config.yaml", data)))
     numbers, _ = evaluation("--fixations", "1", model=model)
     assert (numbers["size"], numbers["images"]) == (40, 9)
     numbers, _ = evaluation("--fixations", "1", "--size", "24", model=model)

@@ -128,7 +128,7 @@ def test_the_operator_passes_torchs_checks(tiny):
     kernel_map = tiny.kernel_map(3, "bilinear")
     x = torch.randn(2, tiny.num_src, 2, requires_grad=True)
     weight = torch.randn(9, 2, 3, requires_grad=True)
-    rest = list(kernel_map.by_cell), kernel_map.share_by_cell, kernel_map.num_dst
+    rest = list(kernel_map.by_cell), kernel_map.share_by_cell, None, kernel_map.num_dst, False
     torch.library.opcheck(_knn_conv_shared, (x, weight, *rest))
 
 

@@ -421,12 +421,13 @@ def test_operators_pass_torchs_own_checks():
     torch.library.opcheck(pool._knn_pool, (x, edges.src, edges.ptr, "max", None, *sources, 9))
     depthwise = importlib.import_module("fovigraph.ops.knn_depthwise")
     weight = randn(kernel_map.num_cells, 3, 2).requires_grad_()
-    ways = [*kernel_map.by_cell, *kernel_map.by_dst, *kernel_map.by_src]
-    rest = kernel_map.num_dst, None, False
-    torch.library.opcheck(depthwise._knn_depthwise_conv, (x, weight, ways, *rest))
     full = importlib.import_module("fovigraph.ops.knn_conv")
-    rows, bias = [*ways[5:], *ways[:5]], randn(2).requires_grad_()
-    torch.library.opcheck(full._knn_conv, (x, weight, rows, bias, True))
+    rows, count = full.three_ways(kernel_map), kernel_map.num_dst
+    torch.library.opcheck(
+        depthwise._knn_depthwise_conv, (x, weight, rows, None, None, count, False)
+    )
+    bias = randn(2).requires_grad_()
+    torch.library.opcheck(full._knn_conv, (x, weight, rows, None, bias, count, True))
 
 
 def test_nothing_to_compute_is_no_error():

@@ -214,15 +214,11 @@ def test_a_small_chunk_changes_nothing(graph, monkeypatch):
 def test_operators_pass_torchs_own_checks(graph):
     kernel_map = graph.kernel_map(4)
     x, weight = make(kernel_map, 2, 3, 4)
-    ways = (kernel_map.by_dst, kernel_map.by_src, kernel_map.by_cell)
-    rows = [tensor for way in ways for tensor in way]
-    torch.library.opcheck(fast._knn_conv, (x, weight, rows, None, False))
-    bias = torch.randn(4, dtype=torch.float64, requires_grad=True)
-    torch.library.opcheck(fast._knn_conv, (x, weight, rows, bias, True))
-    rest = [*rows[10:], *rows[:10]], kernel_map.num_dst
-    torch.library.opcheck(depthwise._knn_depthwise_conv, (x, weight, *rest, None, False))
-    bias = torch.randn(12, dtype=torch.float64, requires_grad=True)
-    torch.library.opcheck(depthwise._knn_depthwise_conv, (x, weight, *rest, bias, True))
+    rows, count = fast.three_ways(kernel_map), kernel_map.num_dst
+    for operator, width in ((fast._knn_conv, 4), (depthwise._knn_depthwise_conv, 12)):
+        bias = torch.randn(width, dtype=torch.float64, requires_grad=True)
+        torch.library.opcheck(operator, (x, weight, rows, None, None, count, False))
+        torch.library.opcheck(operator, (x, weight, rows, None, bias, count, True))
 
 
 def test_the_first_layer_sums_by_node_and_wide_layers_by_cell(monkeypatch):

@@ -128,6 +128,16 @@ def test_random_state_stays_as_it_is(net, images, labels):
     assert torch.equal(before, torch.get_rng_state())
 
 
+@pytest.mark.parametrize("overrides", [[], ["fixation.eval_count=3"]])
+def test_it_looks_as_often_as_the_network_unless_told(images, labels, overrides):
+    net = network(*overrides)
+    result = evaluate(net, batches(images, labels))
+    out = net(images)
+    assert result.fixations == out.fixations.shape[1]
+    assert result.top1 == pytest.approx((out.logits.argmax(1) == labels).float().mean().item())
+    assert result.note is None
+
+
 @pytest.mark.parametrize("overrides", [["fixation.policy=center"], ["fixation.in_eval=center"]])
 def test_one_place_is_looked_at_once(images, labels, overrides):
     result = evaluate(network(*overrides), batches(images, labels))
@@ -138,7 +148,7 @@ def test_one_place_is_looked_at_once(images, labels, overrides):
 def test_given_places_are_all_there_are(images, labels):
     places = [[0.2, 0.2], [0.5, 0.5], [0.8, 0.3]]
     net = network("fixation.policy=explicit", "fixation.count=3", f"fixation.fixations={places}")
-    result = evaluate(net, batches(images, labels))
+    result = evaluate(net, batches(images, labels), fixations=20)
     assert result.fixations == 3
     assert "gives 3 places" in result.note
     right = (net(images).logits.argmax(1) == labels).float().mean().item()

@@ -12,7 +12,6 @@ import time
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 import fovigraph as fg
 from fovigraph.train import load_recipe
@@ -89,7 +88,7 @@ def test_a_run_learns_and_leaves_a_model(recipe, tmp_path):
     images = torch.rand(3, 3, 32, 32)
     where = [[0.5, 0.5], [0.4, 0.6]]
     assert torch.equal(net(images, where).logits, trainer.net.eval()(images, where).logits)
-    assert OmegaConf.load(tmp_path / "recipe.yaml").train.epochs == 8
+    assert load_recipe(tmp_path / "recipe.yaml").train.epochs == 8
     assert "test accuracy" in (tmp_path / "README.md").read_text()
     rows = (tmp_path / "metrics.csv").read_text().splitlines()
     assert rows[0].startswith("step,epoch,learning_rate,loss,accuracy,images_per_second,waiting")

@@ -1,4 +1,4 @@
-"""What every layer does first: sort out how it was called, and refuse what is wrong."""
+"""The features and edges that a layer was called with, checked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from torch_geometric.nn import MessagePassing
 
 from fovigraph._checks import shown
 from fovigraph._tensors import float_tensor, if_channels_first, index_tensor, same_device
-from fovigraph.graph import KNNGraph
+from fovigraph.graph import KernelMap, KNNGraph
+from fovigraph.graph.kernel_map import row_ptr
+from fovigraph.ops.knn_pool import reduce_rows
 from fovigraph.ops.operands import autocast_dtype, floating
 from fovigraph.ops.transforms import transformed
 
@@ -19,16 +21,117 @@ Features = Tensor | tuple[Tensor, Tensor | None]
 """Node features ``[*, N, C]``, or a pair of those of the sources and of the destinations."""
 
 
-class Bipartite(NamedTuple):
-    """Source features and edges, however a layer was called."""
+class Edges(NamedTuple):
+    """The edges that a layer runs on, however it was called.
 
-    x: Tensor
+    Attributes:
+        edge_index: ``[2, E]``, row 0 source, row 1 destination.
+        size: ``(num_src, num_dst)``.
+        graph: The graph that they are of, which knows more of them; ``None`` for raw edges.
+        turned: Whether they lead from the graph's destinations to its sources.
+    """
+
     edge_index: Tensor
     size: tuple[int, int]
+    graph: KNNGraph | None = None
+    turned: bool = False
+
+    def attribute(self, name: str, value: Tensor | None, what: str) -> Tensor:
+        """Return an attribute of every edge: given with raw edges, and known to a graph.
+
+        Args:
+            name: The argument: ``"cell"`` is an index, ``"offset"`` is ``[E, 2]``, others ``[E]``.
+            value: Its value.
+            what: What it gives of every edge, for errors.
+
+        Raises:
+            ValueError, TypeError: If it is given with a graph, or missing or of another form
+                without.
+        """
+        if self.graph is not None:
+            self._check_none(name, value)
+            return getattr(self.graph, name)  # type: ignore[no-any-return]
+        count = self.edge_index.shape[1]
+        if value is None:
+            raise ValueError(f"{name} must give {what} of each of the {count} edges, got None")
+        check = index_tensor if name == "cell" else float_tensor
+        check(name, value, (count, 2) if name == "offset" else (count,))
+        same_device(edge_index=self.edge_index, **{name: value})
+        return value
+
+    def _check_none(self, name: str, value: Tensor | None) -> None:
+        if value is not None:
+            raise ValueError(f"{name} must be None with a KNNGraph, which knows its own {name}s")
+
+    def cells(self, kernel_size: int, cell: Tensor | None) -> Tensor:
+        """Return the cell of every edge in a kernel of a side, as :meth:`attribute` does."""
+        if self.graph is not None:
+            self._check_none("cell", cell)
+            return self.graph.kernel_map(kernel_size).cell
+        cell, count = self.attribute("cell", cell, "the kernel cell"), kernel_size**2
+        low, high = map(int, cell.aminmax()) if has_values(cell) and cell.numel() else (0, 0)
+        if low < 0 or high >= count:
+            raise ValueError(
+                f"cell must be from 0 to {count - 1} for kernel_size={kernel_size}, "
+                f"got {low} to {high}"
+            )
+        return cell
+
+    def kernel_map(self, kernel_size: int, cell: Tensor) -> KernelMap:
+        """Return the kernel map of edges with these cells (:meth:`cells`)."""
+        if self.graph is not None:
+            kernel_map = self.graph.kernel_map(kernel_size)
+            return kernel_map.transposed if self.turned else kernel_map
+        num_src, num_dst = self.size
+        return KernelMap.from_edges(
+            self.edge_index, cell, num_src=num_src, num_dst=num_dst, num_cells=kernel_size**2
+        )
+
+    def bilinear_map(self, kernel_size: int, offset: Tensor) -> KernelMap:
+        """Return the bilinear kernel map of edges at these offsets."""
+        if self.graph is not None:
+            return self.graph.kernel_map(kernel_size, "bilinear")
+        num_src, num_dst = self.size
+        return KernelMap.bilinear(
+            self.edge_index, offset, kernel_size, num_src=num_src, num_dst=num_dst
+        )
+
+    def reduce(
+        self, x: Tensor, reduce: str, weight: Tensor | None = None, *, backward: bool = False
+    ) -> Tensor:
+        """Reduce the features of every destination's neighbours, ``[*, num_dst, C]``.
+
+        Args:
+            x: Features of the sources, ``[*, num_src, C]``.
+            reduce: As for :func:`fovigraph.ops.knn_pool`.
+            weight: Factor of every edge's features in a sum, ``[E]``.
+            backward: Whether to sort a graph's edges by source for a fast backward pass.
+        """
+        src, dst = self.edge_index
+        if self.graph is None:
+            order = dst.argsort(stable=True)
+            weight = None if weight is None else weight[order]
+            return reduce_rows(x, src[order], row_ptr(dst[order], self.size[1]), reduce, weight)
+        if not backward:
+            return reduce_rows(x, src, self.graph.ptr, reduce, weight)
+        by_src = self.graph.kernel_map(1).by_src  # for which one cell will do
+        return reduce_rows(x, src, self.graph.ptr, reduce, weight, by_src, self.graph.k)
 
 
-def bipartite(x: Features, graph: KNNGraph | Tensor, size: tuple[int, int] | None) -> Bipartite:
-    """Bring a :class:`KNNGraph` or a raw ``edge_index`` and its features into one form.
+def bipartite(
+    x: Features,
+    graph: KNNGraph | Tensor,
+    size: tuple[int, int] | None,
+    *,
+    turned: bool = False,
+) -> tuple[Tensor, Edges]:
+    """Return the features of the sources, and the edges, of a layer's arguments.
+
+    Args:
+        x: Node features, or a pair of them.
+        graph: A :class:`KNNGraph`, or a raw ``edge_index``.
+        size: ``(num_src, num_dst)`` of raw edges.
+        turned: Whether every edge leads the other way: features are those of destinations.
 
     Raises:
         TypeError, ValueError: If ``x``, ``graph`` or ``size`` do not fit one another.
@@ -38,24 +141,29 @@ def bipartite(x: Features, graph: KNNGraph | Tensor, size: tuple[int, int] | Non
     if isinstance(graph, KNNGraph):
         if size is not None and size != graph.size():
             raise ValueError(f"size must be {graph.size()} or None for {graph}, got {size}")
-        edge_index, size = graph.edge_index, graph.size()
+        index, size, known = graph.edge_index, graph.size(), graph
     elif isinstance(graph, Tensor):
-        edge_index = check_edges(graph)
-        size = size or _size_of_features(x)
-        check_nodes(edge_index, size)
+        index, known = check_edges(graph), None
+        if size is None:
+            size = _size_of_features(x)
+            size = size[::-1] if turned else size
+        check_nodes(index, size)
     else:
         raise TypeError(
             f"graph must be a KNNGraph or an edge_index tensor, got {type(graph).__name__}"
         )
+    ends = "destinations" if turned else "sources"
+    if turned:
+        index, size = index.flip(0), (size[1], size[0])
     if source.shape[-2] != size[0]:
         raise ValueError(
-            f"x must have as many nodes as the graph has sources, {size[0]}, "
+            f"x must have as many nodes as the graph has {ends}, {size[0]}, "
             f"got {source.shape[-2]} (shape {list(source.shape)})"
             f"{if_channels_first(source.shape, size[0])}"
         )
-    if source.device != edge_index.device:
-        raise ValueError(f"x is on {source.device} and the graph on {edge_index.device}")
-    return Bipartite(source, edge_index, size)
+    if source.device != index.device:
+        raise ValueError(f"x is on {source.device} and the graph on {index.device}")
+    return source, Edges(index, size, known, turned)
 
 
 def source_features(x: Features) -> Tensor:
@@ -133,31 +241,6 @@ def has_values(tensor: Tensor) -> bool:
     )
 
 
-def edge_values(
-    name: str, value: Tensor | None, what: str, graph: KNNGraph | Tensor, edge_index: Tensor
-) -> Tensor:
-    """Return what edges have beside their ends: given with raw edges, and known to a graph.
-
-    Args:
-        name: The argument: ``"cell"`` is an index, ``"offset"`` is ``[E, 2]``, others are ``[E]``.
-        value: Its value.
-        what: What it gives of every edge.
-        graph: The graph, or raw edges.
-        edge_index: The edges, ``[2, E]``.
-    """
-    if isinstance(graph, KNNGraph):
-        if value is not None:
-            raise ValueError(f"{name} must be None with a KNNGraph, which knows its own {name}s")
-        return getattr(graph, name)
-    edges = edge_index.shape[1]
-    if value is None:
-        raise ValueError(f"{name} must give {what} of each of the {edges} edges, got None")
-    check = index_tensor if name == "cell" else float_tensor
-    check(name, value, (edges, 2) if name == "offset" else (edges,))
-    same_device(edge_index=edge_index, **{name: value})
-    return value
-
-
 def lowest(values: Tensor, dst: Tensor, num_dst: int) -> Tensor:
     """Return the lowest of the values ``[E]`` of every destination's edges, zero if it has none.
 
@@ -182,7 +265,7 @@ def check_channels(x: Tensor, channels: int, weight: Tensor) -> None:
 
 
 def wants_messages(layer: MessagePassing) -> bool:
-    """Whether somebody looks at single messages: an explainer, or a hook on a step of propagate."""
+    """Whether an explainer, or a hook on a step of ``propagate``, looks at single messages."""
     return bool(layer.explain) or any(
         hooks
         for name, hooks in vars(layer).items()
@@ -190,11 +273,11 @@ def wants_messages(layer: MessagePassing) -> bool:
     )
 
 
-def takes_messages(layer: MessagePassing, graph: KNNGraph | Tensor) -> bool:
+def takes_messages(layer: MessagePassing, edges: Edges) -> bool:
     """Whether a layer computes by plain message passing.
 
-    It does so where it was told to, where somebody looks at messages, and where edges of somebody's
-    own, which may themselves be batched or differentiated, meet a function transform.
+    It does so where ``fused`` is False, where an explainer or a hook looks at messages, and where
+    raw edges, which may themselves be batched or differentiated, meet a function transform.
     """
-    raw = not isinstance(graph, KNNGraph)
+    raw = edges.graph is None
     return not layer.fused or wants_messages(layer) or (raw and transformed())

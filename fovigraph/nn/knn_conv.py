@@ -15,11 +15,10 @@ from fovigraph.graph import KernelMap, KNNGraph
 from fovigraph.graph.kernel_map import bilinear_cells, check_kernel_size
 from fovigraph.graph.knn_graph import INTERPOLATIONS
 from fovigraph.nn.bipartite import (
+    Edges,
     Features,
     bipartite,
     check_channels,
-    edge_values,
-    has_values,
     takes_messages,
 )
 from fovigraph.nn.limits import check_weights
@@ -90,29 +89,22 @@ class _KernelConv(MessagePassing):
         Raises:
             ValueError, TypeError: If the arguments do not fit the layer or one another.
         """
-        source, edge_index, size = bipartite(x, graph, size)
-        check_channels(source, self.in_channels, self.weight)
-        cell = self._cells(graph, edge_index, cell)
-        if takes_messages(self, graph):
-            return self._by_messages(source, edge_index, cell, None, size)
-        if isinstance(graph, KNNGraph):
-            return self._fused(source, graph.kernel_map(self.kernel_size))
-        sizes = {"num_src": size[0], "num_dst": size[1], "num_cells": self.num_cells}
-        return self._fused(source, KernelMap.from_edges(edge_index, cell, **sizes))
+        source, edges = bipartite(x, graph, size)
+        return self._convolve(source, edges, cell)
 
-    def _by_messages(
-        self,
-        x: Tensor,
-        edge_index: Tensor,
-        cell: Tensor,
-        share: Tensor | None,
-        size: tuple[int, int],
-    ) -> Tensor:
+    def _convolve(self, source: Tensor, edges: Edges, cell: Tensor | None) -> Tensor:
+        check_channels(source, self.in_channels, self.weight)
+        cell = edges.cells(self.kernel_size, cell)
+        if takes_messages(self, edges):
+            return self._by_messages(source, edges, cell, None)
+        return self._fused(source, edges.kernel_map(self.kernel_size, cell))
+
+    def _by_messages(self, x: Tensor, edges: Edges, cell: Tensor, share: Tensor | None) -> Tensor:
         """Convolve by plain message passing, in the type that ``torch.autocast`` says."""
         dtype = autocast_dtype(x, self.weight, self.bias)
         x = x if dtype is None else x.to(dtype)
         share = None if share is None else share.to(x.dtype)
-        out = self.propagate(edge_index, x=(x, None), cell=cell, share=share, size=size)
+        out = self.propagate(edges.edge_index, x=(x, None), cell=cell, share=share, size=edges.size)
         return self._finish(out)
 
     def _weight_of(self, cell: Tensor, like: Tensor) -> Tensor:
@@ -135,21 +127,6 @@ class _KernelConv(MessagePassing):
         """What a ``repr`` adds where it is not the default."""
         bias = "" if self.bias is not None else ", bias=False"
         return bias + (", relu=True" if self.relu else "")
-
-    def _cells(self, graph: KNNGraph | Tensor, edge_index: Tensor, cell: Tensor | None) -> Tensor:
-        """Return the kernel cell of every edge, given with raw edges and known to a graph."""
-        if isinstance(graph, KNNGraph):
-            if cell is not None:
-                raise ValueError("cell must be None with a KNNGraph, which knows its own cells")
-            return graph.kernel_map(self.kernel_size).cell
-        cell = edge_values("cell", cell, "the kernel cell", graph, edge_index)
-        low, high = map(int, cell.aminmax()) if has_values(cell) and cell.numel() else (0, 0)
-        if low < 0 or high >= self.num_cells:
-            raise ValueError(
-                f"cell must be from 0 to {self.num_cells - 1} for kernel_size={self.kernel_size}, "
-                f"got {low} to {high}"
-            )
-        return cell
 
 
 class KNNConv(_KernelConv):
@@ -233,19 +210,15 @@ class KNNConv(_KernelConv):
             if offset is not None:
                 raise ValueError("offset must be None for interpolation='nearest': give cell")
             return super().forward(x, graph, cell, size)
-        source, edge_index, size = bipartite(x, graph, size)
+        source, edges = bipartite(x, graph, size)
         check_channels(source, self.in_channels, self.weight)
         if cell is not None:
             raise ValueError("cell must be None for interpolation='bilinear': give offset")
-        offset = edge_values("offset", offset, "the position in the kernel", graph, edge_index)
-        if takes_messages(self, graph) or offset.requires_grad:
+        offset = edges.attribute("offset", offset, "the position in the kernel")
+        if takes_messages(self, edges) or offset.requires_grad:
             cell, share = bilinear_cells(offset, self.kernel_size)
-            return self._by_messages(source, edge_index, cell, share, size)
-        if isinstance(graph, KNNGraph):
-            kernel_map = graph.kernel_map(self.kernel_size, "bilinear")
-        else:
-            sizes = {"num_src": size[0], "num_dst": size[1]}
-            kernel_map = KernelMap.bilinear(edge_index, offset, self.kernel_size, **sizes)
+            return self._by_messages(source, edges, cell, share)
+        kernel_map = edges.bilinear_map(self.kernel_size, offset)
         return self._finish(knn_conv_shared(source, self.weight, kernel_map))
 
     def message(self, x_j: Tensor, cell: Tensor, share: Tensor | None = None) -> Tensor:

@@ -11,16 +11,14 @@ from torch_geometric.utils import scatter
 
 from fovigraph._checks import one_of, positive_float
 from fovigraph.graph import KNNGraph
-from fovigraph.graph.kernel_map import row_ptr
 from fovigraph.graph.step import POOL_MODES
 from fovigraph.nn.bipartite import (
     Features,
     bipartite,
-    edge_values,
     lowest,
     takes_messages,
 )
-from fovigraph.ops.knn_pool import check_poolable, reduce_rows
+from fovigraph.ops.knn_pool import check_poolable
 
 
 class KNNPool(MessagePassing):
@@ -69,30 +67,23 @@ class KNNPool(MessagePassing):
         Raises:
             ValueError, TypeError: If the arguments do not fit one another.
         """
-        source, edge_index, size = bipartite(x, graph, size)
+        source, edges = bipartite(x, graph, size)
         check_poolable(source, self.mode)
         weight = None
         if self.mode == "gaussian" or relative_distance is not None:
-            relative_distance = edge_values(
-                "relative_distance", relative_distance, "the distance", graph, edge_index
-            )
+            name = "relative_distance"
+            relative_distance = edges.attribute(name, relative_distance, "the distance")
         if self.mode == "gaussian":
             assert relative_distance is not None
-            most = 1.0 if isinstance(graph, KNNGraph) else math.inf
-            weight = self._edge_weight(relative_distance, edge_index, size[1], most)
+            most = math.inf if edges.graph is None else 1.0
+            weight = self._edge_weight(relative_distance, edges.edge_index, edges.size[1], most)
             weight = weight.to(source.dtype)
         learns_distance = weight is not None and weight.requires_grad
-        if takes_messages(self, graph) or learns_distance:
-            return self.propagate(edge_index, x=(source, None), edge_weight=weight, size=size)
-        if isinstance(graph, KNNGraph):  # whose edges are sorted
-            by_src = graph.kernel_map(1).by_src  # for which one cell will do
-            return reduce_rows(
-                source, edge_index[0], graph.ptr, self.reduce, weight, by_src, graph.k
+        if takes_messages(self, edges) or learns_distance:
+            return self.propagate(
+                edges.edge_index, x=(source, None), edge_weight=weight, size=edges.size
             )
-        src, dst = edge_index
-        order = dst.argsort(stable=True)
-        weight = None if weight is None else weight[order]
-        return reduce_rows(source, src[order], row_ptr(dst[order], size[1]), self.reduce, weight)
+        return edges.reduce(source, self.reduce, weight, backward=True)
 
     def message(self, x_j: Tensor, edge_weight: Tensor | None) -> Tensor:
         return x_j if edge_weight is None else x_j * edge_weight[:, None]

@@ -9,20 +9,13 @@ from torch_geometric.utils import scatter
 from fovigraph import ops
 from fovigraph._checks import instance, positive_float, positive_int
 from fovigraph.graph import KernelMap, KNNGraph
-from fovigraph.graph.kernel_map import row_ptr
 from fovigraph.nn.bipartite import (
     Features,
     bipartite,
-    check_channels,
-    check_edges,
-    edge_values,
     lowest,
-    node_counts,
-    source_features,
     takes_messages,
 )
 from fovigraph.nn.knn_conv import KNNConv, _KernelConv
-from fovigraph.ops.knn_pool import reduce_rows
 from fovigraph.ops.operands import floating
 
 NEAREST = 1e-6
@@ -79,17 +72,15 @@ class KNNUnpool(MessagePassing):
         Raises:
             ValueError, TypeError: If the arguments do not fit one another.
         """
-        source, edge_index, size = bipartite(x, graph, size)
+        source, edges = bipartite(x, graph, size)
         floating("x", source)
-        distance = edge_values("distance", distance, "the length", graph, edge_index)
-        weight = self._edge_weight(distance, edge_index, size[1]).to(source.dtype)
-        if takes_messages(self, graph) or weight.requires_grad:
-            return self.propagate(edge_index, x=(source, None), edge_weight=weight, size=size)
-        if isinstance(graph, KNNGraph):  # whose edges are sorted
-            return reduce_rows(source, edge_index[0], graph.ptr, "sum", weight)
-        src, dst = edge_index
-        order = dst.argsort(stable=True)
-        return reduce_rows(source, src[order], row_ptr(dst[order], size[1]), "sum", weight[order])
+        distance = edges.attribute("distance", distance, "the length")
+        weight = self._edge_weight(distance, edges.edge_index, edges.size[1]).to(source.dtype)
+        if takes_messages(self, edges) or weight.requires_grad:
+            return self.propagate(
+                edges.edge_index, x=(source, None), edge_weight=weight, size=edges.size
+            )
+        return edges.reduce(source, "sum", weight)
 
     def message(self, x_j: Tensor, edge_weight: Tensor) -> Tensor:
         return x_j * edge_weight[:, None]
@@ -178,26 +169,8 @@ class KNNConvTranspose(_KernelConv):
         Raises:
             ValueError, TypeError: If the arguments do not fit the layer or one another.
         """
-        if not isinstance(graph, KNNGraph):
-            flipped = check_edges(graph).flip(0) if isinstance(graph, Tensor) else graph
-            size = None if size is None else node_counts("size", size)[::-1]
-            return super().forward(x, flipped, cell, size)
-        source = source_features(x)
-        if size is not None and node_counts("size", size) != graph.size():
-            raise ValueError(f"size must be {graph.size()} or None for {graph}, got {size}")
-        if source.shape[-2] != graph.num_dst:
-            raise ValueError(
-                f"x must have as many nodes as the graph has destinations, {graph.num_dst}, "
-                f"got shape {list(source.shape)}"
-            )
-        if source.device != graph.edge_index.device:
-            raise ValueError(f"x is on {source.device} and the graph on {graph.edge_index.device}")
-        check_channels(source, self.in_channels, self.weight)
-        cell = self._cells(graph, graph.edge_index, cell)
-        if takes_messages(self, graph):
-            turned, size = graph.edge_index.flip(0), (graph.num_dst, graph.num_src)
-            return self._by_messages(source, turned, cell, None, size)
-        return self._fused(source, graph.kernel_map(self.kernel_size).transposed)
+        source, edges = bipartite(x, graph, size, turned=True)
+        return self._convolve(source, edges, cell)
 
     def message(self, x_j: Tensor, cell: Tensor) -> Tensor:
         return (x_j.unsqueeze(-2) @ self._weight_of(cell, x_j).transpose(1, 2)).squeeze(-2)

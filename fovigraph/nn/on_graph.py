@@ -116,7 +116,8 @@ class OnGraph(nn.Module):
                 one level to another.
         """
         instance("x", x, Tensor, allowed="a torch.Tensor [*, N, C]")
-        _, edge_index, size = bipartite(x, graph, None)
+        _, given = bipartite(x, graph, None)
+        edge_index, size = given.edge_index, given.size
         if size[0] != size[1]:
             raise ValueError(
                 f"graph must stay within one level, got one from {size[0]} to {size[1]} nodes"

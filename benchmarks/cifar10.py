@@ -18,14 +18,14 @@ from typing import Any
 
 import torch
 from common import machine, print_table, write_json
-from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional
 
 import fovigraph as fg
+from fovigraph.config import AlexNetConfig, FoviConfig
 from fovigraph.models.cost import describe
 from fovigraph.sensing.fixation import Fixations
-from fovigraph.train import load_recipe
+from fovigraph.train import Recipe, load_recipe
 from fovigraph.train.trainer import Trainer
 
 
@@ -56,7 +56,7 @@ class Grid(nn.Module):
 class DenseBackbone(nn.Module):
     """The layers of a KNNAlexNet as `Conv2d` on a grid."""
 
-    def __init__(self, config: DictConfig, side: int, out_nodes: int):
+    def __init__(self, config: AlexNetConfig, side: int, out_nodes: int):
         super().__init__()
         self.side = side
         layers: list[nn.Module] = []
@@ -95,7 +95,7 @@ class DenseBackbone(nn.Module):
 class DenseNet(fg.FoviNet):
     """A FoviNet with a grid for a retina and a dense backbone."""
 
-    def __init__(self, config: DictConfig):
+    def __init__(self, config: FoviConfig):
         super().__init__(config)
         self.retina = Grid(self.retina)
         nodes = len(self.pyramid.levels[-1])
@@ -109,7 +109,7 @@ class DenseNet(fg.FoviNet):
 
 
 def train(
-    recipe: DictConfig, folder: Path, make_net: Callable[[DictConfig], fg.FoviNet]
+    recipe: Recipe, folder: Path, make_net: Callable[[FoviConfig], fg.FoviNet]
 ) -> dict[str, Any]:
     """Train a network, and return what came of it."""
     began = time.perf_counter()

@@ -39,8 +39,9 @@ class Grid(nn.Module):
         self.register_buffer("mean", retina.mean)
         self.register_buffer("std", retina.std)
 
-    def forward(self, images: Tensor, location: Tensor, size: Tensor) -> Tensor:
+    def forward(self, images: Tensor, location: Tensor, size: Tensor, **_: Any) -> Tensor:
         """Sample images `[B, 3, H, W]` around `F` locations: `[B, F, side², 3]`."""
+        images = fg.sensing.as_images(images)
         step = (torch.arange(self.side, device=images.device) + 0.5) / self.side * 2 - 1
         extent = location.new_tensor(images.shape[2:])
         centre, scale = 2 * location - 1, size / extent

@@ -249,7 +249,7 @@ def _parsed(override: Any) -> Layer:
 
 def _given(key: Any, value: Any) -> Layer:
     """Return the layer of one entry of a mapping of changes."""
-    source = f"change of {shown(key)}"
+    source = f"override {shown(key)}"
     if not isinstance(key, str):
         raise ConfigError(f"{source}: must be of a key like 'fixation.count'")
     return _nested(key, value, source)

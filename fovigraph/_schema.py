@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -18,7 +19,7 @@ class Section:
 
     A schema is a frozen dataclass whose fields have defaults. The type of a field is ``int``,
     ``float``, ``str`` or ``bool``, a ``Sequence``, ``list`` or ``tuple`` of one of them, another
-    schema, or one of all these or ``None``. Values are converted to the type of their field where
+    schema, or a union of these and ``None``. Values are converted to the type of their field where
     that changes nothing (1 to 1.0, an array's number to Python's); a sequence becomes a new list.
 
     Raises:
@@ -118,10 +119,10 @@ def typed(value: Any, kind: Any, *, refers: bool = False) -> Any:
         return value
     origin, options = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        if value is None and NoneType in options:
-            return None
-        [kind] = (option for option in options if option is not NoneType)
-        return typed(value, kind, refers=refers)
+        for option in options:
+            with suppress(TypeError):
+                return typed(value, option, refers=refers)
+        raise TypeError
     if origin is not None:
         if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
             raise TypeError

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -27,10 +27,7 @@ from fovigraph.train.images import (
     first_line,
 )
 from fovigraph.train.scenes import Scenes
-from fovigraph.train.source import DataError, check_source
-
-if TYPE_CHECKING:
-    from fovigraph.train.recipe import DataConfig
+from fovigraph.train.source import DataConfig, DataError, check_source
 
 __all__ = ["DataError", "Splits", "open_data"]
 

@@ -157,7 +157,7 @@ class TestNames:
         assert [(c["name"], c["images"]) for c in numbers["classes"]] == [("wolf", 2), ("cat", 3)]
 
     def test_by_index_needs_as_many(self, mistake, named, pictures):
-        assert "it tells 3 classes" in mistake(named, pictures, "--classes", "by-index")
+        assert "has 3 classes, and" in mistake(named, pictures, "--classes", "by-index")
 
 
 class TestRepeats:

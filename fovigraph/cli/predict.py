@@ -143,16 +143,16 @@ def _form(args: argparse.Namespace, files: Sequence[str], classes: int) -> tuple
         columns = ["file", "class", "probability"]
         for i in range(2, min(args.top, classes) + 1):
             columns += [f"class_{i}", f"probability_{i}"]
-        return _csv_row(columns), lambda file, told: _csv_row(
-            [file, *(entry for name, p in told.top for entry in (name, f"{p:.6g}"))]
+        return _csv_row(columns), lambda file, answer: _csv_row(
+            [file, *(entry for name, p in answer.top for entry in (name, f"{p:.6g}"))]
         )
     width = max(map(len, files))
-    return "", lambda file, told: f"{file:<{width}}  {_named(told)}"
+    return "", lambda file, answer: f"{file:<{width}}  {_named(answer)}"
 
 
-def _json(file: str, told: Prediction) -> str:
-    top = [[name, round(probability, 6)] for name, probability in told.top]
-    return json.dumps({"file": file, "class": told.name, "probability": top[0][1], "top": top})
+def _json(file: str, answer: Prediction) -> str:
+    top = [[name, round(probability, 6)] for name, probability in answer.top]
+    return json.dumps({"file": file, "class": answer.name, "probability": top[0][1], "top": top})
 
 
 def _csv_row(row: Sequence[str]) -> str:
@@ -161,5 +161,5 @@ def _csv_row(row: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def _named(told: Prediction) -> str:
-    return ", ".join(f"{name} {probability:.1%}" for name, probability in told.top)
+def _named(answer: Prediction) -> str:
+    return ", ".join(f"{name} {probability:.1%}" for name, probability in answer.top)

@@ -1,4 +1,4 @@
-"""Backbones by name: each family registers itself, beside its class, with its schema."""
+"""Backbones by name: each family registers its class with its schema."""
 
 from __future__ import annotations
 

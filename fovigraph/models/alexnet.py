@@ -19,6 +19,7 @@ from fovigraph._checks import (
     positive_ints,
     shown,
 )
+from fovigraph._deprecated import warn_renamed
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid, Plan, Step
 from fovigraph.models._registry import BackboneConfig, register
@@ -324,6 +325,12 @@ class KNNAlexNet(Backbone):
         if out_side is not None:
             steps.append(Step("pool", side=out_side, mode="mean"))
         return steps
+
+    @classmethod
+    def stages(cls, *args: Any, **kwargs: Any) -> list[Step]:
+        """Deprecated: :meth:`steps`."""
+        warn_renamed("KNNAlexNet.stages", "KNNAlexNet.steps")
+        return cls.steps(*args, **kwargs)
 
     def finish(self, x: Tensor) -> Tensor:
         """Map the last level's features ``[*, M, D]`` to logits, if there is a classifier."""

@@ -1,4 +1,4 @@
-"""The schema of a whole network; that of each section is beside the class it describes."""
+"""The schema of a whole network; that of each section stands with the class it describes."""
 
 from __future__ import annotations
 

@@ -369,8 +369,8 @@ class FoviNet(nn.Module):
             >>> answer.name in net.class_names
             True
         """
-        told = predictions(self, images, fixations=fixations, top=top, batch_size=batch_size)
-        return list(told)
+        answers = predictions(self, images, fixations=fixations, top=top, batch_size=batch_size)
+        return list(answers)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write ``config.yaml`` and ``model.safetensors`` to a folder, made if need be.

@@ -52,7 +52,7 @@ class HeadConfig(Section):
         dropout: Probability that an embedding's entry is dropped in training.
         temperature: What logits are divided by in evaluation, so that probabilities are calibrated.
         sharpening: With F fixations, their joint log-probabilities are multiplied by
-            F^sharpening in evaluation: the more looks agree, the surer.
+            F^sharpening in evaluation: the more fixations agree, the higher the confidence.
     """
 
     SECTION = "head"

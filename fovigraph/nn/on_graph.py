@@ -57,7 +57,7 @@ class OnGraph(nn.Module):
 
     Most operators take the features of one graph, ``[N, C]``; a batch of images is then one graph
     of disjoint copies (layout ``"disjoint"``), which is put together and taken apart here. Some
-    also take ``[B, N, C]`` as it is (layout ``"static"``), which spares the copies of the edges;
+    also take ``[B, N, C]`` as it is (layout ``"static"``), which needs no copies of the edges;
     ``docs/pyg.md`` has the table.
 
     Args:

@@ -262,9 +262,9 @@ def _winning_source(winner: Tensor, src: Tensor, ptr: Tensor, num_src: int, batc
     """Return which source won, ``[B, num_dst, C]``, of what :func:`_knn_pool` returns."""
     if winner.dim() == 2:
         return winner.view(len(winner), batch, -1).transpose(0, 1)
-    nobody = src.new_full((1,), num_src)
-    found = torch.cat((src, nobody))[ptr[:-1, None] + winner]
-    return torch.where(ptr.diff()[:, None] > 0, found, nobody)
+    none = src.new_full((1,), num_src)
+    found = torch.cat((src, none))[ptr[:-1, None] + winner]
+    return torch.where(ptr.diff()[:, None] > 0, found, none)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

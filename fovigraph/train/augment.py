@@ -27,7 +27,7 @@ class AugmentConfig(Section):
 
     Attributes:
         when: ``"before"`` foveation (an image is varied once, whichever way it is looked at) or
-            ``"after"`` (every glance is varied by itself; colours only).
+            ``"after"`` (every view is varied by itself; colours only).
         flip: Probability of a mirror image.
         jitter: Probability that colours are changed.
         brightness, contrast, saturation: Factors are drawn from 1 ± this.
@@ -65,7 +65,7 @@ class AugmentConfig(Section):
 
 
 class Variation(NamedTuple):
-    """How each of B images, or glances, is varied; every entry ``[B]``.
+    """How each of B images, or views, is varied; every entry ``[B]``.
 
     Attributes:
         flip, jitter, grey, blur: Whether it is.
@@ -101,7 +101,7 @@ class Augment:
         self.idle = not (config.flip or config.jitter or config.grey or config.blur)
 
     def draw(self, batch: int, generator: torch.Generator) -> Variation:
-        """Draw the variations of ``batch`` images, or glances, from random numbers on the CPU."""
+        """Draw the variations of ``batch`` images, or views, from random numbers on the CPU."""
         config = self.config
         drawn = torch.rand(9, batch, generator=generator)
         chosen = [
@@ -152,10 +152,10 @@ class Augment:
 
         Args:
             samples: ``[B, F, N, 3]``, floating point in [0, 1].
-            how: Variations of the ``B · F`` glances, without flips and blurs.
+            how: Variations of the ``B · F`` views, without flips and blurs.
         """
-        glances = samples.flatten(0, 1).transpose(1, 2).unsqueeze(-1)  # [B · F, 3, N, 1]
-        return self.images(glances, how).squeeze(-1).transpose(1, 2).reshape_as(samples)
+        views = samples.flatten(0, 1).transpose(1, 2).unsqueeze(-1)  # [B · F, 3, N, 1]
+        return self.images(views, how).squeeze(-1).transpose(1, 2).reshape_as(samples)
 
 
 def _chosen(which: Tensor) -> Tensor:

@@ -76,8 +76,8 @@ def match_classes(
 
 def with_classes(recipe: Recipe, names: Sequence[str]) -> Recipe:
     """Return a recipe for a network that tells so many classes, of these names, uncalibrated."""
-    told = {"num_classes": len(names), "class_names": list(names), **asdict(Calibration())}
-    return replace(recipe, head=replace(recipe.head, **told))
+    head = {"num_classes": len(names), "class_names": list(names), **asdict(Calibration())}
+    return replace(recipe, head=replace(recipe.head, **head))
 
 
 def listed(names: Sequence[str]) -> str:

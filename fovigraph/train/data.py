@@ -48,7 +48,7 @@ FEW = 1000
 
 @dataclass
 class Splits:
-    """Images to learn from, and others to be judged on.
+    """Images to train on, and others to test on.
 
     Attributes:
         train, test: What :class:`~fovigraph.train.batches.Batches` reads: images and labels by
@@ -556,8 +556,8 @@ def _length(found: Mapping[str, Any], name: str, files: dict[str, list[str]] | N
         from pyarrow.parquet import read_metadata
 
         return sum(read_metadata(file).num_rows for file in files[name])
-    told = (found[name].info.splits or {}).get(name)
-    return told.num_examples or None if told else None
+    split = (found[name].info.splits or {}).get(name)
+    return split.num_examples or None if split else None
 
 
 def _column(

@@ -1,4 +1,4 @@
-"""How well a network tells classes, how sure it is, and what that costs."""
+"""How accurate and how calibrated a network is, and what that costs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Labelled(Protocol):
 
 @dataclass
 class ConfidenceBin:
-    """Images of which the network is about equally sure.
+    """Images of about equal confidence.
 
     Attributes:
         low, high: The bin: confidences above ``low``, up to ``high``.
@@ -305,8 +305,8 @@ class _Counts:
         self.right += (log_mean.argmax(-1) == labels[:, None]).sum(0)
         self.near += (log_p.topk(min(TOP, log_p.shape[1])).indices == labels[:, None]).sum()
         self.loss -= log_p.gather(1, labels[:, None]).sum()
-        confidence, told = log_p.exp().max(dim=1)
-        right = (told == labels).double()
+        confidence, predicted = log_p.exp().max(dim=1)
+        right = (predicted == labels).double()
         ones = torch.ones_like(right)
         self.by_class[0].index_add_(0, labels, ones)
         self.by_class[1].index_add_(0, labels, right)
@@ -314,7 +314,7 @@ class _Counts:
         for row, values in zip(self.by_bin, (ones, confidence, right), strict=True):
             row.index_add_(0, index, values)
         if self.confusion is not None:
-            self.confusion.index_put_((labels, told), ones, accumulate=True)
+            self.confusion.index_put_((labels, predicted), ones, accumulate=True)
 
     def figures(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the entries of an :class:`Evaluation` that follow."""

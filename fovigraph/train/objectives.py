@@ -52,7 +52,7 @@ class ObjectiveConfig(Section):
         temperature: Of ``simclr``.
         invariance, variance, covariance: Weights of the terms of ``vicreg``.
         redundancy: Weight of the off-diagonal term of ``barlow_twins``.
-        probes: Whether every layer gets a linear probe, which learns the labels beside the network.
+        probes: Whether every block gets a linear probe, which learns the labels from its features.
     """
 
     SECTION = "objective"

@@ -269,12 +269,12 @@ def _classes(result: Evaluation) -> str:
     for score in sorted(
         result.classes, key=lambda s: math.inf if s.accuracy is None else s.accuracy
     ):
-        told = score.accuracy
-        share = "" if told is None else f'<i style="width:{100 * told:.1f}%"></i>'
+        accuracy = score.accuracy
+        share = "" if accuracy is None else f'<i style="width:{100 * accuracy:.1f}%"></i>'
         rows.append(
             f'<tr><th scope="row">{escape(score.name)}</th>'
             f'<td class="number">{score.images:,}</td>'
-            f'<td class="number">{"–" if told is None else percent(told)}</td>'
+            f'<td class="number">{"–" if accuracy is None else percent(accuracy)}</td>'
             f'<td class="share">{share}</td></tr>'
         )
     return _section(

@@ -234,8 +234,8 @@ class Trainer:
             if isinstance(module, BatchNorm):
                 module.synchronized = self.fabric.world_size > 1
         self.learner = Learner(recipe, self.net)
-        self.judges = 1 + (0 if self.learner.probes is None else len(self.learner.probes.maps))
-        self.tally, self.window = Tally(self.judges), Tally(self.judges)
+        self.classifiers = 1 + (0 if self.learner.probes is None else len(self.learner.probes.maps))
+        self.tally, self.window = Tally(self.classifiers), Tally(self.classifiers)
         if getattr(type(self.net), "save_pretrained", None) is FoviNet.save_pretrained:
             checked_weights(self.net)  # what cannot be saved is said now, not after training
         self.fewest = fewest_images(recipe, self.net, self.fabric.world_size)
@@ -263,8 +263,8 @@ class Trainer:
             if self.main:
                 generator = self.random.generator(RandomNumbers.CALIBRATION)
                 batches = self.held_out.epoch(0)
-                told = calibrate(self.net, batches, generator, progress=not self.quiet)
-                self.calibration = told
+                found = calibrate(self.net, batches, generator, progress=not self.quiet)
+                self.calibration = found
                 self.net.save_pretrained(self.folder)
                 (self.folder / "README.md").write_text(self._card(), encoding="utf-8")
             self.fabric.barrier()
@@ -314,7 +314,7 @@ class Trainer:
             self.bar.set_postfix(means, refresh=False)
             if progress.step % train.log_every == 0:
                 self._log(self.window.over(self.processes).means() | speed())
-                self.window = Tally(self.judges)
+                self.window = Tally(self.classifiers)
             if self.processes.any(self.stop.came):
                 self._interrupt()
             if train.save_every and progress.step % train.save_every == 0:
@@ -342,7 +342,7 @@ class Trainer:
             )
         parts = range(min(self.recipe.train.accumulate, len(batch.rows) // self.fewest))
         ways = [torch.arange(part, len(batch.rows), len(parts)) for part in parts]
-        tally, finite = Tally(self.judges), True
+        tally, finite = Tally(self.classifiers), True
         for part, chosen in zip(parts, ways, strict=True):
             images, labels = (
                 self.fabric.to_device(x[chosen]) for x in (batch.images, batch.labels)
@@ -364,15 +364,15 @@ class Trainer:
     @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:
         """Return the figures of the test split, looked at in the same places every time."""
-        tally = Tally(self.judges)
+        tally = Tally(self.classifiers)
         self.wrapped.eval()
         with self._averaged():
             for figures, batch in self._look(self.testing):
                 tally.add(figures, len(batch.labels))
-            told = tally.over(self.processes).means("test_")
+            means = tally.over(self.processes).means("test_")
             if self.recipe.objective.name != "classify":
-                told["knn_accuracy"] = self._knn_accuracy()
-        return told
+                means["knn_accuracy"] = self._knn_accuracy()
+        return means
 
     def _averaged(self) -> AbstractContextManager[None]:
         """Within this, the weights are their average, if there is one."""
@@ -415,7 +415,7 @@ class Trainer:
         progress = self.progress
         progress.epoch, progress.batch = progress.epoch + 1, 0
         progress.sums, progress.window = [], []
-        self.tally, self.window = Tally(self.judges), Tally(self.judges)
+        self.tally, self.window = Tally(self.classifiers), Tally(self.classifiers)
         progress.history.append({"epoch": progress.epoch, **figures})
         accuracy = figures.get("knn_accuracy", figures.get("test_accuracy", -1.0))
         improved, progress.best = accuracy > progress.best, max(progress.best, accuracy)
@@ -435,7 +435,7 @@ class Trainer:
         self._save(self.last)
 
     def _save(self, path: Path) -> None:
-        """Write a checkpoint; beside the last one, the network as it is then."""
+        """Write a checkpoint; with the last one, the network as it is then."""
         if not self.main:
             return
         weights = self.learner.state_dict() if self.average is None else self.average.trained()
@@ -514,7 +514,7 @@ class Trainer:
 
     def _columns(self) -> list[str]:
         knn = [] if self.recipe.objective.name == "classify" else ["knn_accuracy"]
-        figures = [*names(self.judges), *SPEED, *names(self.judges, "test_"), *knn]
+        figures = [*names(self.classifiers), *SPEED, *names(self.classifiers, "test_"), *knn]
         return ["epoch", "learning_rate", *figures]
 
     def _bar(self) -> tqdm[Any]:
@@ -531,12 +531,12 @@ class Trainer:
 
     def _card(self) -> str:
         recipe, last = self.recipe, self.progress.history[-1]
-        told = {
+        facts = {
             name.replace("_", " "): f"{last[name]:.1%}"
             for name in ("test_accuracy", "knn_accuracy")
             if name in last
         }
-        about = {"objective": recipe.objective.name, "epochs": str(recipe.train.epochs), **told}
+        about = {"objective": recipe.objective.name, "epochs": str(recipe.train.epochs), **facts}
         about |= {"class names": listed(self.net.class_names), "calibration": self.calibration}
         if recipe.train.start is not None:
             about["started from"] = recipe.train.start

@@ -27,7 +27,7 @@ from fovigraph.viz import style
 from fovigraph.viz.cells import drawn_eccentricity, eccentricity_ticks
 from fovigraph.viz.flatmap import flat_circle, flat_map, flat_outlines
 from fovigraph.viz.photograph import LARGEST_AREA, LARGEST_SIDE, Photograph, photograph
-from fovigraph.viz.receptive_field import telling_unit
+from fovigraph.viz.receptive_field import example_unit
 
 SHADES = 32
 """Colours of a scale in the page."""
@@ -107,7 +107,7 @@ def explorer_html(
         data["looks"] = looks
     data["view"] = _view(photo, retina, None if sizes is None else looks)
     data["scores"] = _scores(looks, probabilities, together, class_names)
-    level, unit = telling_unit(pyramid) if len(pyramid) > 1 else (0, 0)
+    level, unit = example_unit(pyramid) if len(pyramid) > 1 else (0, 0)
     data["start"] = {"level": level, "unit": unit}
     return _pages.page(
         _asset("page.html"),

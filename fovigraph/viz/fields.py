@@ -156,7 +156,7 @@ def plot_fields(
 
     Returns:
         The figure. Each ellipse has its field's centre and, at half the size so that they can be
-        told apart, its second moments (by paths).
+        distinguished, its second moments (by paths).
 
     Raises:
         ValueError, TypeError: If there is no such level above the retina.

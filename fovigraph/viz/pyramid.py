@@ -14,7 +14,7 @@ from fovigraph._checks import instance
 from fovigraph.graph import GraphPyramid
 from fovigraph.viz import style
 from fovigraph.viz.cells import circle, drawn_eccentricity
-from fovigraph.viz.receptive_field import telling_unit
+from fovigraph.viz.receptive_field import example_unit
 
 if TYPE_CHECKING:
     import networkx
@@ -48,10 +48,10 @@ def plot_pyramid(
         ValueError, TypeError: If there is no such level or unit.
     """
     instance("pyramid", pyramid, GraphPyramid)
-    telling = telling_unit(pyramid) if len(pyramid) > 1 else (0, 0)
-    top = telling[0] if level is None else pyramid.level_index(level)
+    example = example_unit(pyramid) if len(pyramid) > 1 else (0, 0)
+    top = example[0] if level is None else pyramid.level_index(level)
     if unit is None:
-        aim = pyramid.levels[telling[0]].cartesian[telling[1]]
+        aim = pyramid.levels[example[0]].cartesian[example[1]]
         unit = int((pyramid.levels[top].cartesian - aim).norm(dim=1).argmin())
     fields = [pyramid.receptive_field(top, unit, source).nodes.numpy() for source in range(top + 1)]
     edge = drawn_eccentricity(pyramid.levels[0])

@@ -11,6 +11,7 @@ from fovigraph.models.heads import LinearProbe, NoHead, Projector
 from fovigraph.models.inference import Optimized, optimize
 from fovigraph.models.predict import Prediction
 from fovigraph.models.pretrained import pretrained_names
+from fovigraph.models.resnet import KNNResNet
 from fovigraph.models.view import OneView
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Intermediate",
     "KNNAlexNet",
     "KNNAlexNetBlock",
+    "KNNResNet",
     "LinearProbe",
     "NoHead",
     "OneView",

@@ -119,7 +119,9 @@ def _merge_children(parent: nn.Module, names: Sequence[str], calls: Counter[int]
     """Merge children, called one after the other, into those before them where that can be."""
     before = None
     for name in names:
-        module = parent.get_submodule(name)
+        module = getattr(parent, name, None)
+        if module is None:  # a block without this layer
+            continue
         if type(module) in (nn.Identity, nn.Dropout):  # which do nothing in evaluation
             continue
         alone = before is not None and calls[id(before)] == calls[id(module)] == 1

@@ -2,13 +2,12 @@ import shutil
 
 import pytest
 import torch
-from shapes import check_shapes
+from shapes import SHAPES, check_shapes
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fovigraph as fg
 
-SHAPES = check_shapes()
-"""Functions whose shapes are checked while the tests run."""
+SHAPES += check_shapes()
 
 
 @pytest.fixture(autouse=True)

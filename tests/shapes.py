@@ -19,6 +19,9 @@ from jaxtyping import jaxtyped
 
 PACKAGES = ("geometry", "graph", "nn", "ops", "sensing", "models")
 
+SHAPES = []
+"""Functions whose shapes are checked while the tests run."""
+
 _check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 
 

@@ -3,9 +3,8 @@
 import jaxtyping
 import pytest
 import torch
-from conftest import SHAPES
 from jaxtyping import Float
-from shapes import checked
+from shapes import SHAPES, checked
 from torch import Tensor
 
 import fovigraph as fg

@@ -3,9 +3,9 @@
 from fovigraph.models._registry import FAMILIES, BackboneConfig, Family, build_backbone, register
 from fovigraph.models.alexnet import KNNAlexNet, KNNAlexNetBlock
 from fovigraph.models.backbone import Backbone, Block, Intermediate, PoolBlock
-from fovigraph.models.calibration import Calibration, fit_calibration
+from fovigraph.models.calibration import Calibration, MultiLabelCalibration, fit_calibration
 from fovigraph.models.create import FeatureNet, create_model, list_models
-from fovigraph.models.fovinet import FoviNet, FoviOutput
+from fovigraph.models.fovinet import FoviNet, FoviOutput, MultiLabelOutput
 from fovigraph.models.glance import OneGlance
 from fovigraph.models.heads import LinearProbe, NoHead, Projector
 from fovigraph.models.inference import Optimized, optimize
@@ -26,6 +26,8 @@ __all__ = [
     "KNNAlexNet",
     "KNNAlexNetBlock",
     "LinearProbe",
+    "MultiLabelCalibration",
+    "MultiLabelOutput",
     "NoHead",
     "OneGlance",
     "Optimized",

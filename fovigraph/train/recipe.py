@@ -22,7 +22,7 @@ from fovigraph._schema import Section, keys
 from fovigraph.config import FoviConfig, load_config
 from fovigraph.train.start import find_start
 
-OBJECTIVES = ("classify", "simclr", "vicreg", "barlow_twins")
+OBJECTIVES = ("classify", "multi_label", "simclr", "vicreg", "barlow_twins")
 OPTIMIZERS = ("adamw", "sgd", "lars")
 SCHEDULES = ("cosine", "constant", "plateau")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -38,7 +38,9 @@ class DataConfig(Section):
             scikit-learn); a folder with a subfolder of images for every class (or with ``train/``
             and ``test/`` or ``val/`` that have them); a parquet file, or a folder of them
             (``train*.parquet``, ``test*.parquet``); or the id of a dataset on the Hugging Face
-            Hub. Of the latter two, ``datasets`` keeps a copy in its own cache.
+            Hub. Of the latter two, ``datasets`` keeps a copy in its own cache. For
+            ``objective.name=multi_label``, a folder has a list of its images and their labels,
+            ``metadata.csv`` or ``metadata.jsonl`` (:mod:`fovigraph.train.metadata`).
         subset: Which configuration of a dataset on the Hub, if it has several.
         size: Images are brought to ``size``² pixels: the shorter side resized, the middle kept.
         train_split: Name of the training split; ``None``: ``"train"``.
@@ -46,7 +48,8 @@ class DataConfig(Section):
             ``"validation"`` and ``"val"``.
         image_column: Column of the images; ``None``: the only one that holds images.
         label_column: Column of the labels; ``None``: the only one that holds class labels, or else
-            ``"label"``.
+            ``"label"``. For ``objective.name=multi_label``, the only one that holds lists of class
+            labels, names or integers, or else ``"labels"``.
         holdout: Fraction of the training images to evaluate on if there is no test split.
         streaming: Read the images of parquet files or of the Hub as they come, without an index or
             a copy; order is shuffled in a buffer.
@@ -139,11 +142,14 @@ class ObjectiveConfig(Section):
     """What is learnt.
 
     Attributes:
-        name: ``"classify"``; or, without labels and with an image's fixations as its views,
-            ``"simclr"``, ``"vicreg"`` or ``"barlow_twins"``. Then the head and the probes, which
-            do not act on the network, still learn the labels.
-        per_fixation: Whether ``classify`` asks every fixation for the class, not their mean.
-        label_smoothing: Of ``classify``.
+        name: ``"classify"``; ``"multi_label"``, where an image may have several classes or none,
+            by the binary cross-entropy of each; or, without labels and with an image's fixations
+            as its views, ``"simclr"``, ``"vicreg"`` or ``"barlow_twins"``. Then the head and the
+            probes, which do not act on the network, still learn the labels.
+        per_fixation: Whether ``classify`` and ``multi_label`` ask every fixation for the classes,
+            not their mean.
+        label_smoothing: Of ``classify`` and ``multi_label``: a share of each target is spread
+            evenly, over all classes or over yes and no.
         temperature: Of ``simclr``.
         invariance, variance, covariance: Weights of the terms of ``vicreg``.
         redundancy: Weight of the off-diagonal term of ``barlow_twins``.
@@ -161,6 +167,16 @@ class ObjectiveConfig(Section):
     covariance: float = 1.0
     redundancy: float = 0.005
     probes: bool = False
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several classes."""
+        return self.name == "multi_label"
+
+    @property
+    def supervised(self) -> bool:
+        """Whether the network learns the labels."""
+        return self.name in ("classify", "multi_label")
 
     def check(self) -> None:
         one_of("objective.name", self.name, OBJECTIVES)
@@ -246,7 +262,8 @@ class TrainConfig(Section):
     Attributes:
         epochs: Passes over the training images.
         patience: Evaluations in a row without a higher accuracy (of the nearest neighbours, in
-            self-supervised training) after which training stops; ``None``: it does not.
+            self-supervised training; for ``multi_label``, average precision) after which training
+            stops; ``None``: it does not.
         batch_size: Images of one optimiser step, over all processes.
         accumulate: Parts that a process computes its share of a batch in, one after the other.
         precision: ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"``.
@@ -336,17 +353,17 @@ class Recipe(FoviConfig):
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def check(self) -> None:
-        if self.objective.name != "classify" and self.fixation.count < 2:
+        if not self.objective.supervised and self.fixation.count < 2:
             raise ValueError(
                 f"fixation.count must be at least 2 for objective.name={self.objective.name!r}, "
                 f"whose views they are, got {self.fixation.count}"
             )
-        if self.objective.name != "classify" and self.train.accumulate > 1:
+        if not self.objective.supervised and self.train.accumulate > 1:
             raise ValueError(
                 f"train.accumulate must be 1 for objective.name={self.objective.name!r}, which "
                 f"compares all images of a batch, got {self.train.accumulate}"
             )
-        if self.objective.name != "classify" and self.train.batch_size < 2:
+        if not self.objective.supervised and self.train.batch_size < 2:
             raise ValueError(
                 f"train.batch_size must be at least 2 for objective.name={self.objective.name!r}, "
                 f"which compares the images of a batch, got {self.train.batch_size}"

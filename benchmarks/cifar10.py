@@ -18,14 +18,14 @@ from typing import Any
 
 import torch
 from common import machine, print_table, write_json
-from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional
 
 import fovigraph as fg
+from fovigraph.config import AlexNetConfig, FoviConfig
 from fovigraph.models.cost import describe
 from fovigraph.sensing.fixation import Fixations
-from fovigraph.train import load_recipe
+from fovigraph.train import Recipe, load_recipe
 from fovigraph.train.trainer import Trainer
 
 
@@ -39,8 +39,9 @@ class Grid(nn.Module):
         self.register_buffer("mean", retina.mean)
         self.register_buffer("std", retina.std)
 
-    def forward(self, images: Tensor, location: Tensor, size: Tensor) -> Tensor:
+    def forward(self, images: Tensor, location: Tensor, size: Tensor, **_: Any) -> Tensor:
         """Sample images `[B, 3, H, W]` around `F` locations: `[B, F, side², 3]`."""
+        images = fg.sensing.as_images(images)
         step = (torch.arange(self.side, device=images.device) + 0.5) / self.side * 2 - 1
         extent = location.new_tensor(images.shape[2:])
         centre, scale = 2 * location - 1, size / extent
@@ -56,7 +57,7 @@ class Grid(nn.Module):
 class DenseBackbone(nn.Module):
     """The layers of a KNNAlexNet as `Conv2d` on a grid."""
 
-    def __init__(self, config: DictConfig, side: int, out_nodes: int):
+    def __init__(self, config: AlexNetConfig, side: int, out_nodes: int):
         super().__init__()
         self.side = side
         layers: list[nn.Module] = []
@@ -95,7 +96,7 @@ class DenseBackbone(nn.Module):
 class DenseNet(fg.FoviNet):
     """A FoviNet with a grid for a retina and a dense backbone."""
 
-    def __init__(self, config: DictConfig):
+    def __init__(self, config: FoviConfig):
         super().__init__(config)
         self.retina = Grid(self.retina)
         nodes = len(self.pyramid.levels[-1])
@@ -109,7 +110,7 @@ class DenseNet(fg.FoviNet):
 
 
 def train(
-    recipe: DictConfig, folder: Path, make_net: Callable[[DictConfig], fg.FoviNet]
+    recipe: Recipe, folder: Path, make_net: Callable[[FoviConfig], fg.FoviNet]
 ) -> dict[str, Any]:
     """Train a network, and return what came of it."""
     began = time.perf_counter()

@@ -75,7 +75,7 @@ def figures(net: fg.FoviNet, image: Tensor) -> dict[str, Figure]:
         features = viz.level_features(net.backbone, samples)
         looks = net(image[None], LOOKS)
     graph, weight = pyramid.graphs[0], viz.step_layers(net.backbone)[0].weight
-    level, unit = viz.telling_unit(pyramid)
+    level, unit = viz.example_unit(pyramid)
     view = {"image": image, "fixation": where[0], "size": size[0]}
     title = "What the first layer answers: the channels that vary most"
     array_1, features_1 = pyramid.levels[1], features[pyramid.names[1]]
@@ -83,7 +83,7 @@ def figures(net: fg.FoviNet, image: Tensor) -> dict[str, Figure]:
         "sampling": viz.plot_sampling(array),
         "polar-angle": viz.plot_sampling(array, color="polar_angle"),
         "manifold": viz.plot_manifold(array),
-        "samples": viz.plot_glance(image, array, colors, where[0], size[0]),
+        "samples": viz.plot_view(image, array, colors, where[0], size[0]),
         "rebuilt": viz.plot_rebuilt(image, array, colors, where[0], size[0]),
         "fixations": viz.plot_fixations(
             image, looks.fixations[0], looks.fixation_sizes[0], array=array

@@ -133,7 +133,7 @@ def shown(value: Any) -> str:
         return f"a {kind} of shape {list(value.shape)} and dtype {value.dtype}"
     try:
         text = " ".join(repr(value).split())
-    except Exception:  # an integer of more digits than Python writes, or a class of somebody's
+    except Exception:  # an integer of more digits than Python writes, or a class of the user's
         return f"a value of type {type(value).__name__}"
     return text if len(text) <= 200 else f"{text[:200]}…"
 
@@ -189,7 +189,7 @@ def path_of(name: str, value: Any) -> Path:
 
 
 def regular_file(path: str | os.PathLike[str]) -> None:
-    """Check that a path is a file that can be opened without waiting for somebody else.
+    """Check that a path is a file that can be opened without waiting for another process.
 
     Raises:
         FileNotFoundError: If there is nothing.

@@ -1,4 +1,4 @@
-"""Configurations from YAML files, overrides and mappings: read, laid over one another, checked."""
+"""Reading configurations from YAML files, overrides and mappings, merging and checking them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from fovigraph._shipped import config_names, shipped_folder
 S = TypeVar("S", bound=Section)
 
 LONGEST_KEY = 100
-"""Characters that errors quote of a key that is none."""
+"""Characters of an unknown key that errors quote."""
 
 _OVERRIDE = re.compile(r"\s*(?P<key>[\w-]+(\.[\w-]+)*)\s*=(?P<value>.*)", re.DOTALL)
 
@@ -45,11 +45,11 @@ class Layer(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What was written of a configuration, from the lowest layer to the highest.
+    """The layers of a configuration, from the lowest to the highest.
 
     Attributes:
-        files: A file, and before it those that it is based on.
-        overrides: What was changed in it, first the names of sections' variants.
+        files: Those of a file, after those of the files that it is based on.
+        overrides: Those of overrides, with names like ``backbone.name`` first.
     """
 
     files: list[Layer]
@@ -57,7 +57,7 @@ class Written(NamedTuple):
 
     @property
     def where(self) -> str:
-        """What errors of the whole say that it was written in."""
+        """The sources that errors of the whole configuration name."""
         return ", ".join(layer.source for layer in (self.files[-1], *self.overrides))
 
 
@@ -92,14 +92,14 @@ def read(name_or_path: Any, overrides: Any = ()) -> Written:
 
 
 def compose(layers: Sequence[Layer], where: str, schema: type[S]) -> S:
-    """Lay layers over the defaults of a schema, each over the last, and check the whole.
+    """Merge layers over the defaults of a schema, in their order, and check the whole.
 
     Lists are replaced. A layer that changes the name of a section of which there are several
     variants, as ``backbone.name``, starts that section from its own defaults.
 
     Args:
         layers: The layers.
-        where: What errors of the whole say that it was written in.
+        where: The sources that errors of the whole configuration name.
         schema: The schema.
 
     Raises:
@@ -155,9 +155,9 @@ def changed(config: S, changes: Any) -> S:
 
 
 def stated(layers: Sequence[Layer], *place: str) -> Any:
-    """Return the value that layers state for a key, references followed; ``None``: they do not.
+    """Return the value of a key in layers, with references followed; ``None``: it has none.
 
-    What is wrong with the layers is for :func:`compose` to say, and ``None`` here.
+    Errors in the layers are left to :func:`compose`.
     """
     content: dict[Any, Any] = {}
     for layer in layers:
@@ -193,7 +193,7 @@ def write_yaml(config: Section, path: Path) -> None:
 
 
 def _find(name_or_path: Any, *, within: Path | None = None) -> Path:
-    """Return the file meant by a name or path; ``within`` is the file whose ``base`` it is."""
+    """Return the file of a name or path; ``within`` is the file whose ``base`` it is."""
     said_by = f"{within}: base" if within else "name_or_path"
     text = os.fspath(name_or_path) if isinstance(name_or_path, (str, os.PathLike)) else None
     if not isinstance(text, str):
@@ -239,7 +239,7 @@ def _read_files(path: Path, below: tuple[Path, ...] = ()) -> list[Layer]:
 
 
 def _parsed(override: Any) -> Layer:
-    """Return what one ``"dotted.key=value"`` states."""
+    """Return the layer of one ``"dotted.key=value"``."""
     source = f"override {shown(override)}"
     match = isinstance(override, str) and _OVERRIDE.fullmatch(override)
     if not match:
@@ -248,8 +248,8 @@ def _parsed(override: Any) -> Layer:
 
 
 def _given(key: Any, value: Any) -> Layer:
-    """Return what one entry of a mapping of changes states."""
-    source = f"change of {shown(key)}"
+    """Return the layer of one entry of a mapping of changes."""
+    source = f"override {shown(key)}"
     if not isinstance(key, str):
         raise ConfigError(f"{source}: must be of a key like 'fixation.count'")
     return _nested(key, value, source)
@@ -262,13 +262,13 @@ def _nested(key: str, value: Any, source: str) -> Layer:
 
 
 def _is_no_name(layer: Layer) -> bool:
-    """Whether a layer states anything but the name of a section."""
+    """Return whether a layer has anything but the name of a section."""
     [section] = layer.content.values()
     return not (isinstance(section, Mapping) and section.keys() == {"name"})
 
 
 def _without(ignored: Sequence[str], layer: Layer) -> Layer:
-    """Return a layer without keys that may be there and are not looked at."""
+    """Return a layer without keys that another schema is for."""
     content = {key: value for key, value in layer.content.items() if key not in ignored}
     return Layer(layer.source, content)
 
@@ -287,7 +287,7 @@ def _merge(
         word = key if isinstance(key, str) and len(key) <= LONGEST_KEY else shown(key)
         path = f"{prefix}{word}"
         if key in schema.IGNORED:
-            raise ConfigError(f"{source}: {path} is not of a network, but of a training recipe")
+            raise ConfigError(f"{source}: {path} is a section of training recipes, not of networks")
         if key not in fields:
             raise ConfigError(f"{source}: {path} is not a key{_suggestion(word, prefix, root)}")
         if is_section(fields[key]) and isinstance(value, Mapping):
@@ -306,7 +306,7 @@ def _merge(
 def _choose_variant(
     node: dict[str, Any], key: str, schema: type[Section], name: Any, path: str
 ) -> None:
-    """Start a section from the defaults of the variant of a name, unless it is of that already."""
+    """Reset a section to the defaults of the variant with a name, unless it is that variant."""
     try:
         chosen = schema.variants()[one_of(f"{path}.name", name, schema.variants())]
     except (TypeError, ValueError) as error:

@@ -11,7 +11,7 @@ def import_matplotlib() -> None:
     """Import matplotlib, which fails where ``MPLBACKEND`` names a backend it does not find.
 
     A process that a notebook starts inherits such a name. Figures are written to files here, which
-    needs no backend; whoever draws on screens with pyplot still gets the one that is named.
+    needs no backend; pyplot still draws with the one that is named.
 
     Raises:
         ImportError: If matplotlib is missing.

@@ -1,8 +1,8 @@
-"""Configurations that anybody may have written, as plain values: nothing in them is evaluated.
+"""Reading configurations of unknown origin as plain values, without evaluating anything in them.
 
 Plain values are mappings, lists, strings, numbers, true, false and null, within limits. A string
-may refer to other keys (``${section.key}``). Whatever else OmegaConf would evaluate in it is
-refused, above all ``${oc.env:NAME}``: a stranger's file must not read the environment.
+may refer to other keys (``${section.key}``). All other expressions of OmegaConf are refused, such
+as ``${oc.env:NAME}``: a configuration from elsewhere must not read the environment.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ LARGEST_FILE = 1_000_000
 """Bytes."""
 
 DEEPEST = 20
-"""Levels of sections and lists, and references from one key to the next."""
+"""Largest depth of nested sections and lists, and largest number of references in a chain."""
 
 MOST_VALUES = 10_000
-"""Sections, lists and values in all, aliases and references written out."""
+"""Largest number of sections, lists and values, with aliases and references expanded."""
 
 LONGEST_TEXT = 1_000
-"""Characters of a string with references, also once they are filled in."""
+"""Largest number of characters of a string with references, before and after expansion."""
 
 LARGEST_INT = 2**63 - 1
 
@@ -91,7 +91,7 @@ def read_value(text: str, source: str) -> Any:
 
 @contextmanager
 def _reading_yaml(source: str, *, lines: bool = True) -> Iterator[None]:
-    """Within this, whatever goes wrong is a ConfigError that names the source, and the line."""
+    """Return a context in which every error is a ConfigError with the source and the line."""
     try:
         yield
     except yaml.YAMLError as error:
@@ -105,15 +105,15 @@ def _reading_yaml(source: str, *, lines: bool = True) -> Iterator[None]:
         raise ConfigError(f"{source}: {error}") from None
     except OSError:  # OmegaConf's, of a file that is a single number
         raise ConfigError(f"{source}: must hold 'key: value' pairs") from None
-    except Exception as error:  # yaml's constructors let through whatever goes wrong in them
+    except Exception as error:  # yaml's constructors raise errors of any type
         problem = said(error) if isinstance(error, ValueError) else "a value does not fit its tag"
         raise ConfigError(f"{source}: not valid YAML: {problem}") from None
 
 
 def _check_depth(text: str) -> None:
-    """Refuse what is nested too deeply: the parser, which recurses, would crash.
+    """Refuse text that is nested too deeply for the recursive parser.
 
-    And text in which OmegaConf would parse an endless expression.
+    Long expressions with references, which OmegaConf would parse, are refused as well.
     """
     depth = 0
     for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -143,16 +143,16 @@ def as_plain(value: Any, source: str, *, check: bool = True) -> Any:
     """Return nested mappings, sequences, dataclasses or OmegaConf's containers as plain values.
 
     Args:
-        value: What is given.
+        value: The value.
         source: Where it was written, for errors.
-        check: Whether to refuse whatever is evaluated and no reference.
+        check: Whether to refuse expressions other than references.
 
     Returns:
         Dictionaries, lists and plain values; anything else as it is, for the schema to refuse.
         References are absolute. They are followed only in OmegaConf's containers, from their root.
 
     Raises:
-        ConfigError: If it is beyond a limit, or (with ``check``) evaluates more than references.
+        ConfigError: If it exceeds a limit, or has another expression than references.
     """
     count = 0
 
@@ -220,10 +220,10 @@ def _plain_value(value: Any, place: _Place, check: bool) -> Any:
 
 
 def _check_references(text: str) -> None:
-    """Refuse a string in which anything but references would be evaluated.
+    """Refuse a string with an expression other than references.
 
-    Also after a backslash, which OmegaConf would take away: what is left would be evaluated by
-    whoever reads it next.
+    An escaped expression is refused too: OmegaConf removes the backslash, and the next reader
+    would evaluate the rest.
     """
     if "${" in _REFERENCE.sub("", text) or "\\${" in text:
         raise ConfigError(
@@ -248,7 +248,7 @@ def name_of(place: _Place) -> str:
 
 
 class References:
-    """Plain values in which references are followed where they are asked for.
+    """Plain values whose references are followed on lookup.
 
     Args:
         content: Plain values (:func:`as_plain`).
@@ -260,7 +260,7 @@ class References:
         self._count = 0
 
     def at(self, place: _Place, trail: tuple[_Place, ...] = ()) -> Any:
-        """Return the value at a place. It is no reference, but what is in it may be.
+        """Return the value at a place, with a reference followed; values in it may be references.
 
         Args:
             place: The keys and indices that lead to it.
@@ -268,7 +268,7 @@ class References:
 
         Raises:
             KeyError: If there is no such place.
-            ConfigError: If a reference leads nowhere, or to itself, or is none.
+            ConfigError: If a reference has no target, refers to itself, or is another expression.
         """
         if not place:
             return self.content
@@ -280,10 +280,10 @@ class References:
         return self._known[place]
 
     def within(self, place: _Place = ()) -> Any:
-        """Return the value at a place, and every reference in it followed.
+        """Return the value at a place, with all references in it followed.
 
         Raises:
-            KeyError, ConfigError: As :meth:`at`; and if there are too many values then.
+            KeyError, ConfigError: As :meth:`at`; also if there are too many values then.
         """
         return self._within(self.at(place), place)
 
@@ -303,7 +303,7 @@ class References:
         return value
 
     def _follow(self, text: str, place: _Place, trail: tuple[_Place, ...]) -> Any:
-        """Return what a string with references stands for."""
+        """Return the value of a string with references."""
         name = name_of(place)
         if place in trail:
             loop = " → ".join(map(name_of, (*trail[trail.index(place) :], place)))
@@ -342,7 +342,7 @@ class References:
 
 
 def _entry(value: Any, key: Any) -> Any:
-    """Return what a mapping or a list has under a key or an index, or raise a KeyError."""
+    """Return the entry of a mapping or list at a key or index, or raise a KeyError."""
     if isinstance(value, dict) and key in value:
         return value[key]
     if isinstance(value, list) and str(key).isdecimal() and int(key) < len(value):

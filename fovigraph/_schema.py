@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -18,7 +19,7 @@ class Section:
 
     A schema is a frozen dataclass whose fields have defaults. The type of a field is ``int``,
     ``float``, ``str`` or ``bool``, a ``Sequence``, ``list`` or ``tuple`` of one of them, another
-    schema, or one of all these or ``None``. Values are converted to the type of their field where
+    schema, or a union of these and ``None``. Values are converted to the type of their field where
     that changes nothing (1 to 1.0, an array's number to Python's); a sequence becomes a new list.
 
     Raises:
@@ -26,7 +27,7 @@ class Section:
 
     Attributes:
         SECTION: The section's key, with which errors begin; empty for a whole configuration.
-        IGNORED: Keys that a mapping may have in which this schema has no interest.
+        IGNORED: Keys of files and mappings that another schema is for.
 
     Example:
         >>> from dataclasses import dataclass, replace
@@ -57,12 +58,12 @@ class Section:
 
     @classmethod
     def upgrade(cls, content: Mapping[Any, Any]) -> Mapping[Any, Any]:
-        """Return what a mapping is under the present keys, if released versions wrote others."""
+        """Return a mapping with keys of earlier releases replaced by the present ones."""
         return content
 
     @classmethod
     def variants(cls) -> Mapping[str, type[Section]]:
-        """Return the schemas that the section may have, by its key ``name``; none: only this."""
+        """Return the possible schemas of the section by its key ``name``; none: this one only."""
         return {}
 
 
@@ -78,7 +79,7 @@ def is_section(kind: Any) -> bool:
 
 
 def variant(schema: type[Section], content: Mapping[str, Any]) -> type[Section]:
-    """Return the schema that a complete section has: its own, or the one that its name chooses."""
+    """Return the schema of a complete section: ``schema``, or its variant of the section's name."""
     return schema.variants()[content["name"]] if schema.variants() else schema
 
 
@@ -98,7 +99,7 @@ def build(schema: type[S], content: Mapping[str, Any]) -> S:
 
 
 def typed(value: Any, kind: Any, *, refers: bool = False) -> Any:
-    """Return a value as a field of a type has it.
+    """Return a value converted to the type of a field.
 
     Args:
         value: A plain value, or a section.
@@ -107,8 +108,8 @@ def typed(value: Any, kind: Any, *, refers: bool = False) -> Any:
             is missing.
 
     Raises:
-        TypeError: If it is of another type, without a message. ("3" is no whole number, nor is
-            3.0 or True.)
+        TypeError: If it is of another type, without a message. (Neither "3" nor 3.0 nor True is a
+            whole number.)
     """
     if is_section(kind):
         if not isinstance(value, kind):
@@ -118,10 +119,10 @@ def typed(value: Any, kind: Any, *, refers: bool = False) -> Any:
         return value
     origin, options = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        if value is None and NoneType in options:
-            return None
-        [kind] = (option for option in options if option is not NoneType)
-        return typed(value, kind, refers=refers)
+        for option in options:
+            with suppress(TypeError):
+                return typed(value, option, refers=refers)
+        raise TypeError
     if origin is not None:
         if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
             raise TypeError

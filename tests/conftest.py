@@ -2,17 +2,13 @@ import shutil
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
+from shapes import check_shapes
 from torch.utils._python_dispatch import TorchDispatchMode
 
-# Where shapes are annotated, calls are checked against them while the tests run.
-CHECKED = (
-    "fovigraph.geometry.layout",
-    "fovigraph.graph.geodesic",
-    "fovigraph.graph.search",
-)
-with install_import_hook(CHECKED, "beartype.beartype"):
-    import fovigraph as fg
+import fovigraph as fg
+
+SHAPES = check_shapes()
+"""Functions whose shapes are checked while the tests run."""
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from torch_geometric.profile import count_parameters, timeit
 from torch_geometric.utils import to_networkx
 
 import fovigraph as fg
-from fovigraph.models import OneGlance
+from fovigraph.models import OneView
 
 STEPS = [fg.Step("conv", k=16, stride=2, kernel_size=8), fg.Step("pool", k=9, stride=2)]
 
@@ -49,20 +49,20 @@ ALGORITHMS = {
 }
 
 
-# ---- one glance
+# ---- one view
 
 
-def test_one_glance_is_the_network_at_one_fixation(net):
+def test_one_view_is_the_network_at_one_fixation(net):
     images = torch.rand(3, 3, 64, 64)
     out = net(images, fixations=[[0.4, 0.6]])
     samples = net.retina(images, out.fixations, out.fixation_sizes)[:, 0]
-    torch.testing.assert_close(OneGlance(net)(samples), out.fixation_logits[:, 0])
-    torch.testing.assert_close(OneGlance(net)(samples[1]), out.fixation_logits[1])
+    torch.testing.assert_close(OneView(net)(samples), out.fixation_logits[:, 0])
+    torch.testing.assert_close(OneView(net)(samples[1]), out.fixation_logits[1])
 
 
-def test_one_glance_refuses_other_samples(net, samples):
+def test_one_view_refuses_other_samples(net, samples):
     with pytest.raises(ValueError, match=r"x must be \[\.\.\., .* nodes, channels\], got shape"):
-        OneGlance(net)(samples[1:])
+        OneView(net)(samples[1:])
 
 
 # ---- summary, profile, NetworkX, compilation
@@ -173,7 +173,7 @@ def test_importance_lies_in_the_one_quadrant_that_a_network_can_use(algorithm, q
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_explainers_give_the_importance_of_the_retinas_samples(net, samples, algorithm):
     edges = net.pyramid.graphs[0].edge_index
-    explanation = explainer(OneGlance(net), ALGORITHMS[algorithm](), "attributes")(samples, edges)
+    explanation = explainer(OneView(net), ALGORITHMS[algorithm](), "attributes")(samples, edges)
     assert explanation.node_mask.shape == samples.shape
     assert explanation.node_mask.any()
 

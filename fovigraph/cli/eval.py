@@ -126,7 +126,7 @@ def _classes(
         if len(of_data) != count:
             raise UserError(
                 f"{args.model} has {count} classes, "
-                f"and {args.data} {len(of_data)}: they are for different tasks"
+                f"and {args.data} has {len(of_data)}: they are for different tasks"
             )
         names = list(of_data) if net.config.head.class_names is None else net.class_names
         return names, torch.arange(count)

@@ -34,7 +34,7 @@ COMPRESSION = 3
 """Compression level of PNG files: a tenth larger than at the default of 6, in half the time."""
 
 
-class Glances(NamedTuple):
+class Views(NamedTuple):
     """A network, an image ``[3, H, W]``, and the network's output for it.
 
     Attributes:
@@ -83,10 +83,10 @@ def look(args: argparse.Namespace) -> int:
         net = build(config, folder)
         for out, (name, image) in zip(folders, images.items(), strict=True):
             bar.set_description(f"looking at {name}")
-            glances = _glance(net, image, args.seed, device)
+            views = _view(net, image, args.seed, device)
             written = []
-            numbers = _numbers(glances)
-            for picture in _pictures(glances, None if folder is None else numbers):
+            numbers = _numbers(views)
+            for picture in _pictures(views, None if folder is None else numbers):
                 with users_mistake(OSError):
                     picture.figure.savefig(
                         out / picture.name, pil_kwargs={"compress_level": COMPRESSION}
@@ -125,7 +125,7 @@ def _folders(out: Path, images: list[str]) -> list[Path]:
 
 
 @torch.inference_mode()
-def _glance(net: FoviNet, image: Tensor, seed: int | None, device: str) -> Glances:
+def _view(net: FoviNet, image: Tensor, seed: int | None, device: str) -> Views:
     """Look at an image on a device; the result, and the network then, are on the CPU."""
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     net.to(device)
@@ -133,12 +133,12 @@ def _glance(net: FoviNet, image: Tensor, seed: int | None, device: str) -> Glanc
     output = net(batch, generator=generator)
     samples = net.retina.colors(batch, output.fixations, output.fixation_sizes)
     net.cpu()
-    return Glances(net, image, output.cpu(), samples[0].cpu())
+    return Views(net, image, output.cpu(), samples[0].cpu())
 
 
-def _pictures(glances: Glances, answer: dict[str, Any] | None) -> Iterator[Picture]:
+def _pictures(views: Views, answer: dict[str, Any] | None) -> Iterator[Picture]:
     """Yield pictures; ``answer`` are the numbers of a trained network, whose classes they name."""
-    net, image, output, samples = glances
+    net, image, output, samples = views
     array, where, size = net.retina.array, output.fixations[0], output.fixation_sizes[0]
     figure = viz.plot_fixations(image, where, size, array=array)
     if answer is not None:
@@ -151,7 +151,7 @@ def _pictures(glances: Glances, answer: dict[str, Any] | None) -> Iterator[Pictu
         yield Picture(
             f"fixation-{i + 1}.png",
             f"what the retina keeps at fixation {i + 1}, as seen and on the cortex",
-            viz.plot_glance(
+            viz.plot_view(
                 image,
                 array,
                 samples[i],
@@ -162,7 +162,7 @@ def _pictures(glances: Glances, answer: dict[str, Any] | None) -> Iterator[Pictu
         )
     # Most of the photograph is in view from the fixation that is nearest to its centre.
     central = int((where - 0.5).norm(dim=-1).argmin())
-    level, unit = viz.telling_unit(net.pyramid)
+    level, unit = viz.example_unit(net.pyramid)
     yield Picture(
         "receptive-field.png",
         f"what one unit of level {net.pyramid.names[level]!r} sees, at fixation {central + 1}",
@@ -172,9 +172,9 @@ def _pictures(glances: Glances, answer: dict[str, Any] | None) -> Iterator[Pictu
     )
 
 
-def _numbers(glances: Glances) -> dict[str, Any]:
+def _numbers(views: Views) -> dict[str, Any]:
     """What was computed, as plain data, rounded so that it is the same on every machine."""
-    net, image, output, _ = glances
+    net, image, output, _ = views
     fixations = []
     for where, size, shares in zip(
         output.fixations[0],
@@ -226,20 +226,20 @@ def _tell(folder: Path, written: list[tuple[str, str]], report: dict[str, Any]) 
     for path, (_, shows) in zip(paths, written, strict=True):
         say(f"{path:<{width}}  {shows}")
     looks = report["fixations"]
-    glances = f"{len(looks)} glance{'s' if len(looks) > 1 else ''}"
-    glances += f" of {report['nodes']['retina']:,} samples at {report['image']}"
+    views = f"{len(looks)} view{'s' if len(looks) > 1 else ''}"
+    views += f" of {report['nodes']['retina']:,} samples at {report['image']}"
     if report["weights"] == "random":
         say(
-            f"{glances}. The weights are random, as {report['model']} is a configuration, not a "
+            f"{views}. The weights are random, as {report['model']} is a configuration, not a "
             "trained model: what is sampled and seen is real, the classes mean nothing."
         )
         return
     say()
-    told = f"Most likely: {_named(report['top'][:1])}"
+    answer = f"Most likely: {_named(report['top'][:1])}"
     if "labels" in report:
         labels = ", ".join(report["labels"]) or "none"
-        told = f"Classes with a probability of at least {THRESHOLD:.0%}: {labels}"
-    say(f"{glances}. {told}.")
+        answer = f"Classes with a probability of at least {THRESHOLD:.0%}: {labels}"
+    say(f"{views}. {answer}.")
     say()
     rows = [("together", report["top"])]
     rows += [(f"fixation {i + 1}", look["top"]) for i, look in enumerate(looks)]

@@ -1,4 +1,4 @@
-"""Parsing a command line: telling its words apart, and refusing options that do nothing."""
+"""Parsing of a command line; options that have no effect are refused."""
 
 from __future__ import annotations
 

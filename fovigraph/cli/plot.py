@@ -64,7 +64,7 @@ class Subject:
         return image_file(self.args.image)
 
     @cached_property
-    def glance(self) -> tuple[Tensor, Tensor, Tensor]:
+    def view(self) -> tuple[Tensor, Tensor, Tensor]:
         """Place ``[2]``, size ``[2]`` and samples ``[N, 3]`` of the fixation."""
         with self.computing() as net:
             image = self.image[None].to(self.device)
@@ -83,7 +83,7 @@ class Subject:
     @cached_property
     def unit(self) -> tuple[int, int]:
         """Level and unit, as given, or ones with a large receptive field."""
-        level, unit = viz.telling_unit(self.pyramid)
+        level, unit = viz.example_unit(self.pyramid)
         if self.args.level is not None:
             aim = self.pyramid.levels[level].cartesian[unit]
             level = self.pyramid.level_index(self.args.level)
@@ -124,7 +124,7 @@ def _receptive_field(subject: Subject) -> Figure:
     options = {"space": subject.args.space, "binary": subject.args.binary}
     if subject.args.image is None:
         return viz.plot_receptive_field(subject.pyramid, *subject.unit, **options)
-    where, size, _ = subject.glance
+    where, size, _ = subject.view
     return viz.plot_receptive_field(
         subject.pyramid,
         *subject.unit,
@@ -147,12 +147,12 @@ def _filter_in_field(subject: Subject) -> Figure:
 
 
 def _samples(subject: Subject) -> Figure:
-    where, size, colors = subject.glance
-    return viz.plot_glance(subject.image, subject.net.retina.array, colors, where, size)
+    where, size, colors = subject.view
+    return viz.plot_view(subject.image, subject.net.retina.array, colors, where, size)
 
 
 def _rebuilt(subject: Subject) -> Figure:
-    where, size, colors = subject.glance
+    where, size, colors = subject.view
     return viz.plot_rebuilt(subject.image, subject.net.retina.array, colors, where, size)
 
 

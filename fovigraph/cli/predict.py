@@ -150,18 +150,18 @@ def _form(args: argparse.Namespace, files: Sequence[str], net: FoviNet) -> tuple
         columns += ["labels"] if net.config.head.multi_label else []
         return _csv_row(columns), _csv
     width = max(map(len, files))
-    return "", lambda file, told: f"{file:<{width}}  {_named(told)}"
+    return "", lambda file, answer: f"{file:<{width}}  {_named(answer)}"
 
 
-def _json(file: str, told: Prediction) -> str:
-    top = [[name, round(probability, 6)] for name, probability in told.top]
-    row = {"file": file, "class": told.name, "probability": top[0][1], "top": top}
-    return json.dumps(row if told.labels is None else {**row, "labels": told.labels})
+def _json(file: str, answer: Prediction) -> str:
+    top = [[name, round(probability, 6)] for name, probability in answer.top]
+    row = {"file": file, "class": answer.name, "probability": top[0][1], "top": top}
+    return json.dumps(row if answer.labels is None else {**row, "labels": answer.labels})
 
 
-def _csv(file: str, told: Prediction) -> str:
-    row = [file, *(entry for name, p in told.top for entry in (name, f"{p:.6g}"))]
-    return _csv_row(row if told.labels is None else [*row, SEPARATOR.join(told.labels)])
+def _csv(file: str, answer: Prediction) -> str:
+    row = [file, *(entry for name, p in answer.top for entry in (name, f"{p:.6g}"))]
+    return _csv_row(row if answer.labels is None else [*row, SEPARATOR.join(answer.labels)])
 
 
 def _csv_row(row: Sequence[str]) -> str:
@@ -170,6 +170,6 @@ def _csv_row(row: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def _named(told: Prediction) -> str:
-    top = ", ".join(f"{name} {probability:.1%}" for name, probability in told.top)
-    return top if told.labels is None else f"[{', '.join(told.labels)}] {top}"
+def _named(answer: Prediction) -> str:
+    top = ", ".join(f"{name} {probability:.1%}" for name, probability in answer.top)
+    return top if answer.labels is None else f"[{', '.join(answer.labels)}] {top}"

@@ -27,7 +27,7 @@ class Foveate(BaseTransform):
     """Turns an image into what a retina sees of it, on the graphs of a pyramid.
 
     The result is the pyramid's :class:`~torch_geometric.data.HeteroData`, with the samples as the
-    features ``x`` of the node type ``"retina"``: ``[N, C]`` of one glance, ``[N, F, C]`` of F. It
+    features ``x`` of the node type ``"retina"``: ``[N, C]`` of one view, ``[N, F, C]`` of F. It
     also carries ``fixations``, ``[1, F, 2]`` ((row, column) as fractions of the image's height and
     width). Edges and coordinates are shared by all results, not copied.
 
@@ -35,7 +35,7 @@ class Foveate(BaseTransform):
         retina: What samples images; its array is the pyramid's lowest level.
         pyramid: The graphs; ``None``: the retina's nodes alone.
         policy: Where to look when no fixations are given; ``None``: at the centre, once.
-        edges: ``"all"``; or ``"none"``, when whoever uses the data holds the pyramid, so that
+        edges: ``"all"``; or ``"none"``, when the user of the data holds the pyramid, so that
             batches need not repeat its edges.
         lateral, up: Neighbours of these relations, as in ``pyramid.to_hetero_data``.
 
@@ -137,7 +137,7 @@ def static_batch(data: HeteroData, level: str = "retina", name: str = "x") -> Te
         name: Of the attribute.
 
     Returns:
-        ``[B, N, C]``; ``[B, F, N, C]`` of several glances an image.
+        ``[B, N, C]``; ``[B, F, N, C]`` of several views an image.
 
     Raises:
         TypeError: If an argument is not of the kind said above.

@@ -179,6 +179,11 @@ class SensorArray:
         return self._layout.to_cortical(self.padding_polar, self.manifold)
 
     @property
+    def degrees(self) -> Tensor:
+        """Nodes in degrees of the visual field, x to the right and y up, ``[N, 2]``."""
+        return self.cartesian * (self.fov / 2)
+
+    @property
     def eccentricity(self) -> Tensor:
         """Distance of every node from the point of gaze, degrees, ``[N]``."""
         return self.polar[:, 0]

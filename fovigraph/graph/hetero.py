@@ -120,7 +120,7 @@ def read_recipe(data: HeteroData) -> dict[str, Any]:
 
 
 def not_as_written(error: Exception) -> ValueError:
-    """Return the error of a recipe that somebody changed."""
+    """Return the error of a recipe that was changed."""
     return ValueError(
         "data.recipe must be as GraphPyramid.to_hetero_data writes it, and is not: "
         f"{type(error).__name__}: {error}"

@@ -248,7 +248,7 @@ def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortica
         )
 
     visual, cortical = _points(src)
-    dst_visual = dst.cartesian * (dst.fov / 2)
+    dst_visual = dst.degrees
     if metric == "visual":
         index, distance = k_nearest(visual, dst_visual, k)
     elif metric == "cortical":
@@ -371,7 +371,7 @@ def _connect(
         distance: Of every neighbour; straight lines unless given.
     """
     visual, cortical = _points(src)
-    step = visual[index] - (dst.cartesian * (dst.fov / 2))[:, None]
+    step = visual[index] - dst.degrees[:, None]
     length = (step if metric == "visual" else cortical[index] - dst.cortical[:, None]).norm(dim=-1)
     distance = length if distance is None else distance
     offset = _kernel_offset(step, length)

@@ -1,4 +1,4 @@
-"""Graphs beside a pyramid's steps: within a level, and from a level back down."""
+"""Graphs within a level, and from a level back down to a finer one."""
 
 from __future__ import annotations
 

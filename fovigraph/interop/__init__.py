@@ -1,6 +1,6 @@
 """Exchange with the upstream package, ``fovi``: its configurations, checkpoints and neighbours.
 
-The only place that knows upstream's names.
+No other part of the package knows upstream's names.
 """
 
 from fovigraph.interop import alexnet as alexnet  # each family registers its mapping

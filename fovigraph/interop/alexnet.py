@@ -27,7 +27,7 @@ SPECS: dict[str, tuple[tuple[int, int, int], ...]] = {
 
 POOL_AFTER = (0, 1, 4)
 POOL: dict[str, Any] = {"pool": "max", "pool_k": 9, "pool_stride": 2}
-"""What upstream fixes, whatever the layers."""
+"""The pools, which are the same in all of upstream's specifications."""
 
 NORMS = {
     "batch": "batch",
@@ -88,7 +88,7 @@ class UpstreamAlexNet(UpstreamFamily[AlexNetConfig]):
         return section
 
     def write_config(self, ours: AlexNetConfig) -> dict[str, Any]:
-        """Return upstream's keys (dotted)."""
+        """Return upstream's keys, dotted."""
         for key, value in POOL.items():
             only(f"backbone.{key}", getattr(ours, key), value)
         only("backbone.conv", ours.conv, "full")
@@ -149,8 +149,8 @@ def _capped(
 ) -> list[int]:
     """Return k as upstream uses it, at most the nodes of the layer's input.
 
-    Without ``model.ref_frame_mult``, it also sizes the kernel by what is left of k: a side of
-    ``ceil(sqrt(k))``, or twice that.
+    Without ``model.ref_frame_mult``, the kernel's side is ``ceil(sqrt(k))`` of that k, or twice
+    as much.
     """
     array = {key: retina[key] for key in ("side", "fov", "cmf_a", "field_geometry")}
     multiplier = section["kernel_multiplier"]

@@ -1,4 +1,4 @@
-"""Folders as upstream writes them, here or on the Hugging Face Hub: found and read, safely."""
+"""Upstream's folders, local or on the Hugging Face Hub: finding them, and reading them safely."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from fovigraph._plain import ConfigError, as_plain, read_text, read_yaml, said
 log = logging.getLogger(__name__)
 
 ORGANISATION = "fovi-pytorch"
-"""Where upstream publishes: an id without an owner is taken to be there."""
+"""Upstream's organisation on the Hub: the owner of an id that names none."""
 
 CONFIGS = ("resolved_config.yaml", "hydra/config.yaml", "config.yaml", "params.json")
-"""Where the configuration may be, in upstream's order of preference."""
+"""Files of the configuration, in upstream's order of preference."""
 
 INDEX = "state_dict.index.json"
-"""Names the file of every tensor where weights are in several."""
+"""The index of weights in several files: the file of every tensor."""
 
 WEIGHTS = ("state_dict.pth", "final_weights.pth", "model.pth")
-"""Where weights may be otherwise, in upstream's order of preference."""
+"""Files of all weights, in upstream's order of preference."""
 
 SECTIONS = ("state_dict", "model")
-"""What the weights are called in a file that holds other things too."""
+"""Keys of the weights in a file that has other entries as well."""
 
 _PREFIXES = ("module.", "_orig_mod.")  # of distributed training, of torch.compile
 
@@ -56,7 +56,7 @@ def find_upstream(
         path_or_hub_id: A folder; or ``"owner/name"`` on the Hugging Face Hub, or the bare name of a
             network that upstream publishes.
         revision: Branch, tag or commit on the Hub.
-        cache_dir: The Hub's cache; ``None``: where huggingface_hub has it.
+        cache_dir: Folder of the Hub's cache; ``None``: huggingface_hub's own.
 
     Raises:
         TypeError: If an argument is of another type.
@@ -91,7 +91,7 @@ def find_upstream(
 
 
 def _fetch(hub_id: str, revision: str | None, cache_dir: Path | None, here: str) -> Path:
-    """Fetch the configuration, then the weights that it goes with, and no others."""
+    """Fetch the configuration, then one set of weights."""
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
@@ -135,7 +135,7 @@ def _hub_problem(error: Exception) -> str:
     kind = type(error).__name__
     known = {
         "RepositoryNotFoundError": "there is no such repository, or it is private",
-        "GatedRepoError": "its owner has to grant access first",
+        "GatedRepoError": "its owner must grant access first",
         "RevisionNotFoundError": "there is no such revision",
         "LocalEntryNotFoundError": "there is no network, and it is not in the cache",
         "OfflineModeIsEnabled": "the Hub is switched off (HF_HUB_OFFLINE), and it is not in the "
@@ -191,8 +191,8 @@ def read_weights(folder: Path) -> tuple[dict[str, Tensor], Path]:
 
     Raises:
         FileNotFoundError: If there are none, or files that the index names are missing.
-        ValueError: If a file is damaged, holds more than tensors and plain values (nothing in it is
-            run then), or lacks tensors that the index promises.
+        ValueError: If a file is damaged, holds more than tensors and plain values (none of its code
+            runs), or lacks tensors that the index lists.
     """
     if (folder / INDEX).is_file():
         path = folder / INDEX
@@ -243,7 +243,7 @@ def _read_shards(folder: Path, weight_map: Mapping[str, str]) -> dict[str, Tenso
 
 
 def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
-    """Return the tensors in what a file of weights holds: themselves, or one section of it."""
+    """Return the tensors of a file of weights, which holds them alone or in one section."""
     if isinstance(content, Mapping):
         content = next((content[key] for key in SECTIONS if key in content), content)
     if not isinstance(content, Mapping) or not content:
@@ -270,7 +270,7 @@ def read_tensors(path: Path) -> Any:
         FileNotFoundError: If there is no such file, or it is no regular one.
         ValueError: If it is damaged, or a pickle of more than tensors and plain values.
     """
-    if not path.is_file():  # to open a named pipe would be to wait
+    if not path.is_file():  # opening a named pipe waits for a writer
         raise FileNotFoundError(f"no such file: {path}")
     with path.open("rb") as file:
         if file.read(len(_LFS)) == _LFS:
@@ -281,11 +281,11 @@ def read_tensors(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with warnings.catch_warnings():  # about pickles that are refused in the next moment
+        with warnings.catch_warnings():  # torch warns of pickles, and then refuses them
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # torch names what it would have had to call.
+        # torch's message names the function that the pickle would call.
         foreign = re.search(r"GLOBAL\s+`?([\w.]+)", str(error))
         if foreign is None:
             raise ValueError(
@@ -305,4 +305,4 @@ def read_tensors(path: Path) -> Any:
             error
         )
         reason = f": {str(error).partition('. ')[0].strip()}" if known else ""
-        raise ValueError(f"{path} is damaged, or no file of weights{reason}") from error
+        raise ValueError(f"{path} is damaged, or not a file of weights{reason}") from error

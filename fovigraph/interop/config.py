@@ -1,7 +1,7 @@
-"""Upstream's configurations as ours, and ours as upstream's.
+"""Conversion of configurations: upstream's to ours, and ours to upstream's.
 
-Retina, fixation, projector and head are mapped here, alike for all networks; each family of
-backbones has a file of its own (:mod:`fovigraph.interop.alexnet`), which registers its mapping.
+Retina, fixation, projector and head are converted here, for all networks; each family of backbones
+has a file of its own (:mod:`fovigraph.interop.alexnet`), which registers its mapping.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ IMAGENET_MEAN = [0.485, 0.456, 0.406]
 IMAGENET_STD = [0.229, 0.224, 0.225]
 
 ASPECT = [3 / 4, 4 / 3]
-"""Aspect ratios of views where upstream varies them."""
+"""The range of aspect ratios in training, where upstream varies them."""
 
 
 IRRELEVANT = (
@@ -56,7 +56,7 @@ IRRELEVANT = (
     "saccades.radius_norm",  # for mode: warped_cartesian
     "saccades.sampler_backend",
     "saccades.ssl_policy",
-    # These count with some fixation policies and not with others.
+    # Used with some fixation policies only.
     "saccades.add_aspect_variation",
     "saccades.fixation_size",
     "saccades.fixation_size_*",
@@ -65,8 +65,8 @@ IRRELEVANT = (
     "saccades.nearcenter_dist",
     "saccades.nonrandom_first",
 )
-"""Keys that change nothing in a trained network's answers, or only with some values of others.
-(Each family has a few more.)"""
+"""Patterns of keys that do not change a trained network's output, or only with some values of other
+keys. Each family has a few more."""
 
 POLICIES = {
     "multi_random": ("random_crop", True),
@@ -77,7 +77,7 @@ POLICIES = {
     "MultiRandomSaccadePolicy": ("random_crop", True),
     "NoSaccadePolicy": ("center", True),
 }
-"""``saccades.sup_policy`` → our policy, and whether it is random in evaluation too."""
+"""``saccades.sup_policy`` → our policy, and whether its fixations are random in evaluation."""
 
 SAMPLERS = {"grid_nn": "nearest", "grid_bilinear": "bilinear", "pooling": "knn_mean"}
 """``saccades.sampler`` → our ``retina.sampling``."""
@@ -87,15 +87,15 @@ _GROUPS = 32
 
 
 def read_config(content: Mapping[Any, Any], source: str = "config") -> FoviConfig:
-    """Return the configuration of ours that describes the same network as one of upstream's.
+    """Return our configuration of the network that one of upstream's describes.
 
     Args:
         content: Nested mappings, as upstream's 1.x and 2.x write them.
         source: Where they were read, for errors.
 
     Raises:
-        ConfigError: If a key is missing or has no such value, or asks for what fovigraph does not
-            do yet. The message names the key.
+        ConfigError: If a key is missing, or has a value that is not allowed or not supported yet.
+            The message names the key.
     """
     theirs = UpstreamConfig(content, source)
     family = upstream_family(theirs)
@@ -113,7 +113,7 @@ def read_config(content: Mapping[Any, Any], source: str = "config") -> FoviConfi
     }
     unknown = theirs.not_looked_at((*IRRELEVANT, *family.irrelevant))
     if unknown:
-        log.warning("%s: not known and not looked at: %s", source, ", ".join(unknown))
+        log.warning("%s: unknown keys are ignored: %s", source, ", ".join(unknown))
     try:
         return as_config(ours)
     except ConfigError as error:
@@ -121,17 +121,17 @@ def read_config(content: Mapping[Any, Any], source: str = "config") -> FoviConfi
 
 
 def write_config(config: FoviConfig) -> dict[str, Any]:
-    """Return the configuration of upstream's that describes the same network as one of ours.
+    """Return upstream's configuration of the network that one of ours describes.
 
     Args:
         config: A configuration (:func:`fovigraph.load_config`).
 
     Returns:
-        Nested mappings with all that upstream needs to build the network and to run it.
+        Nested mappings, complete for upstream to build the network and to run it.
 
     Raises:
-        ConfigError: If it is no configuration, or upstream has nothing that corresponds. The
-            message names our key.
+        ConfigError: If it is not a configuration, or upstream has no equivalent. The message names
+            our key.
     """
     config = as_config(config)
     family = family_of(config.backbone)
@@ -158,7 +158,7 @@ def write_config(config: FoviConfig) -> dict[str, Any]:
 
 
 def _refuse(theirs: UpstreamConfig) -> None:
-    """Name what upstream can do and fovigraph cannot."""
+    """Refuse, by key, what upstream supports and fovigraph does not."""
     mode = theirs.get("saccades.mode")
     if mode != "isotropic":
         theirs.fail(
@@ -182,7 +182,7 @@ def _refuse(theirs: UpstreamConfig) -> None:
         )
     if theirs.flag("validation.no_color", 0):
         theirs.fail(
-            "validation.no_color", "must be 0: fovigraph does not take colour away in evaluation"
+            "validation.no_color", "must be 0: fovigraph does not remove colours in evaluation"
         )
     channels = theirs.whole("model.in_channels", 3)
     if channels != 3:
@@ -202,7 +202,7 @@ def _retina(theirs: UpstreamConfig) -> dict[str, Any]:
         "side": theirs.whole("saccades.resize_size"),
         "fov": _fov(theirs),
         "cmf_a": _cmf_a(theirs),
-        # Configurations older than the key belong to networks of the older surface.
+        # Configurations without the key are older than the planar manifold.
         "field_geometry": theirs.choice(
             "saccades.field_geometry", {"planar": "planar", "legacy": "legacy"}, "legacy"
         ),
@@ -227,13 +227,14 @@ def _cmf_a(theirs: UpstreamConfig) -> float:
         )
     if isinstance(value, list):
         theirs.fail(
-            "saccades.cmf_a", f"must be one number, got {shown(value)}: several are not done yet"
+            "saccades.cmf_a",
+            f"must be one number, got {shown(value)}: several are not supported yet",
         )
     return theirs.number("saccades.cmf_a")
 
 
 def _fov(theirs: UpstreamConfig) -> float:
-    """Return the field of view that upstream builds with: scaled to what a fixation covers."""
+    """Return the field of view that upstream builds with, scaled by the size of a fixation."""
     fov = theirs.number("saccades.fov")
     if not theirs.flag("saccades.rescale_fov"):
         size = theirs.number("saccades.fixation_size")
@@ -262,7 +263,7 @@ def _area(theirs: UpstreamConfig) -> tuple[float, float]:
 
 
 def _fixation(theirs: UpstreamConfig, retina: dict[str, Any]) -> dict[str, Any]:
-    """Return our section ``fixation``; set the retina's view where it is the policy's."""
+    """Return our section ``fixation``; for the policy center, set ``retina.fixation_size``."""
     policy, random_in_eval = theirs.choice("saccades.sup_policy", POLICIES)
     if policy == "center":
         retina["fixation_size"] = theirs.number("saccades.fixation_size")
@@ -328,7 +329,7 @@ def _write_retina(config: FoviConfig) -> dict[str, Any]:
     if retina.mean is not None and retina.std is not None:
         only("retina.mean", list(retina.mean), IMAGENET_MEAN)
         only("retina.std", list(retina.std), IMAGENET_STD)
-    # A network that looks at the centre alone has its view from here, others from their policy.
+    # The size of a fixation is the retina's for the policy center, and the policy's for others.
     if (retina.fixation_size is None) == (config.fixation.policy == "center"):
         needed = "a number" if config.fixation.policy == "center" else "null"
         raise ConfigError(
@@ -346,7 +347,7 @@ def _write_retina(config: FoviConfig) -> dict[str, Any]:
         "saccades.field_geometry": retina.field_geometry,
         "saccades.sampler": reverse(SAMPLERS, "retina.sampling", retina.sampling),
         "saccades.color_sigma": None,
-        # Equal, so that upstream leaves the field of view as it is.
+        # Equal, so that upstream does not scale the field of view.
         "saccades.fixation_size": int(size) if size == int(size) else size,
         "training.resolution": int(size) if size == int(size) else size,
         "transforms.normalize": int(retina.mean is not None),
@@ -355,7 +356,7 @@ def _write_retina(config: FoviConfig) -> dict[str, Any]:
 
 def _write_fixation(config: FoviConfig) -> dict[str, Any]:
     fixation = config.fixation
-    # Upstream has no fixed places: what looks at several looks at random ones there.
+    # Upstream has no fixed fixations in evaluation: several are random there.
     random_in_eval = fixation.in_eval != "center" or fixation.policy == "center"
     if fixation.policy == "center":
         only("fixation.count", fixation.count, 1)

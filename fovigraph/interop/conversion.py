@@ -1,4 +1,4 @@
-"""Folders of upstream's networks to folders of ours, and back."""
+"""Conversion of saved networks: upstream's folders to ours, and ours to upstream's."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from fovigraph.models.pretrained import find_pretrained
 log = logging.getLogger(__name__)
 
 ORIGIN = "upstream.yaml"
-"""In a converted folder: upstream's own configuration, for the way back."""
+"""The file of upstream's own configuration in a converted folder, for conversion back."""
 
 
 def convert(
@@ -41,8 +41,8 @@ def convert(
 
     Ours, which :meth:`fovigraph.FoviNet.from_pretrained` loads, has ``config.yaml``,
     ``model.safetensors``, a model card (``README.md``) and upstream's configuration
-    (``upstream.yaml``). Upstream's has ``resolved_config.yaml`` and ``state_dict.pth``. There and
-    back, tensors are bitwise equal.
+    (``upstream.yaml``). Upstream's has ``resolved_config.yaml`` and ``state_dict.pth``. After
+    conversion there and back, tensors are bitwise equal.
 
     Args:
         source: A folder, or an id on the Hugging Face Hub.
@@ -57,8 +57,8 @@ def convert(
         TypeError: If an argument is of another type.
         FileExistsError: If there is something at ``destination``.
         OSError: If it cannot be written. Nothing half-written is left.
-        FileNotFoundError, ConfigError, ValueError: If ``source`` cannot be loaded, or has what the
-            other package cannot express.
+        FileNotFoundError, ConfigError, ValueError: If ``source`` cannot be loaded, or has no
+            equivalent in the other package.
     """
     flag("to_upstream", to_upstream)
     path_of("source", source)
@@ -73,7 +73,7 @@ def convert(
 
 @contextmanager
 def _whole_or_nothing(target: Path) -> Iterator[Path]:
-    """Give a folder beside ``target`` that takes its place at the end, unless something fails."""
+    """Yield a folder that is renamed to ``target`` at the end, and removed if anything fails."""
     partial = target.with_name(f".{target.name}.{uuid4().hex[:8]}")
     made = [folder for folder in target.parents if not folder.exists()]
     try:
@@ -116,14 +116,14 @@ def _write_upstream(source: str | os.PathLike[str], folder: Path, revision: str 
 
 
 def _upstream_config(net: FoviNet, origin: Path) -> DictConfig:
-    """Return the configuration the network came with, if it still describes it, or a new one."""
+    """Return the network's original configuration if it still describes it, or a new one."""
     path = origin / ORIGIN
     if path.exists():
         try:
             content = read_yaml(read_text(path), str(path))
             if config.read_config(content, str(path)) == net.config:
                 return OmegaConf.create(content)
-            log.info("%s describes another network than it lies beside", path)
+            log.info("%s describes another network than the one in its folder", path)
         except (ConfigError, TypeError) as error:
             log.warning("%s is not used: %s", path, error)
     return OmegaConf.create(config.write_config(net.config))
@@ -131,7 +131,7 @@ def _upstream_config(net: FoviNet, origin: Path) -> DictConfig:
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Within this, a full disk and the like is an OSError that says so."""
+    """Return a context in which errors of writing are an OSError that names the folder."""
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:

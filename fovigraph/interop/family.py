@@ -34,7 +34,7 @@ class UpstreamFamily(ABC, Generic[C]):
     def write_config(self, ours: C) -> dict[str, Any]:
         """Return upstream's keys, dotted, for our section ``backbone``.
 
-        Among them is ``model.norm``, which upstream's projector goes by as well.
+        ``model.norm`` is one of them; upstream's projector uses it as well.
         """
 
     @abstractmethod

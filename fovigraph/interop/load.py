@@ -1,4 +1,4 @@
-"""A network of upstream's, loaded as one of ours."""
+"""Loading upstream's networks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fovigraph.interop.weights import Link, features_link, norm_links, to_ours
 from fovigraph.models import FoviNet
 
 _FIRST_BLOCK = 6
-"""Upstream counts the projector's layers on from an AlexNet's five convolutions."""
+"""Number of the projector's first layer in upstream's names, as if after five convolutions."""
 
 
 def from_upstream(
@@ -31,8 +31,8 @@ def from_upstream(
 ) -> FoviNet:
     """Load a network that the upstream package, ``fovi`` 1.x or 2.x, saved or published.
 
-    It takes images in [0, 1]: the normalisation that upstream leaves to its data loaders
-    belongs to the network here.
+    It takes images in [0, 1]: normalisation is part of the network here, and of the data
+    loaders upstream.
 
     Args:
         path_or_hub_id: A folder with upstream's configuration (``resolved_config.yaml``,
@@ -45,8 +45,8 @@ def from_upstream(
         neighbours: Neighbour lists exported from an upstream network, or their file, to
             reproduce one machine's network exactly
             (:func:`fovigraph.interop.use_neighbours`); ``None``: the canonical graphs.
-        strict: Whether every tensor must be there and fit; otherwise what does not is logged.
-        cache_dir: The Hub's cache; ``None``: where huggingface_hub has it.
+        strict: Whether every tensor must be there and fit; otherwise those that do not are logged.
+        cache_dir: Folder of the Hub's cache; ``None``: huggingface_hub's own.
         cls: The class of the network, :class:`~fovigraph.FoviNet` or a class of it.
 
     Returns:
@@ -54,7 +54,7 @@ def from_upstream(
 
     Raises:
         FileNotFoundError: If there is no such folder or repository, or it lacks files.
-        ConfigError: If the configuration asks for what fovigraph does not do yet.
+        ConfigError: If the configuration has a value that fovigraph does not support yet.
         ValueError: If files are damaged or hold code, weights are not those of the
             configuration, or neighbours not those of its geometry.
         TypeError: If an argument is of another type.
@@ -80,14 +80,14 @@ def from_upstream(
         raise ConfigError(f"{path}: no such network can be built here: {error}") from error
     theirs = UpstreamConfig(content, str(path))
     found = to_ours(weights, links(net, theirs), net.state_dict(), source=source, strict=strict)
-    net.load_state_dict(found, strict=False)  # what has to be there was checked
+    net.load_state_dict(found, strict=False)  # to_ours has checked that it is complete
     if neighbours is not None:
         use_neighbours(net, neighbours)
     return net.eval()
 
 
 def links(net: FoviNet, theirs: UpstreamConfig) -> Iterator[Link]:
-    """Pair all tensors of a network with those of the upstream network of a configuration."""
+    """Return the pairs of a network's tensors and upstream's, for upstream's configuration."""
     family = upstream_family(theirs)
     yield from family.links(net.backbone, net.config.backbone)
     yield from _projector_links(net, theirs)
@@ -97,7 +97,7 @@ def links(net: FoviNet, theirs: UpstreamConfig) -> Iterator[Link]:
 
 
 def _projector_links(net: FoviNet, theirs: UpstreamConfig) -> Iterator[Link]:
-    """Pair the projector's tensors: upstream numbers only the parts that a layer has."""
+    """Return the pairs of the projector's tensors; upstream numbers only the modules there are."""
     drops = theirs.get("model.dropout") is not None
     drops_last = drops and theirs.flag("model.dropout_all")
     modules = list(net.projector)
@@ -115,6 +115,6 @@ def _projector_links(net: FoviNet, theirs: UpstreamConfig) -> Iterator[Link]:
 
 
 def _linear_link(net: FoviNet, here: str, there: str, *, first: bool) -> Link:
-    """Pair the weights of a linear map, the first after the backbone or a later one."""
+    """Return the pair of a linear map's weights, the first after the backbone or a later one."""
     here, there = f"{here}.weight", f"{there}.weight"
     return features_link(here, there, len(net.pyramid.levels[-1])) if first else Link(here, there)

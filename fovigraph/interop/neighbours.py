@@ -1,8 +1,8 @@
 """Neighbour lists of upstream's layers, in place of the canonical graphs.
 
-Upstream leaves to rounding which of several equally near neighbours it takes, so that two of its
-own machines can disagree. Lists exported from a network on one of them reproduce it exactly; and so
-do the places where it samples images, whose last bits depend on how the machine rounds.
+Which of several equally near neighbours upstream takes depends on rounding, and so differs between
+machines. Lists exported from a network on one machine reproduce that network exactly, together with
+the coordinates at which it samples images, whose last bits depend on rounding too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PLACES = "retina.cartesian"
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 _OFF = 1e-4
-"""How far given places may lie from ours, in radii of the field of view."""
+"""Largest distance of given sample coordinates from ours, in radii of the field of view."""
 
 _REACH = 1e-3
 """How much farther than the nearest, relatively and in millimetres, given neighbours may lie:
@@ -168,7 +168,7 @@ def _check_reach(usual: KNNGraph, neighbours: Tensor) -> None:
         points, places = torch.cat((src.cortical, src.padding_cortical)), dst.cortical
     else:
         points = torch.cat((src.cartesian, src.padding_cartesian)) * (src.fov / 2)
-        places = dst.cartesian * (dst.fov / 2)
+        places = dst.degrees
     reach = (points[neighbours] - places[:, None]).norm(dim=-1).amax(dim=1)
     needed = k_nearest(points, places, usual.k)[1].amax(dim=1)
     far = reach > needed * (1 + _REACH) + _REACH

@@ -1,4 +1,4 @@
-"""A configuration as upstream writes it: looked up key by key, with errors that name the key."""
+"""Upstream's configurations: looked up key by key, with errors that name the key."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class UpstreamConfig:
             raise TypeError(f"content must be nested mappings, got {shown(content)}")
         instance("source", source, str, allowed="a string")
         stated = OmegaConf.to_container(content) if isinstance(content, DictConfig) else content
-        # Strings that OmegaConf would evaluate are left alone unless they are looked up: published
-        # configurations have some that name folders, of which nothing here asks.
+        # Strings that OmegaConf would evaluate are refused only when they are looked up: published
+        # configurations have some in keys that are not needed here.
         self.content: dict[Any, Any] = as_plain(stated, source, check=False)
         self.source = source
         self.used: set[str] = set()
@@ -82,7 +82,7 @@ class UpstreamConfig:
         return bool(value)
 
     def choice(self, key: str, allowed: Mapping[Any, Any], default: Any = _ABSENT) -> Any:
-        """Return what one of the ``allowed`` values of a key stands for."""
+        """Return the entry of ``allowed`` for the value of a key."""
         value = self.get(key, default)
         if isinstance(value, (list, dict)) or value not in allowed:
             names = ", ".join(repr(name) for name in allowed)
@@ -99,7 +99,7 @@ class UpstreamConfig:
         raise ConfigError(f"{self.source}: {key} {problem}")
 
     def not_looked_at(self, irrelevant: Iterable[str]) -> list[str]:
-        """Return the keys that nothing has asked for and no pattern of ``irrelevant`` matches."""
+        """Return keys that were not looked up and that no pattern of ``irrelevant`` matches."""
         patterns = tuple(irrelevant)
         return [
             key
@@ -110,7 +110,7 @@ class UpstreamConfig:
 
 
 def reverse(mapping: Mapping[Any, Any], name: str, value: Any) -> Any:
-    """Return the first of upstream's values for one of ours, the value of our key ``name``."""
+    """Return the first of upstream's values for ``value``, which our key ``name`` has."""
     for theirs, ours in mapping.items():
         if ours == value:
             return theirs
@@ -119,7 +119,7 @@ def reverse(mapping: Mapping[Any, Any], name: str, value: Any) -> Any:
 
 
 def only(name: str, value: Any, allowed: Any) -> None:
-    """Refuse a value of our key ``name`` unless it is the one that upstream can have."""
+    """Refuse a value of our key ``name`` other than the only one that upstream has."""
     if value != allowed:
         raise ConfigError(f"{name} must be {allowed!r} to be written for upstream, got {value!r}")
 

@@ -1,4 +1,4 @@
-"""Tensors under upstream's names and layouts, and under ours."""
+"""Conversion of tensors between upstream's names and layouts and ours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fovigraph.models.pretrained import unusable
 log = logging.getLogger(__name__)
 
 NOT_NEEDED = ("network.projector_ssl.",)
-"""Beginnings of the names of upstream's tensors that take no part in classification."""
+"""Prefixes of the names of upstream's tensors that classification does not use."""
 
 _SHOWN = 10
 
@@ -93,8 +93,8 @@ def to_ours(
         links: The pairs.
         own: Our network's ``state_dict``, for shapes and types.
         source: Where the weights were read, for errors.
-        strict: Whether every tensor must be there and fit. Otherwise what does not is left out,
-            and logged.
+        strict: Whether every tensor must be there and fit. Otherwise those that do not are left
+            out, and logged.
 
     Raises:
         ValueError: If strict and tensors are missing, unexpected, of another shape, of another kind

@@ -1,16 +1,17 @@
 """Whole networks on graph pyramids."""
 
+from fovigraph._deprecated import module_getattr
 from fovigraph.models._registry import FAMILIES, BackboneConfig, Family, build_backbone, register
 from fovigraph.models.alexnet import KNNAlexNet, KNNAlexNetBlock
 from fovigraph.models.backbone import Backbone, Block, Intermediate, PoolBlock
 from fovigraph.models.calibration import Calibration, MultiLabelCalibration, fit_calibration
 from fovigraph.models.create import FeatureNet, create_model, list_models
 from fovigraph.models.fovinet import FoviNet, FoviOutput, MultiLabelOutput
-from fovigraph.models.glance import OneGlance
 from fovigraph.models.heads import LinearProbe, NoHead, Projector
 from fovigraph.models.inference import Optimized, optimize
 from fovigraph.models.predict import Prediction
 from fovigraph.models.pretrained import pretrained_names
+from fovigraph.models.view import OneView
 
 __all__ = [
     "FAMILIES",
@@ -29,7 +30,7 @@ __all__ = [
     "MultiLabelCalibration",
     "MultiLabelOutput",
     "NoHead",
-    "OneGlance",
+    "OneView",
     "Optimized",
     "PoolBlock",
     "Prediction",
@@ -42,3 +43,5 @@ __all__ = [
     "pretrained_names",
     "register",
 ]
+
+__getattr__ = module_getattr(__name__, {"OneGlance": "OneView"})

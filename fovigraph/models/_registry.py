@@ -1,4 +1,4 @@
-"""Backbones by name: each family registers itself, beside its class, with its schema."""
+"""Backbones by name: each family registers its class with its schema."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def register(name: str, config: type[BackboneConfig]) -> Callable[[B], B]:
         ValueError: If another class has the name, or ``config`` has another.
 
     Example:
-        >>> from dataclasses import is_dataclass
+        >>> from dataclasses import dataclass
         >>> import fovigraph as fg
         >>> from fovigraph.models import Backbone, BackboneConfig, PoolBlock, register
         >>> @dataclass(frozen=True)

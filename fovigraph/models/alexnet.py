@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from fovigraph._checks import (
@@ -18,6 +19,7 @@ from fovigraph._checks import (
     positive_ints,
     shown,
 )
+from fovigraph._deprecated import warn_renamed
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid, Plan, Step
 from fovigraph.models._registry import BackboneConfig, register
@@ -167,7 +169,9 @@ class KNNAlexNetBlock(Block):
     def _convolve(self, x: Tensor, pyramid: GraphPyramid) -> Tensor:
         return self.activation(self.norm(self.run("conv", x, pyramid)))  # type: ignore[no-any-return]
 
-    def forward(self, x: Tensor, pyramid: GraphPyramid) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "*batch N C"], pyramid: GraphPyramid
+    ) -> Float[Tensor, "*batch M D"]:
         """Map ``[*, N, in_channels]`` to ``[*, M, out_channels]``."""
         x = self._convolve(x, pyramid)
         return x if self.pool is None else self.run("pool", x, pyramid)
@@ -321,6 +325,12 @@ class KNNAlexNet(Backbone):
         if out_side is not None:
             steps.append(Step("pool", side=out_side, mode="mean"))
         return steps
+
+    @classmethod
+    def stages(cls, *args: Any, **kwargs: Any) -> list[Step]:
+        """Deprecated: :meth:`steps`."""
+        warn_renamed("KNNAlexNet.stages", "KNNAlexNet.steps")
+        return cls.steps(*args, **kwargs)
 
     def finish(self, x: Tensor) -> Tensor:
         """Map the last level's features ``[*, M, D]`` to logits, if there is a classifier."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from fovigraph._checks import instance, one_of, shown
@@ -88,7 +89,9 @@ class PoolBlock(Block):
         self.runs_on["pool"] = step
         self.pool = KNNPool(mode)
 
-    def forward(self, x: Tensor, pyramid: GraphPyramid) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "*batch N C"], pyramid: GraphPyramid
+    ) -> Float[Tensor, "*batch M C"]:
         return self.run("pool", x, pyramid)
 
 
@@ -170,7 +173,7 @@ class Backbone(nn.Module):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.num_features = len(self.pyramid.levels[-1]) * out_channels
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "*batch N C"]) -> Float[Tensor, "..."]:
         """Map samples ``[*, N, C]`` to features ``[*, M, D]`` with ``M · D = num_features``."""
         return self.finish(self._through(x))
 

@@ -1,4 +1,4 @@
-"""Calibrated probabilities: as sure as right, for one fixation and for many."""
+"""Calibrated probabilities: confidences that equal accuracies, for one fixation and for many."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Calibration:
         \log p = F^{\beta} \, \log \frac1F \sum_f \operatorname{softmax}(z_f / T) + \text{const}
 
     Temperature scaling (Guo et al. 2017) for one fixation. The mean of the fixations' probabilities
-    is less sure than their agreement warrants, the more so the more there are: the exponent mends
-    that.
+    is less confident than it is accurate, the more so the more fixations there are: the exponent
+    corrects that.
 
     Args:
         temperature: *T*; 1 leaves the logits of one fixation as they are.

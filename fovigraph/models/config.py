@@ -1,4 +1,4 @@
-"""The schema of a whole network, whose sections each have their own beside their class."""
+"""The schema of a whole network; that of each section stands with the class it describes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class FoviConfig(Section):
     """The configuration of a whole network.
 
     Attributes:
-        retina: What the eye samples.
-        fixation: Where it looks.
+        retina: The sensor array, and how it samples images.
+        fixation: How many fixations, and where.
         backbone: The network on the samples, of the schema that its name is registered with.
         projector: The MLP after it.
         head: The linear probe.

@@ -209,9 +209,10 @@ class FeatureNet(nn.Module):
 
     Example:
         >>> import torch, fovigraph as fg
-        >>> net = fg.create_model("fovi_tiny", features_only=True)
+        >>> names = ["layers.0", "layers.1"]
+        >>> net = fg.create_model("fovi_tiny", features_only=True, layers=names)
         >>> [list(features.shape) for features in net(torch.rand(2, 3, 64, 64))]
-        [[2, 4, 60, 16], [2, 4, 16, 32], [2, 4, 1, 32]]
+        [[2, 4, 60, 16], [2, 4, 16, 32]]
     """
 
     def __init__(self, net: FoviNet, layers: Sequence[str] | None = None):

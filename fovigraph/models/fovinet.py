@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from fovigraph import _compose
@@ -227,7 +228,7 @@ class FoviNet(nn.Module):
 
     def forward(
         self,
-        images: Tensor,
+        images: Num[Tensor, "*batch C H W"],
         fixations: Tensor | Sequence[Any] | None = None,
         generator: torch.Generator | None = None,
     ) -> FoviOutput:
@@ -325,11 +326,11 @@ class FoviNet(nn.Module):
 
     def _samples(
         self,
-        images: Tensor,
+        images: Num[Tensor, "B C H W"],
         views: Fixations,
         vary: Callable[[Tensor], Tensor] | None = None,
         divide_first: bool = False,
-    ) -> Tensor:
+    ) -> Float[Tensor, "B F N C"]:
         """Return what the retina samples at views, ``[B, F, N, C]``, in the weights' precision."""
         instance("views", views, Fixations)
         samples = self.retina(images, *views, vary=vary, divide_first=divide_first)
@@ -406,8 +407,8 @@ class FoviNet(nn.Module):
             >>> answer.name in net.class_names
             True
         """
-        told = predictions(self, images, fixations=fixations, top=top, batch_size=batch_size)
-        return list(told)
+        answers = predictions(self, images, fixations=fixations, top=top, batch_size=batch_size)
+        return list(answers)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write ``config.yaml`` and ``model.safetensors`` to a folder, made if need be.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from fovigraph._checks import (
@@ -53,7 +54,7 @@ class HeadConfig(Section):
         dropout: Probability that an embedding's entry is dropped in training.
         temperature: What logits are divided by in evaluation, so that probabilities are calibrated.
         sharpening: With F fixations, their joint log-probabilities are multiplied by
-            F^sharpening in evaluation: the more looks agree, the surer.
+            F^sharpening in evaluation: the more fixations agree, the higher the confidence.
     """
 
     SECTION = "head"
@@ -124,7 +125,7 @@ class Projector(nn.Sequential):
         super().__init__(*layers)
         self.out_features = in_features
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch D"]:
         """Map ``[*, in_features]`` to ``[*, out_features]``."""
         return super().forward(x.unsqueeze(-2)).squeeze(-2)
 
@@ -159,7 +160,7 @@ class NoHead(nn.Module):
         torch.Size([2, 4, 0])
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch 0"]:
         """Map embeddings ``[*, D]`` to logits ``[*, 0]``."""
         return x[..., :0]
 

@@ -105,7 +105,7 @@ def _calls_in_a_pass(backbone: Backbone) -> Counter[int]:
     modules = list(backbone.modules())
     kept = [(module._forward_pre_hooks, module._forward_hooks) for module in modules]
     try:
-        for module in modules:  # whoever watches them does not see this pass
+        for module in modules:  # hooks are not called in this pass
             module._forward_pre_hooks, module._forward_hooks = OrderedDict(), OrderedDict()
             module.register_forward_pre_hook(lambda module, _: calls.update([id(module)]))
         backbone(samples)
@@ -173,7 +173,7 @@ class Optimized(nn.Module):
     If the network is a backbone on a GPU, a call replays a CUDA graph of it, recorded at the first
     call with an input of that shape, with the settings (such as the precision of float32) of that
     time. It runs as it is where a recording would not do: where gradients are asked for, in double
-    precision, under autocast, while somebody compiles it, records it or watches it through hooks,
+    precision, under autocast, while it is compiled, recorded or watched through hooks,
     and for more than :data:`MOST` shapes. One thread at a time may call it.
 
     Args:

@@ -1,4 +1,4 @@
-"""Networks in folders: ``config.yaml`` beside ``model.safetensors``."""
+"""Networks in folders: ``config.yaml`` and ``model.safetensors``."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class HubOptions(NamedTuple):
     Attributes:
         cache_dir: Its cache; ``None``: where huggingface_hub has it.
         token: Access token; ``None`` or True: the one that was logged in with; False: none.
-        local_files_only: Whether to take what is in the cache, and ask nobody.
+        local_files_only: Whether to take what is in the cache, and not ask the Hub.
     """
 
     cache_dir: str | os.PathLike[str] | None = None

@@ -1,4 +1,4 @@
-"""Layers on foveated graphs, beside PyG's own."""
+"""Layers on foveated graphs, to be used together with PyG's own."""
 
 from fovigraph.graph.step import POOL_MODES
 from fovigraph.nn.knn_conv import KNNConv, KNNDepthwiseConv, KNNSeparableConv

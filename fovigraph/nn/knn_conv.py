@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn import MessagePassing
@@ -70,9 +71,9 @@ class _KernelConv(MessagePassing):
         self,
         x: Features,
         graph: KNNGraph | Tensor,
-        cell: Tensor | None = None,
+        cell: Int64[Tensor, " E"] | None = None,
         size: tuple[int, int] | None = None,
-    ) -> Tensor:
+    ) -> Float[Tensor, "*batch M D"]:
         """Convolve node features.
 
         Args:
@@ -183,11 +184,11 @@ class KNNConv(_KernelConv):
         self,
         x: Features,
         graph: KNNGraph | Tensor,
-        cell: Tensor | None = None,
+        cell: Int64[Tensor, " E"] | None = None,
         size: tuple[int, int] | None = None,
         *,
-        offset: Tensor | None = None,
-    ) -> Tensor:
+        offset: Float[Tensor, "E 2"] | None = None,
+    ) -> Float[Tensor, "*batch M D"]:
         """Convolve node features.
 
         Args:

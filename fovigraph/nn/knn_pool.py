@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from jaxtyping import Float, Num
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import scatter
@@ -48,9 +49,9 @@ class KNNPool(MessagePassing):
         self,
         x: Features,
         graph: KNNGraph | Tensor,
-        relative_distance: Tensor | None = None,
+        relative_distance: Float[Tensor, " E"] | None = None,
         size: tuple[int, int] | None = None,
-    ) -> Tensor:
+    ) -> Num[Tensor, "*batch M C"]:
         """Pool node features.
 
         Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import scatter
@@ -53,9 +54,9 @@ class KNNUnpool(MessagePassing):
         self,
         x: Features,
         graph: KNNGraph | Tensor,
-        distance: Tensor | None = None,
+        distance: Float[Tensor, " E"] | None = None,
         size: tuple[int, int] | None = None,
-    ) -> Tensor:
+    ) -> Float[Tensor, "*batch M C"]:
         """Interpolate node features.
 
         Args:
@@ -151,9 +152,9 @@ class KNNConvTranspose(_KernelConv):
         self,
         x: Features,
         graph: KNNGraph | Tensor,
-        cell: Tensor | None = None,
+        cell: Int64[Tensor, " E"] | None = None,
         size: tuple[int, int] | None = None,
-    ) -> Tensor:
+    ) -> Float[Tensor, "*batch M C"]:
         """Bring features of the coarse level back to the fine one.
 
         Args:

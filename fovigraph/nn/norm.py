@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _NormBase
@@ -67,7 +68,7 @@ class BatchNorm(_NormBase):
         )
         self.handle = _Handle(self)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "*batch N C"]) -> Float[Tensor, "*batch N C"]:
         _check_features(x, self.num_features, self.weight)
         rows = x.reshape(-1, x.shape[-1])
         if self.training and self.synchronized and distributed.is_initialized():
@@ -180,7 +181,7 @@ class LayerNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(shape))
         self.bias = nn.Parameter(torch.zeros(shape))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "*batch N C"]) -> Float[Tensor, "*batch N C"]:
         """Normalise ``[*, N, C]``, or a disjoint PyG batch ``[ΣN, C]`` of graphs of N nodes."""
         _check_features(x, self.channels, self.weight)
         if self.over == "channels":
@@ -216,7 +217,7 @@ class GroupNorm(nn.GroupNorm):
         super().__init__(num_groups, channels)
         self.num_nodes = None if num_nodes is None else _count("num_nodes", num_nodes)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "*batch N C"]) -> Float[Tensor, "*batch N C"]:
         _check_features(x, self.num_channels, self.weight)
         graphs = _one_graph_each(x, x.shape[-2] if self.num_nodes is None else self.num_nodes)
         flat = graphs.reshape(-1, *graphs.shape[-2:]).transpose(1, 2)

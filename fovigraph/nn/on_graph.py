@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch_geometric.nn import conv
 
@@ -56,7 +57,7 @@ class OnGraph(nn.Module):
 
     Most operators take the features of one graph, ``[N, C]``; a batch of images is then one graph
     of disjoint copies (layout ``"disjoint"``), which is put together and taken apart here. Some
-    also take ``[B, N, C]`` as it is (layout ``"static"``), which spares the copies of the edges;
+    also take ``[B, N, C]`` as it is (layout ``"static"``), which needs no copies of the edges;
     ``docs/pyg.md`` has the table.
 
     Args:
@@ -90,13 +91,13 @@ class OnGraph(nn.Module):
 
     def forward(
         self,
-        x: Tensor,
+        x: Shaped[Tensor, "*batch N C"],
         graph: KNNGraph | Tensor,
         *,
         edge: Mapping[str, Tensor] | None = None,
         node: Mapping[str, Tensor] | None = None,
         **options: Any,
-    ) -> Tensor:
+    ) -> Any:
         """Apply the operator to every graph of a batch.
 
         Args:

@@ -26,6 +26,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from fovigraph.graph import KernelMap
@@ -52,12 +53,12 @@ CALL = 300_000
 
 
 def knn_conv(
-    x: Tensor,
-    weight: Tensor,
+    x: Float[Tensor, "*batch N C"],
+    weight: Float[Tensor, "cells C D"],
     kernel_map: KernelMap,
-    bias: Tensor | None = None,
+    bias: Float[Tensor, " D"] | None = None,
     relu: bool = False,
-) -> Tensor:
+) -> Float[Tensor, "*batch M D"]:
     """Convolve node features over a kernel map.
 
     Args:
@@ -133,13 +134,13 @@ _knn_conv = register_conv("knn_conv", _forward, _backward, _plain)
 
 
 def gather_gemm(
-    x: Tensor,
-    weight: Tensor,
+    x: Float[Tensor, "B N C"],
+    weight: Float[Tensor, "cells C D"],
     by_dst: Triples,
     by_cell: Triples,
-    bias: Tensor | None = None,
+    bias: Float[Tensor, " D"] | None = None,
     relu: bool = False,
-) -> Tensor:
+) -> Float[Tensor, "B M D"]:
     """Sum ``x[src] @ weight[cell]`` into every destination.
 
     Args:
@@ -214,7 +215,9 @@ def _start(
     return bias.to(dtype).repeat(nodes, batch)
 
 
-def gather_outer(x: Tensor, grad: Tensor, by_dst: Triples, by_cell: Triples) -> Tensor:
+def gather_outer(
+    x: Float[Tensor, "B N C"], grad: Float[Tensor, "B M D"], by_dst: Triples, by_cell: Triples
+) -> Float[Tensor, "cells C D"]:
     """Sum ``x[src]ᵀ @ grad[dst]`` into every kernel cell.
 
     Args:

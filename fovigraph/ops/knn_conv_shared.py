@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from fovigraph.graph import KernelMap
@@ -27,7 +28,9 @@ from fovigraph.ops.rows import chunks, from_node_rows, node_rows, sum_dtype
 from fovigraph.ops.transforms import transformed
 
 
-def knn_conv_shared(x: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
+def knn_conv_shared(
+    x: Float[Tensor, "*batch N C"], weight: Float[Tensor, "cells C D"], kernel_map: KernelMap
+) -> Float[Tensor, "*batch M D"]:
     """Convolve node features over a bilinear kernel map.
 
     Args:

@@ -21,6 +21,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
@@ -38,12 +39,12 @@ MANY = 8
 
 
 def knn_depthwise_conv(
-    x: Tensor,
-    weight: Tensor,
+    x: Float[Tensor, "*batch N C"],
+    weight: Float[Tensor, "cells C multiplier"],
     kernel_map: KernelMap,
-    bias: Tensor | None = None,
+    bias: Float[Tensor, " C*multiplier"] | None = None,
     relu: bool = False,
-) -> Tensor:
+) -> Float[Tensor, "*batch M C*multiplier"]:
     """Convolve every channel of node features by itself over a kernel map.
 
     Args:

@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int64, Num
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
@@ -24,14 +25,14 @@ REDUCTIONS = ("max", "mean", "sum")
 
 
 def knn_pool(
-    x: Tensor,
-    src: Tensor,
-    ptr: Tensor,
+    x: Num[Tensor, "*batch N C"],
+    src: Int64[Tensor, " E"],
+    ptr: Int64[Tensor, " rows"],
     reduce: str,
-    edge_weight: Tensor | None = None,
+    edge_weight: Float[Tensor, " E"] | None = None,
     by_src: Triples | None = None,
     most: int | None = None,
-) -> Tensor:
+) -> Num[Tensor, "*batch M C"]:
     """Reduce the features of every destination's neighbours.
 
     Args:
@@ -105,14 +106,14 @@ def _check_rows(src: Tensor, ptr: Tensor, num_src: int, most: int | None) -> Non
 
 
 def reduce_rows(
-    x: Tensor,
-    src: Tensor,
-    ptr: Tensor,
+    x: Num[Tensor, "*batch N C"],
+    src: Int64[Tensor, " E"],
+    ptr: Int64[Tensor, " rows"],
     reduce: str,
-    edge_weight: Tensor | None = None,
+    edge_weight: Float[Tensor, " E"] | None = None,
     by_src: Triples | None = None,
     most: int | None = None,
-) -> Tensor:
+) -> Num[Tensor, "*batch M C"]:
     """Do what :func:`knn_pool` does, with arguments that are known to be right."""
     weighted = edge_weight is not None and edge_weight.requires_grad
     if transformed() or (weighted and torch.is_grad_enabled()):
@@ -261,9 +262,9 @@ def _winning_source(winner: Tensor, src: Tensor, ptr: Tensor, num_src: int, batc
     """Return which source won, ``[B, num_dst, C]``, of what :func:`_knn_pool` returns."""
     if winner.dim() == 2:
         return winner.view(len(winner), batch, -1).transpose(0, 1)
-    nobody = src.new_full((1,), num_src)
-    found = torch.cat((src, nobody))[ptr[:-1, None] + winner]
-    return torch.where(ptr.diff()[:, None] > 0, found, nobody)
+    none = src.new_full((1,), num_src)
+    found = torch.cat((src, none))[ptr[:-1, None] + winner]
+    return torch.where(ptr.diff()[:, None] > 0, found, none)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

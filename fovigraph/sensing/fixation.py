@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from fovigraph._checks import flag, instance, nearest, one_of, positive_float, positive_int, shown
@@ -314,7 +315,7 @@ def fixation_policy(name: str, count: int, **options: Any) -> FixationPolicy:
     return policy(count, **options)
 
 
-def as_fixations(fixations: Tensor | Sequence[Any]) -> Tensor:
+def as_fixations(fixations: Tensor | Sequence[Any]) -> Float[Tensor, "*batch F 2"]:
     """Check fixations and return them in at least single precision.
 
     Args:

@@ -11,12 +11,12 @@ from fovigraph._schema import Section
 from fovigraph.sensing.fixation import FixationPolicy, fixation_policy
 
 MOST_FIXATIONS = 100_000
-"""Fixations of an image."""
+"""Largest number of fixations of an image."""
 
 
 @dataclass(frozen=True)
 class FixationConfig(Section):
-    """Where the eye looks.
+    """The section ``fixation``: how many fixations, where, and how much of the image each covers.
 
     Attributes:
         policy: Name of the fixation policy.

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from jaxtyping import Float, Num
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
@@ -91,7 +92,7 @@ def as_image(image: Tensor | np.ndarray | Image.Image | str | os.PathLike[str]) 
     return image
 
 
-def as_images(images: Tensor) -> Tensor:
+def as_images(images: Num[Tensor, "*batch C H W"]) -> Float[Tensor, "B C H W"]:
     """Check a batch of images and bring it to floating point in [0, 1].
 
     Args:
@@ -110,7 +111,7 @@ def as_images(images: Tensor) -> Tensor:
     return images / 255 if images.dtype == torch.uint8 else images
 
 
-def check_images(images: Tensor, channels: int = 3) -> Tensor:
+def check_images(images: Num[Tensor, "*batch C H W"], channels: int = 3) -> Num[Tensor, "B C H W"]:
     """Check a batch of images as :func:`as_images` does, and return it in its own type, uncopied.
 
     Args:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from fovigraph._checks import instance, one_of, positive_float, positive_int, shown
@@ -137,13 +138,13 @@ class Retina(FixedTensors):
 
     def forward(
         self,
-        images: Tensor,
+        images: Num[Tensor, "B C H W"],
         fixations: Tensor | Sequence[Any],
         fixation_size: float | Tensor | Sequence[Any] | None = None,
         *,
         vary: Callable[[Tensor], Tensor] | None = None,
         divide_first: bool = False,
-    ) -> Tensor:
+    ) -> Float[Tensor, "B F N C"]:
         """Sample images around fixations.
 
         Args:
@@ -182,10 +183,10 @@ class Retina(FixedTensors):
 
     def colors(
         self,
-        images: Tensor,
+        images: Num[Tensor, "B C H W"],
         fixations: Tensor | Sequence[Any],
         fixation_size: float | Tensor | Sequence[Any] | None = None,
-    ) -> Tensor:
+    ) -> Float[Tensor, "B F N C"]:
         """Return the samples as colours, before ``mean`` and ``std``; all else as :meth:`forward`.
 
         What a picture of the view shows.
@@ -220,7 +221,7 @@ class Retina(FixedTensors):
         fixations: Tensor | Sequence[Any],
         image_size: tuple[int, int],
         fixation_size: float | Tensor | Sequence[Any] | None = None,
-    ) -> Tensor:
+    ) -> Float[Tensor, "*batch F N 2"]:
         """Return where every node falls in the image.
 
         Args:

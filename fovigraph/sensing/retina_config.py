@@ -12,7 +12,7 @@ from fovigraph.nn.limits import MOST_CHANNELS
 
 @dataclass(frozen=True)
 class RetinaConfig(Section):
-    """What the eye samples, and how.
+    """The section ``retina``: the sensor array, and how it samples images.
 
     Attributes:
         side: The sensor array is matched to an image of ``side``² pixels.
@@ -23,10 +23,10 @@ class RetinaConfig(Section):
         sampling: How pixels are read: ``"nearest"``, ``"bilinear"`` or ``"area"``.
         acuity: For the sampling ``"area"``: finest cells across the field of view; ``None``: any.
         fixation_size: Pixels that the field of view's diameter spans; ``None``: the policy's.
-        color_decay: Eccentricity scale at which colour fades, degrees; ``None``: it does not.
+        color_decay: Eccentricity scale over which colours fade, degrees; ``None``: they do not.
         channels: Channels of the images; 3 are red, green and blue.
-        mean: What is subtracted from each channel, of values in [0, 1]; ``None``: nothing.
-        std: What they are divided by then; given with ``mean`` or not at all.
+        mean: Mean that is subtracted from each channel, whose values are in [0, 1]; ``None``: none.
+        std: Standard deviation that it is then divided by; given with ``mean`` or not at all.
     """
 
     SECTION = "retina"

@@ -7,19 +7,65 @@ the device nor the number of processes changes what an image looks like.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fovigraph.train.recipe import AugmentConfig
+from fovigraph._checks import fraction, one_of, positive_range
+from fovigraph._schema import Section
 
 BLUR_REACH = 3.0
 """Standard deviations that a blur's kernel reaches to each side."""
 
 
+@dataclass(frozen=True)
+class AugmentConfig(Section):
+    """How training images are varied, on the device.
+
+    Attributes:
+        when: ``"before"`` foveation (an image is varied once, whichever way it is looked at) or
+            ``"after"`` (every view is varied by itself; colours only).
+        flip: Probability of a mirror image.
+        jitter: Probability that colours are changed.
+        brightness, contrast, saturation: Factors are drawn from 1 ± this.
+        hue: Turns of the colour circle are drawn from ± this.
+        grey: Probability that colour is taken away.
+        blur: Probability of a Gaussian blur.
+        blur_sigma: Its smallest and largest standard deviation, pixels.
+    """
+
+    SECTION = "augment"
+
+    when: str = "before"
+    flip: float = 0.0
+    jitter: float = 0.0
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    grey: float = 0.0
+    blur: float = 0.0
+    blur_sigma: Sequence[float] = (0.1, 2.0)
+
+    def check(self) -> None:
+        one_of("augment.when", self.when, ("before", "after"))
+        for name in ("flip", "jitter", "brightness", "contrast", "saturation", "grey", "blur"):
+            fraction(f"augment.{name}", getattr(self, name))
+        if not 0 <= self.hue <= 0.5:
+            raise ValueError(f"augment.hue must be from 0 to 0.5, got {self.hue}")
+        positive_range("augment.blur_sigma", self.blur_sigma)
+        if self.when == "after" and (self.flip or self.blur):
+            raise ValueError(
+                "augment.when must be 'before' for flip and blur, which need an image; "
+                "after foveation only colours change"
+            )
+
+
 class Variation(NamedTuple):
-    """How each of B images, or glances, is varied; every entry ``[B]``.
+    """How each of B images, or views, is varied; every entry ``[B]``.
 
     Attributes:
         flip, jitter, grey, blur: Whether it is.
@@ -55,7 +101,7 @@ class Augment:
         self.idle = not (config.flip or config.jitter or config.grey or config.blur)
 
     def draw(self, batch: int, generator: torch.Generator) -> Variation:
-        """Draw the variations of ``batch`` images, or glances, from random numbers on the CPU."""
+        """Draw the variations of ``batch`` images, or views, from random numbers on the CPU."""
         config = self.config
         drawn = torch.rand(9, batch, generator=generator)
         chosen = [
@@ -106,10 +152,10 @@ class Augment:
 
         Args:
             samples: ``[B, F, N, 3]``, floating point in [0, 1].
-            how: Variations of the ``B · F`` glances, without flips and blurs.
+            how: Variations of the ``B · F`` views, without flips and blurs.
         """
-        glances = samples.flatten(0, 1).transpose(1, 2).unsqueeze(-1)  # [B · F, 3, N, 1]
-        return self.images(glances, how).squeeze(-1).transpose(1, 2).reshape_as(samples)
+        views = samples.flatten(0, 1).transpose(1, 2).unsqueeze(-1)  # [B · F, 3, N, 1]
+        return self.images(views, how).squeeze(-1).transpose(1, 2).reshape_as(samples)
 
 
 def _chosen(which: Tensor) -> Tensor:

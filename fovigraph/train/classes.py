@@ -80,9 +80,9 @@ def with_classes(recipe: Recipe, names: Sequence[str]) -> Recipe:
 
     Whether an image may have several is for the objective to say.
     """
-    told = {"num_classes": len(names), "class_names": list(names), **asdict(Calibration())}
-    told["multi_label"] = recipe.objective.multi_label
-    return replace(recipe, head=replace(recipe.head, **told))
+    head = {"num_classes": len(names), "class_names": list(names), **asdict(Calibration())}
+    head["multi_label"] = recipe.objective.multi_label
+    return replace(recipe, head=replace(recipe.head, **head))
 
 
 def listed(names: Sequence[str]) -> str:

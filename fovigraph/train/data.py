@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
@@ -13,12 +12,9 @@ from fovigraph.train.batches import Batches
 from fovigraph.train.folders import open_folder
 from fovigraph.train.images import ImageSplit, ImageStream, LoadedImages
 from fovigraph.train.scenes import Scenes
-from fovigraph.train.source import DataError, check_source
+from fovigraph.train.source import DataConfig, DataError, check_source
 from fovigraph.train.splits import TRAIN, Splits
 from fovigraph.train.tables import by_split, check_regular, open_tables, parquet_files
-
-if TYPE_CHECKING:
-    from fovigraph.train.recipe import DataConfig
 
 __all__ = ["DataError", "Splits", "open_data"]
 
@@ -46,7 +42,7 @@ def open_data(
         progress: Whether a bar is shown if reading into memory takes long.
         multi_label: Whether an image may have several classes, or none.
         hold_out: Whether some images are held out if there is no test split; otherwise they are
-            both to learn from and to be judged on.
+            both to train on and to test on.
 
     Returns:
         The splits; those that fit into ``config.memory`` are in memory.

@@ -1,4 +1,4 @@
-"""How well a network tells classes, how sure it is, and what that costs."""
+"""How accurate and how calibrated a network is, and what that costs."""
 
 from __future__ import annotations
 

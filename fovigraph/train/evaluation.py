@@ -28,7 +28,7 @@ HALF = 0.5
 
 @dataclass
 class ConfidenceBin:
-    """Answers of which the network is about equally sure.
+    """Answers of about equal confidence.
 
     Attributes:
         low, high: The bin: confidences above ``low``, up to ``high``.
@@ -64,7 +64,7 @@ class ClassScore:
 
     @property
     def score(self) -> float | None:
-        """How well the class is told, from 0 to 1."""
+        """How well the class is recognised, from 0 to 1."""
         return self.accuracy
 
 
@@ -82,7 +82,7 @@ class LabelScore(ClassScore):
 
     @property
     def score(self) -> float | None:
-        """How well the class is told, from 0 to 1."""
+        """How well the class is recognised, from 0 to 1."""
         return self.average_precision
 
 
@@ -206,14 +206,14 @@ class ClassSums:
         self.right += (log_mean.argmax(-1) == labels[:, None]).sum(0)
         self.near += (log_p.topk(min(TOP, log_p.shape[1])).indices == labels[:, None]).sum()
         self.loss -= log_p.gather(1, labels[:, None]).sum()
-        confidence, told = log_p.exp().max(dim=1)
-        right = (told == labels).double()
+        confidence, predicted = log_p.exp().max(dim=1)
+        right = (predicted == labels).double()
         ones = torch.ones_like(right)
         self.by_class[0].index_add_(0, labels, ones)
         self.by_class[1].index_add_(0, labels, right)
         _add_to_bins(self.by_bin, confidence, right)
         if self.confusion is not None:
-            self.confusion.index_put_((labels, told), ones, accumulate=True)
+            self.confusion.index_put_((labels, predicted), ones, accumulate=True)
         self.scores.append(log_p.float())
         self.labels.append(labels)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -13,11 +13,8 @@ from PIL import Image
 
 from fovigraph.train.images import Files, StoredImages
 from fovigraph.train.metadata import LISTS, listed_images
-from fovigraph.train.source import DataError
+from fovigraph.train.source import DataConfig, DataError
 from fovigraph.train.splits import TRAIN, Splits, some, split_names, two_or_more, without_test
-
-if TYPE_CHECKING:
-    from fovigraph.train.recipe import DataConfig
 
 
 def open_folder(path: Path, config: DataConfig, multi_label: bool, hold_out: bool) -> Splits:

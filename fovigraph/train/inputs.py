@@ -42,7 +42,7 @@ def open_inputs(recipe: Recipe, fabric: Fabric, data: Splits, order: Tensor | No
         order: The network's class of each of the data's labels; ``None``: they are the same.
 
     Raises:
-        DataError: If there are too few images, or nobody knows how many there are.
+        DataError: If there are too few images, or their number is not known.
     """
     several = fabric.world_size > 1
     labelled = recipe.objective.supervised

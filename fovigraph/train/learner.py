@@ -24,7 +24,7 @@ class Draws(NamedTuple):
 
     Attributes:
         views: Where each image is looked at.
-        variation: How each image is varied; or, after foveation, each of the B · F glances.
+        variation: How each image is varied; or, after foveation, each of the B · F views.
     """
 
     views: Fixations
@@ -32,9 +32,9 @@ class Draws(NamedTuple):
 
     def pick(self, rows: Tensor) -> Draws:
         """Return those of some images of the batch, ``[b]``."""
-        batch, glances = len(self.views.location), len(self.variation.flip)
+        batch, total = len(self.views.location), len(self.variation.flip)
         views = Fixations(*(entry[rows] for entry in self.views))
-        per_image = glances // batch
+        per_image = total // batch
         rows = (rows[:, None] * per_image + torch.arange(per_image)).flatten()
         return Draws(views, self.variation.pick(rows))
 

@@ -54,9 +54,9 @@ def listed_images(path: Path, classes: Sequence[str] | None) -> tuple[Files, np.
     file = path / there[0]
     names: list[str] = []
     labels: list[list[str]] = []
-    for place, name, told in _rows(file):
+    for place, name, given in _rows(file):
         names.append(_inside(name, place))
-        labels.append(told)
+        labels.append(given)
     if not names:
         raise DataError(f"{file}: there are no images in it")
     twice = [name for name, count in Counter(names).items() if count > 1]
@@ -91,10 +91,10 @@ def _csv_rows(file: Path, text: str) -> Iterator[tuple[str, Any, list[str]]]:
         place = f"{file}, line {table.line_num}"
         if row["labels"] is None or None in row:
             raise DataError(f"{place}: must have as many cells as the first line")
-        told = row["labels"].strip()
-        labels = [label.strip() for label in told.split(SEPARATOR)] if told else []
+        cell = row["labels"].strip()
+        labels = [label.strip() for label in cell.split(SEPARATOR)] if cell else []
         if "" in labels:
-            raise DataError(f"{place}: labels must be names with ; between them, got {told!r}")
+            raise DataError(f"{place}: labels must be names with ; between them, got {cell!r}")
         yield place, row["file_name"], labels
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, cast
 
 import torch
@@ -26,13 +27,66 @@ import torch.nn.functional as F
 from torch import Tensor, distributed
 from torch.autograd.function import FunctionCtx
 
-from fovigraph._checks import positive_float, shown
+from fovigraph._checks import fraction, one_of, positive_float, shown
+from fovigraph._schema import Section
 
 VARIANCE_EPS = 1e-4
 """Added to the variance in :func:`vicreg`, as its paper does."""
 
 NORM_EPS = 1e-5
 """Added to the variance in :func:`barlow_twins`, as its authors' batch norm does."""
+
+OBJECTIVES = ("classify", "multi_label", "simclr", "vicreg", "barlow_twins")
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig(Section):
+    """What is learnt.
+
+    Attributes:
+        name: ``"classify"``; ``"multi_label"``, where an image may have several classes or none,
+            by the binary cross-entropy of each; or, without labels and with an image's fixations
+            as its views, ``"simclr"``, ``"vicreg"`` or ``"barlow_twins"``. Then the head and the
+            probes, which do not act on the network, still learn the labels.
+        per_fixation: Whether ``classify`` and ``multi_label`` ask every fixation for the classes,
+            not their mean.
+        label_smoothing: Of ``classify`` and ``multi_label``: a share of each target is spread
+            evenly, over all classes or over yes and no.
+        temperature: Of ``simclr``.
+        invariance, variance, covariance: Weights of the terms of ``vicreg``.
+        redundancy: Weight of the off-diagonal term of ``barlow_twins``.
+        probes: Whether every block gets a linear probe, which learns the labels from its features.
+    """
+
+    SECTION = "objective"
+
+    name: str = "classify"
+    per_fixation: bool = False
+    label_smoothing: float = 0.0
+    temperature: float = 0.1
+    invariance: float = 25.0
+    variance: float = 25.0
+    covariance: float = 1.0
+    redundancy: float = 0.005
+    probes: bool = False
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several classes."""
+        return self.name == "multi_label"
+
+    @property
+    def supervised(self) -> bool:
+        """Whether the network learns the labels."""
+        return self.name in ("classify", "multi_label")
+
+    def check(self) -> None:
+        one_of("objective.name", self.name, OBJECTIVES)
+        fraction("objective.label_smoothing", self.label_smoothing)
+        positive_float("objective.temperature", self.temperature)
+        for name in ("invariance", "variance", "covariance", "redundancy"):
+            positive_float(f"objective.{name}", getattr(self, name))
+
 
 P = ParamSpec("P")
 

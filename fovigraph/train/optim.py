@@ -5,13 +5,95 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from fovigraph._checks import flag, instance, positive_int, shown, whole_number
-from fovigraph.train.recipe import OptimizerConfig
+from fovigraph._checks import (
+    flag,
+    fraction,
+    instance,
+    one_of,
+    positive_float,
+    positive_int,
+    shown,
+    whole_number,
+)
+from fovigraph._schema import Section
+
+OPTIMIZERS = ("adamw", "sgd", "lars")
+SCHEDULES = ("cosine", "constant", "plateau")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig(Section):
+    """How weights are changed.
+
+    Attributes:
+        name: ``"adamw"``, ``"sgd"`` or ``"lars"``.
+        learning_rate: The highest, for a whole batch.
+        reference_batch: Number of images in the batch that ``learning_rate`` is for: with
+            ``train.batch_size`` images it is ``learning_rate · batch_size / reference_batch`` (the
+            linear scaling rule, Goyal et al. 2017); ``None``: it is not scaled.
+        layer_decay: Factor of the learning rate from one layer to the layer before it: projector
+            and head have the whole rate, the backbone's last layer ``layer_decay`` times that, the
+            one before it ``layer_decay²`` times, and so on. 1: all have the same.
+        weight_decay: Of weights; biases and norms have none.
+        momentum: Of ``sgd`` and ``lars``; the first beta of ``adamw``.
+        warmup: Epochs over which the learning rate rises linearly from 0.
+        schedule: How it goes on after the warm-up: ``"cosine"``, half a cosine down to ``final``;
+            ``"constant"``; or ``"plateau"``, multiplied by ``plateau_factor`` whenever the test
+            loss has not become lower for more than ``plateau_patience`` evaluations in a row.
+        final: What it falls to, along a cosine, as a fraction of the highest.
+        plateau_factor: Of ``"plateau"``.
+        plateau_patience: Of ``"plateau"``, evaluations.
+        clip: Largest norm of the gradients; ``None``: any.
+    """
+
+    SECTION = "optimizer"
+
+    name: str = "adamw"
+    learning_rate: float = 1e-3
+    reference_batch: int | None = None
+    layer_decay: float = 1.0
+    weight_decay: float = 0.05
+    momentum: float = 0.9
+    warmup: float = 1.0
+    schedule: str = "cosine"
+    final: float = 0.0
+    plateau_factor: float = 0.1
+    plateau_patience: int = 5
+    clip: float | None = None
+
+    def check(self) -> None:
+        one_of("optimizer.name", self.name, OPTIMIZERS)
+        positive_float("optimizer.learning_rate", self.learning_rate)
+        one_of("optimizer.schedule", self.schedule, SCHEDULES)
+        if not 0 < self.plateau_factor < 1:
+            raise ValueError(
+                f"optimizer.plateau_factor must be above 0 and below 1, got {self.plateau_factor}"
+            )
+        if self.plateau_patience < 0:
+            raise ValueError(
+                f"optimizer.plateau_patience must be at least 0, got {self.plateau_patience}"
+            )
+        if self.reference_batch is not None:
+            positive_int("optimizer.reference_batch", self.reference_batch)
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(
+                f"optimizer.layer_decay must be above 0, up to 1, got {self.layer_decay}"
+            )
+        fraction("optimizer.final", self.final)
+        for name in ("weight_decay", "warmup"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"optimizer.{name} must be at least 0, got {value}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"optimizer.momentum must be at least 0, below 1, got {self.momentum}")
+        if self.clip is not None:
+            positive_float("optimizer.clip", self.clip)
 
 
 def make_optimizer(

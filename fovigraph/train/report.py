@@ -164,10 +164,10 @@ def _fixations(result: Evaluation | MultiLabelEvaluation) -> str:
     plot.path("band", band, closed=True)
     plot.path("curve", list(zip(numbers, curve, strict=True)))
     for n, share in zip(numbers, curve, strict=True):
-        told = f"{_fixations_text(n)}: {percent(share)}"
+        point = f"{_fixations_text(n)}: {percent(share)}"
         plot.parts.append(
             f'<circle class="mark" cx="{plot.x(n)}" cy="{plot.y(share)}" r="4">'
-            f"<title>{told}</title></circle>"
+            f"<title>{point}</title></circle>"
         )
     first, last = percent(curve[0]), percent(curve[-1])
     under = 18 if curve[-1] >= curve[0] else -10
@@ -230,9 +230,9 @@ def _classes(result: Evaluation | MultiLabelEvaluation) -> str:
     several = isinstance(result, MultiLabelEvaluation)
     rows = []
     for score in sorted(result.classes, key=lambda c: math.inf if c.score is None else c.score):
-        told = score.score
-        bar = "" if told is None else f'<i style="width:{100 * told:.1f}%"></i>'
-        cells = [f"{score.images:,}", _percent_or_none(told), _percent_or_none(score.roc_auc)]
+        value = score.score
+        bar = "" if value is None else f'<i style="width:{100 * value:.1f}%"></i>'
+        cells = [f"{score.images:,}", _percent_or_none(value), _percent_or_none(score.roc_auc)]
         rows.append(
             f'<tr><th scope="row">{escape(score.name)}</th>'
             + "".join(f'<td class="number">{cell}</td>' for cell in cells)

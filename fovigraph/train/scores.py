@@ -64,8 +64,8 @@ def _of_classes(
     *,
     all_will_do: bool,
 ) -> list[float | None]:
-    told: list[float | None] = []
+    found: list[float | None] = []
     for values, truth in zip(scores.T.numpy(), labels.T.numpy(), strict=True):
         enough = truth.any() and (all_will_do or not truth.all())
-        told.append(float(score(truth, values)) if enough else None)
-    return told
+        found.append(float(score(truth, values)) if enough else None)
+    return found

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from fovigraph.train.images import Encoded, ImageSplit, ImageStream, StoredImages
-from fovigraph.train.source import DataError
-
-if TYPE_CHECKING:
-    from fovigraph.train.recipe import DataConfig
+from fovigraph.train.source import DataConfig, DataError
 
 TRAIN = "train"
 TEST = ("test", "validation", "val")
@@ -24,7 +20,7 @@ is taken."""
 
 @dataclass
 class Splits:
-    """Images to learn from, and others to be judged on.
+    """Images to train on, and others to test on.
 
     Attributes:
         train, test: What :class:`~fovigraph.train.batches.Batches` reads: images and labels by

@@ -44,7 +44,7 @@ class WarmStart:
         if self.fresh:
             parts.append(f"random: {', '.join(self.fresh[:SHOWN])}{_more(self.fresh)}")
         if self.differences:
-            parts.append(f"configured otherwise than there: {_told(self.differences)}")
+            parts.append(f"configured otherwise than there: {_differing(self.differences)}")
         return "; ".join(parts)
 
 
@@ -82,10 +82,10 @@ def start_from(net: FoviNet, folder: Path) -> WarmStart:
     own = {rename(name): x for name, x in net.state_dict().items()}
     backbone = misfits(_of_backbone(weights), _of_backbone(own))
     if backbone:
-        told = _told(differences) or "nothing in their configurations"
+        differing = _differing(differences) or "nothing in their configurations"
         raise ValueError(
             f"train.start: the backbone of {folder} does not fit the recipe's; they differ in "
-            f"{told}; {'; '.join(backbone[:3])}{_more(backbone, 3)}"
+            f"{differing}; {'; '.join(backbone[:3])}{_more(backbone, 3)}"
         )
     taken = {name: x for name, x in weights.items() if name in own and x.shape == own[name].shape}
     if broken := misfits(taken, {name: own[name] for name in taken}):
@@ -110,9 +110,9 @@ def _differences(there: FoviConfig, here: FoviConfig) -> dict[str, tuple[Any, An
     return found
 
 
-def _told(differences: Mapping[str, tuple[Any, Any]]) -> str:
-    told = [f"{key} ({a} there, {b} here)" for key, (a, b) in differences.items()]
-    return ", ".join(told[:SHOWN]) + _more(told)
+def _differing(differences: Mapping[str, tuple[Any, Any]]) -> str:
+    differing = [f"{key} ({a} there, {b} here)" for key, (a, b) in differences.items()]
+    return ", ".join(differing[:SHOWN]) + _more(differing)
 
 
 def _modules(names: list[str]) -> str:

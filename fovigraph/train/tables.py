@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from fovigraph._checks import regular_file
 from fovigraph.train.images import Encoded, ImageStream, StoredImages, encoded, first_line
-from fovigraph.train.source import DataError
+from fovigraph.train.source import DataConfig, DataError
 from fovigraph.train.splits import (
     TEST,
     TRAIN,
@@ -23,9 +23,6 @@ from fovigraph.train.splits import (
     two_or_more,
     without_test,
 )
-
-if TYPE_CHECKING:
-    from fovigraph.train.recipe import DataConfig
 
 
 def check_regular(path: Path, wanted: str) -> None:
@@ -345,8 +342,8 @@ def _length(found: Mapping[str, Any], name: str, files: dict[str, list[str]] | N
         from pyarrow.parquet import read_metadata
 
         return sum(read_metadata(file).num_rows for file in files[name])
-    told = (found[name].info.splits or {}).get(name)
-    return told.num_examples or None if told else None
+    split = (found[name].info.splits or {}).get(name)
+    return split.num_examples or None if split else None
 
 
 def _column(

@@ -1,4 +1,4 @@
-"""Sums over images, from which means are told."""
+"""Sums over images, and their means."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from fovigraph.train.processes import Processes
 
 
 class Tally:
-    """Sums, over images, of the objective and of whether the head and each probe told the class.
+    """Sums, over images, of the objective and of each classifier's correct classifications.
 
     Args:
-        judges: Number of those who tell the class: 1 (the head) + the probes.
+        classifiers: Number of classifiers: 1 (the head) + the probes.
         sums: What was summed before.
     """
 
-    def __init__(self, judges: int, sums: Sequence[float] = ()):
-        self.sums = torch.zeros(2 + judges, dtype=torch.float64)
+    def __init__(self, classifiers: int, sums: Sequence[float] = ()):
+        self.sums = torch.zeros(2 + classifiers, dtype=torch.float64)
         if len(sums):
             self.sums += torch.tensor(sums, dtype=torch.float64)
 
@@ -40,7 +40,7 @@ class Tally:
         return dict(zip(names(len(means) - 1, prefix), means, strict=True))
 
 
-def names(judges: int, prefix: str = "") -> list[str]:
+def names(classifiers: int, prefix: str = "") -> list[str]:
     """Return what means are called: ``loss``, ``accuracy``, then the probes' accuracies."""
-    probes = [f"{prefix}probe{layer}_accuracy" for layer in range(1, judges)]
+    probes = [f"{prefix}probe{layer}_accuracy" for layer in range(1, classifiers)]
     return [f"{prefix}loss", f"{prefix}accuracy", *probes]

@@ -247,8 +247,8 @@ class Trainer:
             if isinstance(module, BatchNorm):
                 module.synchronized = self.fabric.world_size > 1
         self.learner = Learner(recipe, self.net)
-        self.judges = 1 + (0 if self.learner.probes is None else len(self.learner.probes.maps))
-        self.tally, self.window = Tally(self.judges), Tally(self.judges)
+        self.classifiers = 1 + (0 if self.learner.probes is None else len(self.learner.probes.maps))
+        self.tally, self.window = Tally(self.classifiers), Tally(self.classifiers)
         if getattr(type(self.net), "save_pretrained", None) is FoviNet.save_pretrained:
             checked_weights(self.net)  # what cannot be saved is said now, not after training
         self.fewest = fewest_images(recipe, self.net, self.fabric.world_size)
@@ -276,8 +276,8 @@ class Trainer:
             if self.main:
                 generator = self.random.generator(RandomNumbers.CALIBRATION)
                 batches = self.held_out.epoch(0)
-                told = calibrate(self.net, batches, generator, progress=not self.quiet)
-                self.calibration = told
+                found = calibrate(self.net, batches, generator, progress=not self.quiet)
+                self.calibration = found
                 self.net.save_pretrained(self.folder)
                 (self.folder / "README.md").write_text(self._card(), encoding="utf-8")
             self.fabric.barrier()
@@ -327,7 +327,7 @@ class Trainer:
             self.bar.set_postfix(means, refresh=False)
             if progress.step % train.log_every == 0:
                 self._log(self.window.over(self.processes).means() | speed())
-                self.window = Tally(self.judges)
+                self.window = Tally(self.classifiers)
             if self.processes.any(self.stop.came):
                 self._interrupt()
             if train.save_every and progress.step % train.save_every == 0:
@@ -355,7 +355,7 @@ class Trainer:
             )
         parts = range(min(self.recipe.train.accumulate, len(batch.rows) // self.fewest))
         ways = [torch.arange(part, len(batch.rows), len(parts)) for part in parts]
-        tally, finite = Tally(self.judges), True
+        tally, finite = Tally(self.classifiers), True
         for part, chosen in zip(parts, ways, strict=True):
             images, labels = (
                 self.fabric.to_device(x[chosen]) for x in (batch.images, batch.labels)
@@ -377,7 +377,7 @@ class Trainer:
     @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:
         """Return the figures of the test split, looked at in the same places every time."""
-        tally, objective = Tally(self.judges), self.recipe.objective
+        tally, objective = Tally(self.classifiers), self.recipe.objective
         several = [torch.zeros(0, 2, self.recipe.head.num_classes)]  # logits and labels
         self.wrapped.eval()
         with self._averaged():
@@ -386,12 +386,12 @@ class Trainer:
                 if objective.multi_label:
                     logits = figures.logits.float().cpu()
                     several.append(torch.stack((logits, batch.labels.float()), dim=1))
-            told = tally.over(self.processes).means("test_")
+            means = tally.over(self.processes).means("test_")
             if objective.multi_label:
-                told |= _scores(self.processes.gather_rows(torch.cat(several)))
+                means |= _scores(self.processes.gather_rows(torch.cat(several)))
             if not objective.supervised:
-                told["knn_accuracy"] = self._knn_accuracy()
-        return told
+                means["knn_accuracy"] = self._knn_accuracy()
+        return means
 
     def _averaged(self) -> AbstractContextManager[None]:
         """Within this, the weights are their average, if there is one."""
@@ -434,7 +434,7 @@ class Trainer:
         progress = self.progress
         progress.epoch, progress.batch = progress.epoch + 1, 0
         progress.sums, progress.window = [], []
-        self.tally, self.window = Tally(self.judges), Tally(self.judges)
+        self.tally, self.window = Tally(self.classifiers), Tally(self.classifiers)
         progress.history.append({"epoch": progress.epoch, **figures})
         score = next((figures[name] for name in BEST if name in figures), -1.0)
         improved, progress.best = score > progress.best, max(progress.best, score)
@@ -454,7 +454,7 @@ class Trainer:
         self._save(self.last)
 
     def _save(self, path: Path) -> None:
-        """Write a checkpoint; beside the last one, the network as it is then."""
+        """Write a checkpoint; with the last one, the network as it is then."""
         if not self.main:
             return
         weights = self.learner.state_dict() if self.average is None else self.average.trained()
@@ -535,7 +535,7 @@ class Trainer:
         objective = self.recipe.objective
         more = [] if objective.supervised else ["knn_accuracy"]
         more += SEVERAL if objective.multi_label else ()
-        figures = [*names(self.judges), *SPEED, *names(self.judges, "test_"), *more]
+        figures = [*names(self.classifiers), *SPEED, *names(self.classifiers, "test_"), *more]
         return ["epoch", "learning_rate", *figures]
 
     def _bar(self) -> tqdm[Any]:
@@ -552,12 +552,12 @@ class Trainer:
 
     def _card(self) -> str:
         recipe, last = self.recipe, self.progress.history[-1]
-        told = {
+        facts = {
             name.replace("_", " "): f"{last[name]:.1%}"
             for name in ("test_accuracy", "knn_accuracy", *SEVERAL)
             if name in last
         }
-        about = {"objective": recipe.objective.name, "epochs": str(recipe.train.epochs), **told}
+        about = {"objective": recipe.objective.name, "epochs": str(recipe.train.epochs), **facts}
         about |= {"class names": listed(self.net.class_names), "calibration": self.calibration}
         if recipe.train.start is not None:
             about["started from"] = recipe.train.start
@@ -567,8 +567,8 @@ class Trainer:
 def _scores(several: Tensor) -> dict[str, float]:
     """Return the means over classes of :data:`SEVERAL`, from logits and labels ``[N, 2, C]``."""
     logits, labels = several[:, 0], several[:, 1] > 0
-    told = mean(roc_auc(logits, labels)), mean(average_precision(logits, labels))
+    scores = mean(roc_auc(logits, labels)), mean(average_precision(logits, labels))
     return {
         name: math.nan if score is None else score
-        for name, score in zip(SEVERAL, told, strict=True)
+        for name, score in zip(SEVERAL, scores, strict=True)
     }

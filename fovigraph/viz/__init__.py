@@ -11,6 +11,7 @@ try:
 except ImportError as error:
     raise ImportError("fovigraph.viz needs matplotlib: pip install 'fovigraph[viz]'") from error
 
+from fovigraph._deprecated import module_getattr
 from fovigraph.viz.activations import level_features, plot_activations, step_layers
 from fovigraph.viz.array import (
     node_spacing,
@@ -35,22 +36,24 @@ from fovigraph.viz.fixations import plot_fixations
 from fovigraph.viz.flatmap import flat_map
 from fovigraph.viz.kernel import (
     cell_counts,
+    example_nodes,
     kernel_picture,
     plot_filter_in_field,
     plot_filters,
     plot_kernel_map,
-    telling_nodes,
 )
 from fovigraph.viz.pyramid import plot_pyramid, pyramid_dot, pyramid_networkx
 from fovigraph.viz.rebuilt import plot_rebuilt, rebuild
-from fovigraph.viz.receptive_field import plot_receptive_field, telling_unit
-from fovigraph.viz.sampling import plot_glance, plot_samples
+from fovigraph.viz.receptive_field import example_unit, plot_receptive_field
+from fovigraph.viz.sampling import plot_samples, plot_view
 
 __all__ = [
     "SPACES",
     "Ellipses",
     "cell_counts",
     "effective_fields",
+    "example_nodes",
+    "example_unit",
     "explorer_html",
     "field_ellipses",
     "flat_map",
@@ -65,7 +68,6 @@ __all__ = [
     "plot_filter_in_field",
     "plot_filters",
     "plot_fixations",
-    "plot_glance",
     "plot_kernel_map",
     "plot_manifold",
     "plot_nodes",
@@ -75,12 +77,19 @@ __all__ = [
     "plot_samples",
     "plot_sampling",
     "plot_spacing",
+    "plot_view",
     "plotly_manifold",
     "pyramid_dot",
     "pyramid_networkx",
     "rebuild",
     "spacing_law",
     "step_layers",
-    "telling_nodes",
-    "telling_unit",
 ]
+
+_RENAMED = {
+    "plot_glance": "plot_view",
+    "telling_nodes": "example_nodes",
+    "telling_unit": "example_unit",
+}
+
+__getattr__ = module_getattr(__name__, _RENAMED)

@@ -183,7 +183,7 @@ def node_spacing(array: SensorArray) -> np.ndarray:
         TypeError: If ``array`` is no array.
     """
     instance("array", array, SensorArray)
-    return _to_nearest((array.cartesian * (array.fov / 2)).numpy())
+    return _to_nearest(array.degrees.numpy())
 
 
 def _to_nearest(points: np.ndarray) -> np.ndarray:

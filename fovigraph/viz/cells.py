@@ -154,7 +154,7 @@ def nearest_node(array: SensorArray, points: np.ndarray) -> np.ndarray:
 
 
 def _degrees(array: SensorArray) -> np.ndarray:
-    return (array.cartesian * (array.fov / 2)).numpy()
+    return array.degrees.numpy()
 
 
 def circle(radius: float) -> np.ndarray:

@@ -28,7 +28,7 @@ from fovigraph.viz import style
 from fovigraph.viz.cells import drawn_eccentricity, eccentricity_ticks
 from fovigraph.viz.flatmap import flat_circle, flat_map, flat_outlines
 from fovigraph.viz.photograph import LARGEST_AREA, LARGEST_SIDE, Photograph, photograph
-from fovigraph.viz.receptive_field import telling_unit
+from fovigraph.viz.receptive_field import example_unit
 
 SHADES = 32
 """Colours of a scale in the page."""
@@ -112,7 +112,7 @@ def explorer_html(
         data["looks"] = looks
     data["view"] = _view(photo, retina, None if sizes is None else looks)
     data["scores"] = _scores(looks, probabilities, together, class_names, multi_label)
-    level, unit = telling_unit(pyramid) if len(pyramid) > 1 else (0, 0)
+    level, unit = example_unit(pyramid) if len(pyramid) > 1 else (0, 0)
     data["start"] = {"level": level, "unit": unit}
     return _pages.page(
         _asset("page.html"),
@@ -137,7 +137,7 @@ def _levels(pyramid: GraphPyramid) -> dict[str, Any]:
         "levels": [
             {
                 "name": name,
-                "visual": _packed(array.cartesian * (array.fov / 2), "<f4"),
+                "visual": _packed(array.degrees, "<f4"),
                 "cortical": _packed(flat_map(array), "<f4"),
             }
             for name, array in zip(pyramid.names, pyramid.levels, strict=True)

@@ -156,7 +156,7 @@ def plot_fields(
 
     Returns:
         The figure. Each ellipse has its field's centre and, at half the size so that they can be
-        told apart, its second moments (by paths).
+        distinguished, its second moments (by paths).
 
     Raises:
         ValueError, TypeError: If there is no such level above the retina.
@@ -316,7 +316,7 @@ def _spread_out(count: int, most: int) -> np.ndarray:
 
 def _moments(array: SensorArray) -> Tensor:
     """1, x, y, x², xy, y² of every node, degrees, ``[N, 6]``."""
-    x, y = (array.cartesian * (array.fov / 2)).unbind(-1)
+    x, y = array.degrees.unbind(-1)
     return torch.stack((torch.ones_like(x), x, y, x * x, x * y, y * y), dim=-1)
 
 

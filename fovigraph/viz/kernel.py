@@ -27,14 +27,14 @@ from fovigraph.viz.array import CYCLIC_COLORMAP
 from fovigraph.viz.cells import circle, drawn_eccentricity, node_cells
 
 SIGNED_COLORMAP = "RdBu_r"
-"""Blue below 0, white at 0, red above: told apart with any kind of colour vision."""
+"""Blue below 0, white at 0, red above: distinct with any kind of colour vision."""
 
 
 MOST_NODES = 10_000
 """That are chosen."""
 
 
-def telling_nodes(array: SensorArray, count: int = 4) -> list[int]:
+def example_nodes(array: SensorArray, count: int = 4) -> list[int]:
     """Choose nodes from the point of gaze to near the edge, each in a direction of its own.
 
     Raises:
@@ -48,7 +48,7 @@ def telling_nodes(array: SensorArray, count: int = 4) -> list[int]:
     radii = [array.cmf_a * math.expm1(span * step / max(count - 1, 1)) for step in range(count)]
     angles = [math.radians(20 + 115 * step) for step in range(count)]
     aims = [[r * math.cos(t), r * math.sin(t)] for r, t in zip(radii, angles, strict=True)]
-    places = array.cartesian * (array.fov / 2)
+    places = array.degrees
     return [int((places - places.new_tensor(aim)).norm(dim=1).argmin()) for aim in aims]
 
 
@@ -71,7 +71,7 @@ def plot_kernel_map(
     """
     instance("graph", graph, KNNGraph)
     kernel_size = positive_int("kernel_size", kernel_size)
-    chosen = telling_nodes(graph.dst) if nodes is None else _nodes(graph, nodes)
+    chosen = example_nodes(graph.dst) if nodes is None else _nodes(graph, nodes)
     figure = style.new_figure(height=10.4, width=max(style.WIDTH, 2.7 * len(chosen)))
     top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.6, 1)).flat
     panels = top.subplots(2, len(chosen), squeeze=False)
@@ -174,7 +174,7 @@ def plot_filter_in_field(
     instance("graph", graph, KNNGraph)
     picture = _filters(weight)
     channel = index_below("channel", channel, picture.shape[-1])
-    chosen = telling_nodes(graph.dst, 5) if nodes is None else _nodes(graph, nodes)
+    chosen = example_nodes(graph.dst, 5) if nodes is None else _nodes(graph, nodes)
     colors = _filter_colors(picture[..., channel])
     cells = node_cells(graph.src)
     figure = style.new_figure(height=9.2)
@@ -189,8 +189,8 @@ def plot_filter_in_field(
         center, patch, limit = _patch(graph, node, cells, colors)
         for panel in (field, ax):
             panel.add_collection(patch()).set_clip_path(Path(circle(edge)), panel.transData)
-        beside = center + (limit + 0.03 * edge) * _aside(center)
-        field.annotate(letter, beside, fontweight="bold", ha="center", va="center")
+        place = center + (limit + 0.03 * edge) * _aside(center)
+        field.annotate(letter, place, fontweight="bold", ha="center", va="center")
         ax.set(xlim=(center[0] - limit, center[0] + limit), aspect="equal", facecolor="#FAFAFA")
         ax.set(ylim=(center[1] - limit, center[1] + limit), xlabel="degrees")
         ax.set_title(f"{letter}: at {float(graph.dst.eccentricity[node]):.1f}°", fontsize=10)
@@ -215,7 +215,7 @@ def _edges(graph: KNNGraph, node: int) -> slice:
 
 
 def _degrees(array: SensorArray) -> np.ndarray:
-    return (array.cartesian * (array.fov / 2)).numpy()
+    return array.degrees.numpy()
 
 
 def _draw_neighbours(field: Axes, frame: Axes, graph: KNNGraph, node: int, side: int) -> None:

@@ -14,7 +14,7 @@ from fovigraph._checks import instance
 from fovigraph.graph import GraphPyramid
 from fovigraph.viz import style
 from fovigraph.viz.cells import circle, drawn_eccentricity
-from fovigraph.viz.receptive_field import telling_unit
+from fovigraph.viz.receptive_field import example_unit
 
 if TYPE_CHECKING:
     import networkx
@@ -48,17 +48,17 @@ def plot_pyramid(
         ValueError, TypeError: If there is no such level or unit.
     """
     instance("pyramid", pyramid, GraphPyramid)
-    telling = telling_unit(pyramid) if len(pyramid) > 1 else (0, 0)
-    top = telling[0] if level is None else pyramid.level_index(level)
+    example = example_unit(pyramid) if len(pyramid) > 1 else (0, 0)
+    top = example[0] if level is None else pyramid.level_index(level)
     if unit is None:
-        aim = pyramid.levels[telling[0]].cartesian[telling[1]]
+        aim = pyramid.levels[example[0]].cartesian[example[1]]
         unit = int((pyramid.levels[top].cartesian - aim).norm(dim=1).argmin())
     fields = [pyramid.receptive_field(top, unit, source).nodes.numpy() for source in range(top + 1)]
     edge = drawn_eccentricity(pyramid.levels[0])
     gap = 2.2 * TILT * edge
     figure, ax = style.on_axes(ax, 0.98 * len(pyramid) + 1.2, 8.5)
     places = [
-        (array.cartesian * (array.fov / 2)).numpy() * (1, TILT) + (0, index * gap)
+        array.degrees.numpy() * (1, TILT) + (0, index * gap)
         for index, array in enumerate(pyramid.levels)
     ]
     for index in range(top):
@@ -101,7 +101,7 @@ def pyramid_networkx(pyramid: GraphPyramid) -> networkx.MultiDiGraph:
         raise ImportError("export needs networkx: pip install 'fovigraph[viz]'") from error
     graph = networkx.MultiDiGraph()
     for name, array in zip(pyramid.names, pyramid.levels, strict=True):
-        degrees = (array.cartesian * (array.fov / 2)).tolist()
+        degrees = array.degrees.tolist()
         for unit, ((x, y), (r, angle)) in enumerate(
             zip(degrees, array.polar.tolist(), strict=True)
         ):

@@ -60,7 +60,7 @@ def rebuild(
     node = nearest_node(array, places)
     picture = values[node]
     if method == "linear" and len(np.unique(array.polar[:, 0])) > 2:
-        points = (array.cartesian * (array.fov / 2)).numpy()
+        points = array.degrees.numpy()
         between = LinearNDInterpolator(points, values)(places)
         picture = np.where(np.isfinite(between), between, picture)
     picture[node < 0] = 0

@@ -33,7 +33,7 @@ SPECK = 0.05
 """Of the area of a field's largest part: smaller parts and holes are not outlined."""
 
 
-def telling_unit(pyramid: GraphPyramid) -> tuple[int, int]:
+def example_unit(pyramid: GraphPyramid) -> tuple[int, int]:
     """Choose a unit whose receptive field is worth a look.
 
     Returns:

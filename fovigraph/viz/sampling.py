@@ -71,7 +71,7 @@ def plot_samples(
     return figure
 
 
-def plot_glance(
+def plot_view(
     image: Tensor | np.ndarray,
     array: SensorArray,
     samples: Tensor | np.ndarray,
@@ -80,7 +80,7 @@ def plot_glance(
     *,
     title: str | None = None,
 ) -> Figure:
-    """Draw one glance: the photograph there, its samples, and the same samples on the cortex.
+    """Draw one view: the photograph there, its samples, and the same samples on the cortex.
 
     Args:
         image: The photograph, ``[3, H, W]``, uint8 or float in [0, 1].

@@ -17,13 +17,13 @@ WIDTH = 10.0
 DPI = 160
 
 COLORS = ("#E69F00", "#56B4E9", "#CC79A7", "#F0E442", "#009E73", "#D55E00", "#0072B2")
-"""Okabe and Ito's colours, which are told apart with any kind of colour vision."""
+"""Okabe and Ito's colours, which are distinct with any kind of colour vision."""
 
 COLORMAP = "viridis"
 """Perceptually uniform, and readable with any kind of colour vision."""
 
 PROJECTION_COLORMAP = "Oranges"
-"""One hue, from light to dark: what a unit reaches, beside what reaches it."""
+"""One hue, from light to dark: for what a unit reaches, next to what reaches it."""
 
 TITLE: dict[str, Any] = {"fontsize": 14, "fontweight": "bold"}
 """The line above a whole picture."""

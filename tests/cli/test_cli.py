@@ -145,7 +145,7 @@ class TestLook:
             assert [int(best["class"]) for best in given["top"]] == index.tolist()
             given = [best["probability"] for best in given["top"]]
             assert given == pytest.approx(probability.tolist(), abs=1e-5)
-        where = [[glance["row"], glance["column"]] for glance in numbers["fixations"]]
+        where = [[view["row"], view["column"]] for view in numbers["fixations"]]
         np.testing.assert_allclose(where, output.fixations[0], atol=1e-5)
         size = [[g["height_pixels"], g["width_pixels"]] for g in numbers["fixations"]]
         np.testing.assert_allclose(size, output.fixation_sizes[0])
@@ -176,7 +176,7 @@ class TestLook:
         with torch.no_grad():
             output = net(fg.read_image(photograph)[None])
         assert numbers["top"][0]["class"] == net.class_names[int(output.logits.argmax())]
-        where = [[glance["row"], glance["column"]] for glance in numbers["fixations"]]
+        where = [[view["row"], view["column"]] for view in numbers["fixations"]]
         np.testing.assert_allclose(where, output.fixations[0], atol=1e-5)
 
     @pytest.mark.usefixtures("_no_pictures")
@@ -192,7 +192,7 @@ class TestLook:
     def test_titles_name_the_classes(self, look, monkeypatch):
         titles = []
         record = lambda *_, title, **__: titles.append(title) or style.new_figure(1)  # noqa: E731
-        monkeypatch.setattr("fovigraph.viz.plot_glance", record)
+        monkeypatch.setattr("fovigraph.viz.plot_view", record)
         numbers, _ = look("--fixations", "1", config="fovi_cifar10")
         best = numbers["fixations"][0]["top"][0]
         assert f"1 of 1: {best['class']} {best['probability']:.1%}" in titles[0]
@@ -219,7 +219,7 @@ class TestLook:
 
     def test_pictures_show_colours_however_the_network_normalises_them(self, look, monkeypatch):
         seen = []
-        pictures = lambda glances, answer: iter(seen.append(glances.samples) or ())  # noqa: E731
+        pictures = lambda views, answer: iter(seen.append(views.samples) or ())  # noqa: E731
         monkeypatch.setattr("fovigraph.cli.look._pictures", pictures)
         look("--fixations", "1")
         look("--fixations", "1", "retina.mean=[0.5,0.5,0.5]", "retina.std=[0.2,0.2,0.2]")

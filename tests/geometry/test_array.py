@@ -373,3 +373,9 @@ def test_unknown_names_are_refused_with_the_known_ones_and_the_nearest(make, nam
 def test_names_must_be_strings(make, name, value):
     with pytest.raises(TypeError, match=f"{name} must be one of .*, got"):
         make(4, **{name: value})
+
+
+def test_degrees_are_places_in_the_visual_field():
+    array = SensorArray.matched(16, fov=30.0)
+    assert array.degrees.equal(array.cartesian * 15)
+    torch.testing.assert_close(array.degrees.norm(dim=1), array.eccentricity)

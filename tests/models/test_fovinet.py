@@ -4,8 +4,10 @@ import copy
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 import fovigraph as fg
+from fovigraph.config import FoviConfig, to_dict
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +207,29 @@ def test_names_that_do_not_exist_are_refused(override, message):
 def test_public_names_are_there():
     for name in fg.__all__:
         assert hasattr(fg, name), name
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda config: config,
+        to_dict,
+        lambda config: OmegaConf.create(to_dict(config)),
+    ],
+    ids=["dataclass", "mapping", "OmegaConf"],
+)
+def test_a_configuration_in_any_form_makes_the_same_network(form):
+    config = fg.load_config("fovi_tiny", ["fixation.count=2"])
+    net = fg.FoviNet(form(config))
+    assert isinstance(net.config, FoviConfig)
+    assert net.config == config
+    assert net.config.fixation.count == net.fixation_policy.count == 2
+
+
+def test_a_networks_configuration_is_its_own():
+    config = fg.load_config("fovi_tiny")
+    net = fg.FoviNet(config)
+    net.name_classes([f"class {i}" for i in range(10)])
+    assert config.head.class_names is None
+    assert net.config.head.class_names == net.class_names
+    assert copy.deepcopy(net).config == net.config

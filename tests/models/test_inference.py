@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import fovigraph as fg
-from fovigraph.models import OneGlance, Optimized, inference
+from fovigraph.models import OneView, Optimized, inference
 from fovigraph.nn import BatchNorm, KNNConv
 
 LOOK = [[0.5, 0.5], [0.3, 0.7]]
@@ -207,7 +207,7 @@ def test_attributes_are_the_networks_own():
     ]
     samples = net.retina(torch.rand(1, 3, 48, 64), [[0.5, 0.5]])[0]
     torch.testing.assert_close(
-        OneGlance(optimised)(samples), OneGlance(net)(samples), rtol=1e-5, atol=1e-5
+        OneView(optimised)(samples), OneView(net)(samples), rtol=1e-5, atol=1e-5
     )
     with pytest.raises(AttributeError, match="no_such_thing"):
         _ = optimised.no_such_thing

@@ -84,7 +84,8 @@ def test_a_new_head_stays_one_unless_told(images):
         net.reset_classifier(5, multi_label="yes")
 
 
-def test_an_output_survives_compilation_and_export_of_its_kind(images):
+@torch.no_grad()
+def test_a_compiled_network_gives_the_same_kind_of_output(images):
     net = network()
     assert type(torch.compile(net, backend="eager")(images)) is fg.models.MultiLabelOutput
 

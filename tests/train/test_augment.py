@@ -107,7 +107,7 @@ def test_the_images_given_stay_as_they_are(images):
 
 def test_samples_change_colour_as_images_do():
     how = augment("when=after", "jitter=1", "contrast=0")
-    samples = torch.rand(2, 3, 20, 3)  # images, glances, nodes, channels
+    samples = torch.rand(2, 3, 20, 3)  # images, views, nodes, channels
     drawn = how.draw(6, torch.Generator().manual_seed(0))
     seen = how.samples(samples, drawn)
     one = how.images(samples[1, 0].T[None, :, :, None], drawn.pick(torch.tensor([3])))

@@ -21,7 +21,7 @@ from fovigraph.train.images import (
     StoredImages,
     read_square,
 )
-from fovigraph.train.recipe import DataConfig
+from fovigraph.train.source import DataConfig
 
 datasets = pytest.importorskip("datasets")
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import fovigraph as fg
-from fovigraph.viz import explorer_html, telling_unit
+from fovigraph.viz import example_unit, explorer_html
 
 LOOKS = [[0.5, 0.5], [0.25, 0.75]]
 NAMES = ["cat", "dog", "<b>fox</b>"]
@@ -59,7 +59,7 @@ def test_page_holds_the_graphs(pyramid, page):
     for step, graph in zip(held["graphs"], pyramid.graphs, strict=True):
         assert unpack(step["src"], "<u2").tolist() == graph.edge_index[0].tolist()
         assert unpack(step["ptr"], "<u4").tolist() == graph.ptr.tolist()
-    assert held["start"] == dict(zip(("level", "unit"), telling_unit(pyramid), strict=True))
+    assert held["start"] == dict(zip(("level", "unit"), example_unit(pyramid), strict=True))
 
 
 def test_page_holds_the_photograph_without_loss_and_where_the_network_looked(page, photo):

@@ -8,11 +8,11 @@ from matplotlib.collections import LineCollection, PolyCollection
 import fovigraph as fg
 from fovigraph.viz import (
     cell_counts,
+    example_nodes,
     kernel_picture,
     plot_filter_in_field,
     plot_filters,
     plot_kernel_map,
-    telling_nodes,
 )
 
 SIZE = 6
@@ -52,8 +52,8 @@ def test_neighbours_are_joined_to_the_centres_of_their_cells(graph):
         np.testing.assert_allclose(segments[:, 1], centers, atol=1e-6)
 
 
-def test_telling_nodes_go_from_the_point_of_gaze_outwards(graph):
-    eccentricity = graph.dst.eccentricity[telling_nodes(graph.dst)]
+def test_example_nodes_go_from_the_point_of_gaze_outwards(graph):
+    eccentricity = graph.dst.eccentricity[example_nodes(graph.dst)]
     assert eccentricity[0] == 0
     assert (eccentricity.diff() > 0).all()
 

@@ -9,7 +9,7 @@ from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 
 import fovigraph as fg
-from fovigraph.viz import SPACES, plot_receptive_field, style, telling_unit
+from fovigraph.viz import SPACES, example_unit, plot_receptive_field, style
 from fovigraph.viz.photograph import Photograph
 from fovigraph.viz.receptive_field import _cleaned, _draw_seen
 
@@ -106,20 +106,20 @@ def test_other_panels_are_switched_off(pyramid, image):
     assert [ax.axison for ax in axes[:-1]] == [True] * 5 + [False]
 
 
-def test_telling_unit_sees_at_most_half(pyramid):
-    level, unit = telling_unit(pyramid)
+def test_example_unit_sees_at_most_half(pyramid):
+    level, unit = example_unit(pyramid)
     reached = len(pyramid.receptive_field(level, unit).nodes)
     assert reached <= len(pyramid.levels[0]) / 2
     x, y = pyramid.levels[level].cartesian[unit].tolist()
     assert x > 0 and y >= 0
-    assert (level, unit) == telling_unit(pyramid)
+    assert (level, unit) == example_unit(pyramid)
 
 
-def test_telling_unit_of_a_pyramid_that_sees_all_at_once():
+def test_example_unit_of_a_pyramid_that_sees_all_at_once():
     pyramid = fg.GraphPyramid(fg.SensorArray(3), [fg.Step("pool", side=1)] * 2)
-    assert telling_unit(pyramid) == (1, 0)
+    assert example_unit(pyramid) == (1, 0)
     with pytest.raises(ValueError, match="pyramid must have a level above the retina"):
-        telling_unit(fg.GraphPyramid(fg.SensorArray(3), []))
+        example_unit(fg.GraphPyramid(fg.SensorArray(3), []))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 import fovigraph as fg
-from fovigraph.viz import SPACES, plot_glance, plot_samples, style
+from fovigraph.viz import SPACES, plot_samples, plot_view, style
 from fovigraph.viz.photograph import LARGEST_SIDE, photograph
 
 
@@ -113,12 +113,12 @@ def test_unknown_space(array):
 
 
 class TestGlance:
-    def glance(self, array, image, **options):
+    def view(self, array, image, **options):
         samples = fg.Retina(array)(image[None], [[0.4, 0.7]])[0, 0]
-        return plot_glance(image, array, samples, (0.4, 0.7), (40, 40), **options)
+        return plot_view(image, array, samples, (0.4, 0.7), (40, 40), **options)
 
     def test_shows_photograph_samples_and_cortex(self, array, image):
-        figure = self.glance(array, image, title="Fixation 2 of 4")
+        figure = self.view(array, image, title="Fixation 2 of 4")
         seen, sampled, cortex = figure.axes
         assert figure.get_suptitle() == "Fixation 2 of 4"
         assert f"{len(array)} samples" in sampled.get_title()
@@ -135,17 +135,17 @@ class TestGlance:
         assert "2.5°" not in labels
 
     def test_photograph_lies_where_the_samples_are(self, array, image):
-        (drawn,) = self.glance(array, image).axes[0].images
+        (drawn,) = self.view(array, image).axes[0].images
         # 16 degrees span 40 pixels; 42 of 60 columns and 16 of 40 rows are left of and above gaze.
         assert drawn.get_extent() == pytest.approx([-16.8, 7.2, -9.6, 6.4])
 
     def test_is_as_wide_as_promised(self, array, image):
-        figure = self.glance(array, image)
+        figure = self.view(array, image)
         assert figure.get_figwidth() * style.DPI == 1600
 
     @pytest.mark.parametrize("layout", ["logpolar", "uniform"])
     def test_other_layouts(self, layout, image):
-        figure = self.glance(fg.SensorArray(6, layout=layout), image)
+        figure = self.view(fg.SensorArray(6, layout=layout), image)
         FigureCanvasAgg(figure).draw()
 
     @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ class TestGlance:
     )
     def test_bad_places(self, array, image, fixation, size, message):
         with pytest.raises(ValueError, match=message):
-            plot_glance(image, array, torch.zeros(len(array), 3), fixation, size)
+            plot_view(image, array, torch.zeros(len(array), 3), fixation, size)
 
 
 class TestPhotograph:

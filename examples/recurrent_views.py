@@ -1,11 +1,11 @@
 """A recurrent V1: what was seen at one fixation is kept for the next, over lateral edges.
 
-The eye looks four times at small parts of an image. V1's nodes each have a state; at every glance,
+The eye looks four times at small parts of an image. V1's nodes each have a state; at every view,
 the state of a node's lateral neighbours, gathered by PyG's GraphConv, and what the node sees now go
-through one gated unit (a GRU) into its new state. After each glance the network says what it sees;
-beside it, as a yardstick, the same network that forgets between glances.
+through one gated unit (a GRU) into its new state. After each view the network says what it sees;
+beside it, as a yardstick, the same network that forgets between views.
 
-Run it: ``python examples/recurrent_glances.py``; ``--images`` takes a folder or a parquet file.
+Run it: ``python examples/recurrent_views.py``; ``--images`` takes a folder or a parquet file.
 """
 
 import torch
@@ -18,11 +18,11 @@ from torch_geometric.nn import GraphConv
 
 import fovigraph as fg
 
-SIDE, VIEW, GLANCES = 64, 20.0, 4  # pixels of the image and of one glance, and their number
+SIDE, VIEW, VIEWS = 64, 20.0, 4  # pixels of the image and of one view, and their number
 
 
 class RecurrentV1(nn.Module):
-    """At every glance: retina → V1 by convolution → gated units joined by lateral edges."""
+    """At every view: retina → V1 by convolution → gated units joined by lateral edges."""
 
     def __init__(self, num_classes: int, channels: int = 48):
         super().__init__()
@@ -36,7 +36,7 @@ class RecurrentV1(nn.Module):
         self.head = nn.Linear(2 * channels, num_classes)
 
     def forward(self, images: Tensor, fixations: Tensor, forget: bool = False) -> Tensor:
-        """Return logits after each glance, ``[B, F, classes]``."""
+        """Return logits after each view, ``[B, F, classes]``."""
         graph, lateral = self.pyramid.graphs[0], self.pyramid.lateral("conv1", k=8)
         seen = self.retina(images, fixations) - 0.5
         seen = torch.relu(self.norm(self.conv(seen, graph)))  # [B, F, N, C]
@@ -51,10 +51,10 @@ class RecurrentV1(nn.Module):
         return torch.stack(logits, dim=1)
 
 
-def glances(count: int) -> Tensor:
+def views(count: int) -> Tensor:
     """Draw where to look, ``[B, F, 2]``: anywhere that the view stays within the image."""
     margin = VIEW / 2 / SIDE
-    return margin + (1 - 2 * margin) * torch.rand(count, GLANCES, 2)
+    return margin + (1 - 2 * margin) * torch.rand(count, VIEWS, 2)
 
 
 def train(net: RecurrentV1, images: Tensor, labels: Tensor, epochs: int, forget: bool) -> None:
@@ -64,9 +64,9 @@ def train(net: RecurrentV1, images: Tensor, labels: Tensor, epochs: int, forget:
     net.train()
     for _ in range(epochs):
         for batch in torch.randperm(len(images))[: len(images) // 32 * 32].split(32):
-            logits = net(images[batch], glances(len(batch)), forget).flatten(0, 1)
+            logits = net(images[batch], views(len(batch)), forget).flatten(0, 1)
             optimizer.zero_grad()
-            wanted = labels[batch].repeat_interleave(GLANCES)
+            wanted = labels[batch].repeat_interleave(VIEWS)
             functional.cross_entropy(logits, wanted).backward()
             optimizer.step()
             schedule.step()
@@ -74,7 +74,7 @@ def train(net: RecurrentV1, images: Tensor, labels: Tensor, epochs: int, forget:
 
 @torch.no_grad()
 def answers(net: RecurrentV1, images: Tensor, places: Tensor, forget: bool) -> Tensor:
-    """Probabilities after each glance, ``[B, F, classes]``."""
+    """Probabilities after each view, ``[B, F, classes]``."""
     parts = zip(images.split(64), places.split(64), strict=True)
     return torch.cat([net.eval()(*part, forget).softmax(dim=-1) for part in parts])
 
@@ -82,7 +82,7 @@ def answers(net: RecurrentV1, images: Tensor, places: Tensor, forget: bool) -> T
 def main() -> None:
     options = arguments(__doc__.splitlines()[0])
     images = labelled_images(options.images, SIDE, *((64, 64) if options.quick else (1600, 400)))
-    places = glances(len(images.test))
+    places = views(len(images.test))
     told, accuracy = {}, {}
     for name, forget in (("recurrent", False), ("forgetful", True)):
         torch.manual_seed(0)
@@ -92,8 +92,8 @@ def main() -> None:
         right = told[name].argmax(dim=-1) == images.test_labels[:, None]
         accuracy[name] = right.float().mean(dim=0)
         shares = ", ".join(f"{share:.1%}" for share in accuracy[name].tolist())
-        print(f"{name}: {shares} right after 1, 2, 3, 4 glances; {watch}")
-    path = options.out / "recurrent_glances.png"
+        print(f"{name}: {shares} right after 1, 2, 3, 4 views; {watch}")
+    path = options.out / "recurrent_views.png"
     draw(images, places, told["recurrent"], accuracy).savefig(path)
     print(f"the figure is {path}")
 
@@ -102,7 +102,7 @@ def draw(images, places: Tensor, told: Tensor, accuracy: dict[str, Tensor]) -> F
     figure = Figure(figsize=(13, 6.4), layout="constrained")
     axes = figure.subplots(2, 4)
     wanted = images.test_labels
-    sure = told.gather(2, wanted[:, None, None].expand(-1, GLANCES, 1))[..., 0]
+    sure = told.gather(2, wanted[:, None, None].expand(-1, VIEWS, 1))[..., 0]
     gain = sure[:, -1] - sure[:, 0]  # what looking on is worth; the best image of a kind is shown
     best = [int(torch.where(wanted == kind, gain, -1.0).argmax()) for kind in wanted.unique()]
     best.sort(key=lambda pick: -gain[pick])
@@ -111,27 +111,27 @@ def draw(images, places: Tensor, told: Tensor, accuracy: dict[str, Tensor]) -> F
         picture, bars = axes[:, column]
         picture.imshow(images.test[pick].permute(1, 2, 0).numpy())
         picture.set(title=names[wanted[pick]], xticks=[], yticks=[])
-        for glance, (row, place) in enumerate((SIDE * places[pick]).tolist()):
+        for view, (row, place) in enumerate((SIDE * places[pick]).tolist()):
             circle = Circle((place - 0.5, row - 0.5), VIEW / 2, fill=False, color="yellow")
             picture.add_patch(circle)
-            picture.text(place - 0.5, row - 0.5, glance + 1, color="yellow", weight="bold",
+            picture.text(place - 0.5, row - 0.5, view + 1, color="yellow", weight="bold",
                          ha="center", va="center")  # fmt: skip
         shown = bars.imshow(told[pick].T.numpy(), cmap="magma", vmin=0, vmax=1, aspect="auto")
-        bars.set_xticks(range(GLANCES), range(1, GLANCES + 1))
+        bars.set_xticks(range(VIEWS), range(1, VIEWS + 1))
         bars.set_yticks(range(len(names)), names if column == 0 else [""] * len(names), fontsize=8)
-        bars.set(xlabel="glance", title="what it takes it for")
+        bars.set(xlabel="view", title="what it takes it for")
     figure.colorbar(shown, ax=axes[1, 2], label="probability")
     axis = axes[0, 3]
     for (name, values), colour in zip(accuracy.items(), ("tab:red", "tab:gray"), strict=True):
-        axis.plot(range(1, GLANCES + 1), values.numpy(), "o-", color=colour, label=name)
+        axis.plot(range(1, VIEWS + 1), values.numpy(), "o-", color=colour, label=name)
     axis.axhline(1 / len(names), color="k", ls=":", label="chance")
-    axis.set(xticks=range(1, GLANCES + 1), ylim=(0, 1), title="right on unseen images")
-    axis.set_xlabel("glances")
+    axis.set(xticks=range(1, VIEWS + 1), ylim=(0, 1), title="right on unseen images")
+    axis.set_xlabel("views")
     axis.legend()
     ordinary = {name: told[wanted == label, :, label].mean(0) for label, name in enumerate(names)}
     for name, values in ordinary.items():
-        axes[1, 3].plot(range(1, GLANCES + 1), values.numpy(), label=name)
-    axes[1, 3].set(xticks=range(1, GLANCES + 1), ylim=(0, 1), xlabel="glances")
+        axes[1, 3].plot(range(1, VIEWS + 1), values.numpy(), label=name)
+    axes[1, 3].set(xticks=range(1, VIEWS + 1), ylim=(0, 1), xlabel="views")
     axes[1, 3].set_title("probability of what is right")
     axes[1, 3].legend(fontsize=7, ncol=2)
     return figure

@@ -1,4 +1,4 @@
-"""A pyramid U-Net that rebuilds a photograph from one glance in dim light.
+"""A pyramid U-Net that rebuilds a photograph from one view in dim light.
 
 In dim light few photons reach each receptor: what the retina's nodes report is noisy.
 
@@ -8,7 +8,7 @@ retina's nodes out on pixels, where a small perceptron paints. The yardstick is 
 alone, which interpolates what the retina's nodes reported. Judged on photographs of which
 nothing was seen in training.
 
-Run it: ``python examples/image_from_a_glance.py``; ``--images`` takes a folder or a parquet file.
+Run it: ``python examples/image_from_a_view.py``; ``--images`` takes a folder or a parquet file.
 """
 
 import torch
@@ -114,7 +114,7 @@ def main() -> None:
         quality[name] = [decibels(x, judge / 255, where).mean().item() for x in (plain, rebuilt)]
         print(f"{name}: {quality[name][0]:.2f} dB interpolated, {quality[name][1]:.2f} dB rebuilt")
     print(f"{len(judge)} unseen images; {watch}")
-    path = options.out / "image_from_a_glance.png"
+    path = options.out / "image_from_a_view.png"
     draw(net, judge, seen, plain, rebuilt, quality).savefig(path)
     print(f"the figure is {path}")
 
@@ -125,7 +125,7 @@ def draw(net, judge: Tensor, seen: Tensor, plain: Tensor, rebuilt: Tensor, quali
     array = net.pyramid.levels[0]
     nodes = (array.cartesian * VIEW / 2 + SIDE / 2).numpy()
     spread = 1 + 60 * (array.eccentricity / array.fov).numpy()
-    titles = ("photograph", "one glance", "interpolated", "rebuilt")
+    titles = ("photograph", "one view", "interpolated", "rebuilt")
     picks = torch.linspace(0, len(judge) - 1, 5).long().tolist()[1:4]
     for line, pick in zip(axes, picks, strict=True):
         line[1].scatter(nodes[:, 0], nodes[:, 1], c=seen[pick].clamp(0, 1).numpy(), s=spread)

@@ -1,15 +1,16 @@
-"""A network from the samples of one glance on, as PyG's tools call a model."""
+"""A network from the samples of one view on, as PyG's tools call a model."""
 
 from __future__ import annotations
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from fovigraph._tensors import if_channels_first, real_tensor
 from fovigraph.models.fovinet import FoviNet, check_fovinet
 
 
-class OneGlance(nn.Module):
-    """A :class:`FoviNet` that takes the samples of one glance: ``model(x, edge_index)``.
+class OneView(nn.Module):
+    """A :class:`FoviNet` that takes the samples of one view: ``model(x, edge_index)``.
 
     What PyG's ``Explainer`` needs, whose node masks are then the importance of the retina's
     samples. The weights are the network's own.
@@ -24,7 +25,7 @@ class OneGlance(nn.Module):
         >>> import torch, fovigraph as fg
         >>> net = fg.FoviNet(fg.load_config("fovi_tiny")).eval()
         >>> x = net.retina(torch.rand(1, 3, 96, 96), [[0.5, 0.5]])[0, 0]
-        >>> fg.models.OneGlance(net)(x).shape
+        >>> fg.models.OneView(net)(x).shape
         torch.Size([1, 10])
     """
 
@@ -33,15 +34,17 @@ class OneGlance(nn.Module):
         check_fovinet("net", net)
         self.net = net
 
-    def forward(self, x: Tensor, edge_index: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "*batch N C"], edge_index: Tensor | None = None
+    ) -> Float[Tensor, "*views classes"]:
         """Classify samples.
 
         Args:
-            x: Samples of the retina's nodes, ``[N, C]``, or ``[*, N, C]`` of several glances.
+            x: Samples of the retina's nodes, ``[N, C]``, or ``[*, N, C]`` of several views.
             edge_index: Not used: the network has its own graphs.
 
         Returns:
-            Logits of each glance, ``[1, classes]`` or ``[*, classes]``.
+            Logits of each view, ``[1, classes]`` or ``[*, classes]``.
 
         Raises:
             ValueError: If ``x`` has another number of nodes or channels than the retina's samples.

@@ -181,7 +181,9 @@ def _add_predict_options(predict: argparse.ArgumentParser) -> None:
     predict.epilog = (
         "IMAGE may be a folder, for all images in it, or -, for paths from standard input, one a\n"
         'line. A line of --json has the keys "file", "class", "probability" and "top", which\n'
-        "lists the likeliest classes, each with its probability."
+        "lists the likeliest classes, each with its probability. Where an image may have several\n"
+        'classes, "labels" (a column of --csv, with ; between names) lists those with a\n'
+        "probability of at least 0.5."
     )
 
 

@@ -29,9 +29,10 @@ from fovigraph.cli.output import say
 from fovigraph.config import to_dict
 from fovigraph.models import FoviNet
 from fovigraph.sensing import FIXATION_POLICIES
-from fovigraph.train.batches import Batch, Batches
+from fovigraph.train.batches import Batch, Batches, reordered
 from fovigraph.train.data import DataError, open_data
-from fovigraph.train.evaluate import Evaluation, evaluate
+from fovigraph.train.evaluate import evaluate
+from fovigraph.train.evaluation import Evaluation, MultiLabelEvaluation
 from fovigraph.train.recipe import Recipe, load_recipe, network_of
 from fovigraph.train.report import evaluation_html, headline, percent
 
@@ -50,7 +51,7 @@ def eval_command(args: argparse.Namespace) -> int:
     folder = saved_folder(args.model)
     device = device_of(args.device)
     with users_mistake(ValueError):
-        recipe = _recipe(folder, args)
+        recipe, learnt = _recipe(folder, args)
     make_folder(args.out)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(args.seed)
@@ -63,7 +64,8 @@ def eval_command(args: argparse.Namespace) -> int:
             "(fixation.in_eval=random makes them random)"
         )
     with users_mistake(ValueError, OSError):
-        splits = open_data(recipe.data)
+        several = net.config.head.multi_label
+        splits = open_data(recipe.data, multi_label=several, hold_out=learnt)
         names, index = _classes(net, splits.classes, args)
         batches = Batches(
             splits.train if _of_training(recipe, args.split) else splits.test,
@@ -78,32 +80,34 @@ def eval_command(args: argparse.Namespace) -> int:
         for seed in range(args.seed, args.seed + (args.repeats or (REPEATS if random else 1))):
             result = evaluate(
                 net,
-                _shown(batches, args.limit, index),
+                _shown(batches, args.limit, index, len(names)),
                 fixations=args.fixations,
                 classes=names,
                 generator=torch.Generator().manual_seed(seed) if random else None,
             )
             skipped = skipped or len(batches.skipped)
             results.append(result)
+    first, scores = results[0], [each.by_fixations[-1] for each in results]
     about = {
         "fovigraph": __version__,
         "network": args.model,
         "weights": "random" if folder is None else "loaded",
         "data": args.data,
-        "split": args.split or recipe.data.test_split,
+        "split": args.split or splits.tested,
         "size": recipe.data.size,
         "overrides": args.overrides,
         "seed": args.seed,
         "fixations_drawn": random,
         "skipped": skipped,
-        "top1_of_repeats": [each.top1 for each in results] if random else None,
+        f"{first.KEY}_of_repeats": scores if random else None,
     }
-    numbers = json.dumps({**about, **asdict(results[0])}, indent=2)
-    page = evaluation_html(results[0], f"{args.model} on {args.data}", _facts(about))
+    spread = _spread(first.SCORE, scores)
+    numbers = json.dumps({**about, **asdict(first)}, indent=2)
+    page = evaluation_html(first, f"{args.model} on {args.data}", _facts(about, spread))
     with users_mistake(OSError):
         write(args.out / "evaluation.json", numbers + "\n")
         write(args.out / "evaluation.html", page)
-    say(numbers if args.json else _table(results[0], args.out, about))
+    say(numbers if args.json else _table(first, args.out, skipped, spread))
     return 0
 
 
@@ -140,18 +144,19 @@ def _classes(
     return names, torch.tensor([names.index(name) for name in of_data])
 
 
-def _recipe(folder: Path | None, args: argparse.Namespace) -> Recipe:
-    """Return the network's configuration, with the data to evaluate it on.
+def _recipe(folder: Path | None, args: argparse.Namespace) -> tuple[Recipe, bool]:
+    """Return the network's configuration with the data, and whether it learned from the same data.
 
-    If the recipe of its training is there, it has that recipe's section ``data`` for the same
-    data, and the recipe's ``data.size`` for other data.
+    Of the recipe it was trained by, if that is there: all about the data if they are the same,
+    and otherwise what belongs to the network rather than to the data.
     """
     trained = None if folder is None else folder / "recipe.yaml"
     data: dict[str, Any] = {}
+    learnt = False
     if trained is not None and trained.is_file():
         data = to_dict(load_recipe(trained).data)
-        if os.path.abspath(data["source"]) != os.path.abspath(args.data):
-            data = {"size": data["size"]}
+        learnt = os.path.abspath(data["source"]) == os.path.abspath(args.data)
+        data = data if learnt else {"size": data["size"]}
     data |= {"source": args.data, "memory": 0.0}  # every image is read once
     if args.size is not None:
         data["size"] = args.size
@@ -159,20 +164,20 @@ def _recipe(folder: Path | None, args: argparse.Namespace) -> Recipe:
         data["test_split"] = args.split
     settings = [f"data.{key}={json.dumps(value)}" for key, value in data.items()]
     source = args.model if folder is None else folder / "config.yaml"
-    return read(load_recipe, source, [*settings, *args.overrides])
+    return read(load_recipe, source, [*settings, *args.overrides]), learnt
 
 
 def _of_training(recipe: Recipe, split: str | None) -> bool:
     return split is not None and split == (recipe.data.train_split or "train")
 
 
-def _shown(batches: Batches, limit: int | None, index: Tensor) -> Iterator[Batch]:
+def _shown(batches: Batches, limit: int | None, index: Tensor, count: int) -> Iterator[Batch]:
     """Yield batches of ``limit`` images in all, with a progress bar; label i is ``index[i]``."""
     total = batches.length if limit is None else -(-limit // batches.batch_size)
     seen = 0
     for batch in tqdm(batches.epoch(0), total=total, disable=None, leave=False, unit="batch"):
         rest = None if limit is None else limit - seen
-        batch = batch._replace(labels=index[batch.labels])
+        batch = batch._replace(labels=reordered(batch.labels, index, count))
         yield Batch(*(entry[:rest] for entry in batch))
         seen += len(batch.images)
         if limit is not None and seen >= limit:
@@ -181,44 +186,45 @@ def _shown(batches: Batches, limit: int | None, index: Tensor) -> Iterator[Batch
         raise DataError(f"none of the images can be read; the first: {batches.skipped[0]}")
 
 
-def _facts(about: dict[str, Any]) -> dict[str, str]:
+def _facts(about: dict[str, Any], spread: str) -> dict[str, str]:
     facts = {
         "network": about["network"],
         "changed settings": " ".join(about["overrides"]),
         "data": about["data"],
-        "split": about["split"] or "the data's test split",
+        "split": about["split"],
         "images": f"{about['size']} × {about['size']} pixels",
         "broken images left out": f"{about['skipped']:,}" if about["skipped"] else "",
         "weights": "random: it was not trained" if about["weights"] == "random" else "",
         "places looked at": "drawn at random" if about["fixations_drawn"] else "fixed",
-        "repeats": _spread(about["top1_of_repeats"]),
+        "repeats": spread,
         "seed": str(about["seed"]),
         "fovigraph": about["fovigraph"],
     }
     return {name: value for name, value in facts.items() if value}
 
 
-def _spread(top1: list[float] | None) -> str:
-    """Return the mean and the standard deviation of accuracies with other random fixations."""
-    if top1 is None or len(top1) < 2:
+def _spread(score: str, values: list[float]) -> str:
+    """Return the mean and the standard deviation of scores with other random fixations."""
+    if len(values) < 2:
         return ""
-    mean, deviation = statistics.mean(top1), statistics.stdev(top1)
-    return f"top-1 {percent(mean)} ± {percent(deviation)} over {len(top1)} with other fixations"
+    mean, deviation = statistics.mean(values), statistics.stdev(values)
+    return f"{score} {percent(mean)} ± {percent(deviation)} over {len(values)} with other fixations"
 
 
-def _table(result: Evaluation, folder: Path, about: dict[str, Any]) -> str:
+def _table(
+    result: Evaluation | MultiLabelEvaluation, folder: Path, skipped: int, spread: str
+) -> str:
     """Return the figures, and what was written, as text."""
-    skipped, spread = about["skipped"], _spread(about["top1_of_repeats"])
     figures = {"images": f"{result.images:,}", **headline(result)}
     figures |= {
-        f"of {each.name}": percent(each.accuracy)
+        f"of {each.name}": percent(score)
         for each in result.classes
-        if each.accuracy is not None and len(result.classes) <= SHOWN_NAMES
+        if (score := each.score) is not None and len(result.classes) <= SHOWN_NAMES
     }
     for n in SHOWN:
         if n <= result.fixations and result.fixations > 1:
             name = f"with {n} fixation{'s' if n > 1 else ''}"
-            figures[name] = percent(result.top1_by_fixations[n - 1])
+            figures[name] = percent(result.by_fixations[n - 1])
     name_width, width = (max(map(len, words)) for words in zip(*figures.items(), strict=True))
     lines = [f"{name:<{name_width}}  {value:>{width}}" for name, value in figures.items()]
     if spread:

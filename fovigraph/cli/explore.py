@@ -14,7 +14,6 @@ from fovigraph.cli.errors import UserError, users_mistake
 from fovigraph.cli.files import demo_image, image_file, make_way, write
 from fovigraph.cli.networks import build, device_of, read_config, saved_folder
 from fovigraph.cli.output import say
-from fovigraph.models import FoviOutput
 
 
 def explore(args: argparse.Namespace) -> int:
@@ -36,13 +35,14 @@ def explore(args: argparse.Namespace) -> int:
         net = build(config, folder)
         seen: dict[str, Any] = {}
         if image is not None:
-            output = FoviOutput(*(part.cpu() for part in net.to(device)(image[None].to(device))))
+            output = net.to(device)(image[None].to(device)).cpu()
             net.cpu()
             seen = {"fixations": output.fixations[0], "sizes": output.fixation_sizes[0]}
             if folder is not None:  # with random weights, scores of classes mean nothing
-                seen["probabilities"] = output.fixation_logits[0].softmax(-1)
+                seen["probabilities"] = output.fixation_probabilities[0]
                 seen["together"] = output.probabilities[0]
                 seen["class_names"] = net.class_names
+                seen["multi_label"] = net.config.head.multi_label
         title = f"What every unit of {args.model} sees"
         with users_mistake(ValueError):
             page = viz.explorer_html(

@@ -21,7 +21,7 @@ from fovigraph.cli.files import demo_image, image_file, make_folder, write
 from fovigraph.cli.networks import build, device_of, read_config, saved_folder
 from fovigraph.cli.output import say
 from fovigraph.models import FoviNet, FoviOutput
-from fovigraph.models.predict import top_classes
+from fovigraph.models.predict import THRESHOLD, labels_of, top_classes
 from fovigraph.viz import style
 
 TOP = 5
@@ -133,7 +133,7 @@ def _view(net: FoviNet, image: Tensor, seed: int | None, device: str) -> Views:
     output = net(batch, generator=generator)
     samples = net.retina.colors(batch, output.fixations, output.fixation_sizes)
     net.cpu()
-    return Views(net, image, FoviOutput(*(part.cpu() for part in output)), samples[0].cpu())
+    return Views(net, image, output.cpu(), samples[0].cpu())
 
 
 def _pictures(views: Views, answer: dict[str, Any] | None) -> Iterator[Picture]:
@@ -176,8 +176,11 @@ def _numbers(views: Views) -> dict[str, Any]:
     """What was computed, as plain data, rounded so that it is the same on every machine."""
     net, image, output, _ = views
     fixations = []
-    for where, size, logits in zip(
-        output.fixations[0], output.fixation_sizes[0], output.fixation_logits[0], strict=True
+    for where, size, shares in zip(
+        output.fixations[0],
+        output.fixation_sizes[0],
+        output.fixation_probabilities[0],
+        strict=True,
     ):
         row, column = where.tolist()
         height, width = size.tolist()
@@ -187,9 +190,11 @@ def _numbers(views: Views) -> dict[str, Any]:
                 "column": round(column, 6),
                 "height_pixels": round(height, 3),
                 "width_pixels": round(width, 3),
-                "top": _top(logits, net.class_names),
+                "top": _top(shares, net.class_names),
             }
         )
+    shares = output.probabilities[0]
+    labels = {"labels": labels_of(shares, net.class_names)} if net.config.head.multi_label else {}
     return {
         "image_height_pixels": image.shape[-2],
         "image_width_pixels": image.shape[-1],
@@ -199,12 +204,13 @@ def _numbers(views: Views) -> dict[str, Any]:
             for name, level in zip(net.pyramid.names, net.pyramid.levels, strict=True)
         },
         "fixations": fixations,
-        "top": _top(output.logits[0], net.class_names),
+        "top": _top(shares, net.class_names),
+        **labels,
     }
 
 
-def _top(logits: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
-    pairs = top_classes(logits.softmax(-1), names, TOP)
+def _top(shares: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
+    pairs = top_classes(shares, names, TOP)
     return [{"class": name, "probability": round(p, 5)} for name, p in pairs]
 
 
@@ -229,7 +235,11 @@ def _tell(folder: Path, written: list[tuple[str, str]], report: dict[str, Any]) 
         )
         return
     say()
-    say(f"{views}. Most likely: {_named(report['top'][:1])}.")
+    answer = f"Most likely: {_named(report['top'][:1])}"
+    if "labels" in report:
+        labels = ", ".join(report["labels"]) or "none"
+        answer = f"Classes with a probability of at least {THRESHOLD:.0%}: {labels}"
+    say(f"{views}. {answer}.")
     say()
     rows = [("together", report["top"])]
     rows += [(f"fixation {i + 1}", look["top"]) for i, look in enumerate(looks)]

@@ -27,10 +27,14 @@ from fovigraph.cli.networks import (
     warn_of_random_weights,
 )
 from fovigraph.cli.output import complain, say
+from fovigraph.models import FoviNet
 from fovigraph.models.predict import Prediction, predictions
 from fovigraph.sensing import read_image
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+SEPARATOR = ";"
+"""Between the labels of an image in CSV."""
 
 Lines = Callable[[str, Prediction], str]
 """A function of a file and its prediction that returns the line to print."""
@@ -48,7 +52,7 @@ def predict_command(args: argparse.Namespace) -> int:
         torch.manual_seed(0)
         net = build(config, folder, device)
         warn_of_random_weights(args.model, folder)
-        head, line = _form(args, files, len(net.class_names))
+        head, line = _form(args, files, net)
         if head:
             say(head)
         read: deque[str] = deque()
@@ -135,24 +139,29 @@ def _readable(
         bar.update()
 
 
-def _form(args: argparse.Namespace, files: Sequence[str], classes: int) -> tuple[str, Lines]:
+def _form(args: argparse.Namespace, files: Sequence[str], net: FoviNet) -> tuple[str, Lines]:
     """Return the header, and the function that makes a line."""
     if args.json:
         return "", _json
     if args.csv:
         columns = ["file", "class", "probability"]
-        for i in range(2, min(args.top, classes) + 1):
+        for i in range(2, min(args.top, len(net.class_names)) + 1):
             columns += [f"class_{i}", f"probability_{i}"]
-        return _csv_row(columns), lambda file, answer: _csv_row(
-            [file, *(entry for name, p in answer.top for entry in (name, f"{p:.6g}"))]
-        )
+        columns += ["labels"] if net.config.head.multi_label else []
+        return _csv_row(columns), _csv
     width = max(map(len, files))
     return "", lambda file, answer: f"{file:<{width}}  {_named(answer)}"
 
 
 def _json(file: str, answer: Prediction) -> str:
     top = [[name, round(probability, 6)] for name, probability in answer.top]
-    return json.dumps({"file": file, "class": answer.name, "probability": top[0][1], "top": top})
+    row = {"file": file, "class": answer.name, "probability": top[0][1], "top": top}
+    return json.dumps(row if answer.labels is None else {**row, "labels": answer.labels})
+
+
+def _csv(file: str, answer: Prediction) -> str:
+    row = [file, *(entry for name, p in answer.top for entry in (name, f"{p:.6g}"))]
+    return _csv_row(row if answer.labels is None else [*row, SEPARATOR.join(answer.labels)])
 
 
 def _csv_row(row: Sequence[str]) -> str:
@@ -162,4 +171,5 @@ def _csv_row(row: Sequence[str]) -> str:
 
 
 def _named(answer: Prediction) -> str:
-    return ", ".join(f"{name} {probability:.1%}" for name, probability in answer.top)
+    top = ", ".join(f"{name} {probability:.1%}" for name, probability in answer.top)
+    return top if answer.labels is None else f"[{', '.join(answer.labels)}] {top}"

@@ -388,6 +388,7 @@ def _write_projector(config: FoviConfig, norm: str) -> dict[str, Any]:
     """Return upstream's keys of the projector; ``norm`` is its ``model.norm`` of the backbone."""
     projector = config.projector
     only("head.dropout", config.head.dropout, projector.dropout)
+    only("head.multi_label", config.head.multi_label, False)
     if len(projector.channels) == 1:
         raise ConfigError(
             "projector.channels must have no entry or at least two to be written for upstream, "

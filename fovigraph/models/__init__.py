@@ -4,9 +4,9 @@ from fovigraph._deprecated import module_getattr
 from fovigraph.models._registry import FAMILIES, BackboneConfig, Family, build_backbone, register
 from fovigraph.models.alexnet import KNNAlexNet, KNNAlexNetBlock
 from fovigraph.models.backbone import Backbone, Block, Intermediate, PoolBlock
-from fovigraph.models.calibration import Calibration, fit_calibration
+from fovigraph.models.calibration import Calibration, MultiLabelCalibration, fit_calibration
 from fovigraph.models.create import FeatureNet, create_model, list_models
-from fovigraph.models.fovinet import FoviNet, FoviOutput
+from fovigraph.models.fovinet import FoviNet, FoviOutput, MultiLabelOutput
 from fovigraph.models.heads import LinearProbe, NoHead, Projector
 from fovigraph.models.inference import Optimized, optimize
 from fovigraph.models.predict import Prediction
@@ -29,6 +29,8 @@ __all__ = [
     "KNNAlexNetBlock",
     "KNNResNet",
     "LinearProbe",
+    "MultiLabelCalibration",
+    "MultiLabelOutput",
     "NoHead",
     "OneView",
     "Optimized",

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from torch.nn import functional
 
-from fovigraph._checks import finite_float, positive_float
+from fovigraph._checks import finite_float, positive_float, positive_int
 
 MOST = 4.0
 """Bound of the logarithms of temperature and of the sharpening that are fitted."""
@@ -65,48 +66,122 @@ class Calibration:
             return log_mean
         return (log_mean * (count**self.sharpening)[:, None]).log_softmax(-1)
 
+    @staticmethod
+    def probabilities(logits: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+        """Return the probabilities of classes, from logits of either kind."""
+        return logits.softmax(-1)
+
+
+@dataclass(frozen=True)
+class MultiLabelCalibration(Calibration):
+    r"""The same for classes of which an image may have several, or none.
+
+    Each has a probability of its own, which is a sigmoid of its logit:
+
+    .. math::
+        \operatorname{logit} p = F^{\beta} \,
+        \operatorname{logit} \frac1F \sum_f \operatorname{sigmoid}(z_f / T)
+
+    Example:
+        >>> import torch
+        >>> from fovigraph.models import MultiLabelCalibration
+        >>> looks = torch.tensor([[[2.0, 2.0], [2.0, -2.0]]])
+        >>> MultiLabelCalibration().of_all(looks).sigmoid()
+        tensor([[0.8808, 0.5000]])
+    """
+
+    def of_all(self, fixation_logits: Float[Tensor, "B F C"]) -> Float[Tensor, "B C"]:
+        """Return the logits of images, from those of their fixations (:meth:`of_one`)."""
+        yes, no = (
+            functional.logsigmoid(z).logsumexp(1) for z in (fixation_logits, -fixation_logits)
+        )
+        logits = yes - no
+        if self.sharpening == 0:
+            return logits
+        return logits * fixation_logits.shape[1] ** self.sharpening
+
+    def of_first(self, fixation_logits: Float[Tensor, "B F C"]) -> Float[Tensor, "B F C"]:
+        """Return logits with only the first 1, 2, … F fixations (:meth:`of_one`)."""
+        yes, no = (
+            functional.logsigmoid(z).logcumsumexp(dim=1)
+            for z in (fixation_logits, -fixation_logits)
+        )
+        count = torch.arange(1, fixation_logits.shape[1] + 1, device=fixation_logits.device)
+        return (yes - no) * (count**self.sharpening)[:, None]
+
+    @staticmethod
+    def probabilities(logits: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+        """Return the probability of each class, from logits of either kind."""
+        return logits.sigmoid()
+
 
 def fit_calibration(
-    fixation_logits: Float[Tensor, "B F C"], labels: Int64[Tensor, " B"]
+    fixation_logits: Float[Tensor, "B F C"],
+    labels: Int64[Tensor, " B"] | Bool[Tensor, "B C"],
+    own: int | None = None,
 ) -> Calibration:
-    """Return the calibration that makes held-out images' classes likeliest.
+    """Return the calibration that makes held-out images' labels likeliest.
 
-    Averaged over numbers of fixations: 1, 2, 4 and so on, and all F. With a single fixation, the
-    sharpening stays 0. Of N images, each counts for its class with a weight of (N + 1) / (N + 2)
-    and for the others with the rest (Platt 1999), so that a few images that are all right do not
-    make the network certain.
+    Averaged over numbers of fixations: 1, 2, 4 and so on, and all F; ``own``, the network's own
+    number, counts as much as the others together. With a single fixation, the sharpening stays 0.
+    Of N images, each counts for its class with a weight of (N + 1) / (N + 2) and for the others
+    with the rest (Platt 1999), so that a few images that are all right do not make the network
+    certain.
 
     Args:
         fixation_logits: Of images that the network did not learn from; not calibrated.
-        labels: Their classes.
+        labels: Their classes; or which classes each has, for a :class:`MultiLabelCalibration`.
+        own: From 1 to F; ``None``: all numbers count alike.
 
     Raises:
-        ValueError: If there are no images, or logits are not finite.
+        ValueError: If there are no images, logits are not finite, or ``own`` is not one of F.
     """
     if len(labels) == 0:
         raise ValueError("fixation_logits must be those of at least 1 image, got none")
     if not fixation_logits.isfinite().all():
         raise ValueError("fixation_logits must be finite, got some that are not")
     looks = fixation_logits.shape[1]
-    counts = sorted({*(2**i for i in range(looks.bit_length()) if 2**i <= looks), looks})
-    logits, which = fixation_logits.double().cpu(), torch.tensor(counts) - 1
-    target = labels.cpu()[:, None, None].expand(-1, len(counts), 1)
-    doubt = 1 / (len(labels) + 2)
+    counts = {*(2**i for i in range(looks.bit_length()) if 2**i <= looks), looks}
+    if own is not None:
+        counts.add(positive_int("own", own, looks))
+    count = torch.tensor(sorted(counts), dtype=torch.float64)
+    weight = torch.ones_like(count)
+    if own is not None and len(count) > 1:
+        weight[count == own] = len(count) - 1
+    logits, which, labels = fixation_logits.double().cpu(), count.long() - 1, labels.cpu()
+    kind, loss_of = (
+        (Calibration, _class_loss) if labels.ndim == 1 else (MultiLabelCalibration, _label_loss)
+    )
     free = torch.zeros(2, dtype=torch.float64, requires_grad=True)  # log T and β
     steps = torch.optim.LBFGS([free], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         steps.zero_grad()
         log_t, beta = MOST * (free / MOST).tanh()
-        scaled = (logits / log_t.exp()).log_softmax(-1).logcumsumexp(dim=1)[:, which]
-        count = torch.tensor(counts, dtype=torch.float64)[:, None]
-        log_p = ((scaled - count.log()) * count**beta).log_softmax(-1)
-        right = log_p.gather(-1, target)
-        wrong = (log_p.sum(-1, keepdim=True) - right) / max(log_p.shape[-1] - 1, 1)
-        mean = -(right + doubt * (wrong - right)).mean()
+        # Without a sharpening, which then multiplies by a number that has a gradient.
+        together = kind().of_first(logits / log_t.exp())[:, which] * (count**beta)[:, None]
+        mean = (loss_of(together, labels) * weight).sum() / weight.sum()
         mean.backward()
         return mean
 
     steps.step(loss)
     log_t, beta = (MOST * (free.detach() / MOST).tanh()).tolist()
-    return Calibration(math.exp(log_t), beta if looks > 1 else 0.0)
+    return kind(math.exp(log_t), beta if looks > 1 else 0.0)
+
+
+def _class_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy of ``[B, K, C]`` with classes ``[B]``, ``[K]``."""
+    log_p, doubt = logits.log_softmax(-1), 1 / (len(labels) + 2)
+    right = log_p.gather(-1, labels[:, None, None].expand(-1, log_p.shape[1], 1))
+    wrong = (log_p.sum(-1, keepdim=True) - right) / max(log_p.shape[-1] - 1, 1)
+    return -(right + doubt * (wrong - right)).mean((0, 2))
+
+
+def _label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean binary cross-entropy of ``[B, K, C]`` with labels ``[B, C]``, ``[K]``."""
+    doubt = 1 / (len(labels) + 2)
+    target = labels.to(logits.dtype)[:, None] * (1 - 2 * doubt) + doubt
+    every = functional.binary_cross_entropy_with_logits(
+        logits, target.expand_as(logits), reduction="none"
+    )
+    return every.mean((0, 2))

@@ -29,6 +29,7 @@ def model_card(net: FoviNet, name: str, origin: str, facts: Mapping[str, str] | 
     from fovigraph import __version__  # which imports this module
 
     retina, fixation, classes = net.config.retina, net.config.fixation, net.config.head.num_classes
+    several = ", of which an image may have several" if net.config.head.multi_label else ""
     parameters = sum(parameter.numel() for parameter in net.parameters())
     rows = {
         "backbone": f"{net.config.backbone.name}, {parameters:,} parameters "
@@ -37,7 +38,7 @@ def model_card(net: FoviNet, name: str, origin: str, facts: Mapping[str, str] | 
         f"(a = {retina.cmf_a:g}°, {retina.field_geometry} geometry), {retina.sampling} pixels",
         "images": f"RGB in [0, 1]; normalised inside: {retina.mean is not None}",
         "fixations": f"{fixation.count}, {fixation.policy}",
-        "classes": str(classes),
+        "classes": f"{classes}{several}",
         **(facts or {}),
     }
     table = "\n".join(f"| {as_text(key)} | {as_text(value)} |" for key, value in rows.items())

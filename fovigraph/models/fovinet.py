@@ -12,7 +12,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from fovigraph import _compose
-from fovigraph._checks import instance, path_of, positive_int, shown, whole_number
+from fovigraph._checks import flag, instance, path_of, positive_int, shown, whole_number
 from fovigraph._compose import checked
 from fovigraph._deprecated import moved
 from fovigraph._pictures import facts_html, pyramid_html
@@ -20,7 +20,7 @@ from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
 from fovigraph.models._registry import build_backbone
 from fovigraph.models.backbone import Intermediate
-from fovigraph.models.calibration import Calibration
+from fovigraph.models.calibration import Calibration, MultiLabelCalibration
 from fovigraph.models.channels import input_adapter, with_channels
 from fovigraph.models.config import FoviConfig
 from fovigraph.models.heads import Projector, check_class_names, make_head
@@ -48,6 +48,7 @@ class FoviOutput(NamedTuple):
         features: The backbone's output at each fixation, ``[B, F, M · D]``.
         fixation_sizes: Size (height, width) of each view in pixels, ``[B, F, 2]``.
         probabilities: Of the classes, ``[B, classes]``.
+        fixation_probabilities: Of the classes by each fixation alone, ``[B, F, classes]``.
     """
 
     logits: Tensor
@@ -59,11 +60,34 @@ class FoviOutput(NamedTuple):
 
     @property
     def probabilities(self) -> Tensor:
-        return self.logits.softmax(-1)
+        return Calibration.probabilities(self.logits)
+
+    @property
+    def fixation_probabilities(self) -> Tensor:
+        return Calibration.probabilities(self.fixation_logits)
+
+    def cpu(self) -> FoviOutput:
+        """Return the output on the CPU."""
+        return type(self)(*(part.cpu() for part in self))
 
     def __repr__(self) -> str:
         parts = zip(self._fields, self, strict=True)
-        return f"FoviOutput({', '.join(f'{name}={list(part.shape)}' for name, part in parts)})"
+        shapes = ", ".join(f"{name}={list(part.shape)}" for name, part in parts)
+        return f"{type(self).__name__}({shapes})"
+
+
+class MultiLabelOutput(FoviOutput):
+    """The same of a network whose classes each have a probability of their own: a sigmoid."""
+
+    __slots__ = ()
+
+    @property
+    def probabilities(self) -> Tensor:
+        return MultiLabelCalibration.probabilities(self.logits)
+
+    @property
+    def fixation_probabilities(self) -> Tensor:
+        return MultiLabelCalibration.probabilities(self.fixation_logits)
 
 
 class FoviNet(nn.Module):
@@ -73,6 +97,8 @@ class FoviNet(nn.Module):
     fixations of their logits while training, and the logarithm of the mean of their softmax
     probabilities in evaluation (FOVI, Blauch, Alvarez & Konkle 2026). There they are calibrated if
     the configuration's ``head.temperature`` and ``head.sharpening`` say so (:meth:`calibrate`).
+    With ``head.multi_label``, an image may have several classes: each has a probability of its own,
+    the sigmoid of its logit, of which the mean over fixations is taken.
 
     Args:
         config: A configuration (:func:`fovigraph.load_config`), or a mapping of the same form
@@ -133,7 +159,9 @@ class FoviNet(nn.Module):
     @property
     def calibration(self) -> Calibration:
         """How fixations' logits become calibrated probabilities in evaluation."""
-        return Calibration(self.config.head.temperature, self.config.head.sharpening)
+        head = self.config.head
+        kind = MultiLabelCalibration if head.multi_label else Calibration
+        return kind(head.temperature, head.sharpening)
 
     def calibrate(self, calibration: Calibration) -> None:
         """Use another calibration, and note it in the configuration."""
@@ -147,7 +175,13 @@ class FoviNet(nn.Module):
         """
         self._note(class_names=_names(class_names, self.config.head.num_classes))
 
-    def reset_classifier(self, num_classes: int, class_names: Sequence[str] | None = None) -> None:
+    def reset_classifier(
+        self,
+        num_classes: int,
+        class_names: Sequence[str] | None = None,
+        *,
+        multi_label: bool | None = None,
+    ) -> None:
         """Give the network a head for other classes, with random weights and not calibrated.
 
         Everything else stays as it is.
@@ -155,10 +189,11 @@ class FoviNet(nn.Module):
         Args:
             num_classes: Number of classes; 0: no head, for embeddings alone.
             class_names: Their names, in order; ``None``: their numbers.
+            multi_label: Whether an image may have several of them; ``None``: as before.
 
         Raises:
             ValueError, TypeError: If ``num_classes`` is not a whole number from 0, or there is not
-                one distinct name for each class.
+                one distinct name for each class, or ``multi_label`` is no flag.
 
         Example:
             >>> import torch, fovigraph as fg
@@ -169,6 +204,8 @@ class FoviNet(nn.Module):
         """
         num_classes = whole_number("num_classes", num_classes)
         names = None if class_names is None else _names(class_names, num_classes)
+        several = self.config.head.multi_label if multi_label is None else multi_label
+        told = {"num_classes": num_classes, "multi_label": flag("multi_label", several)}
         like = next(self.parameters())
         head = make_head(
             unwrapped(self.projector).out_features,  # type: ignore[arg-type]  # any module's
@@ -176,7 +213,7 @@ class FoviNet(nn.Module):
             self.config.head.dropout,
         )
         self.head = head.to(like.device, like.dtype).train(self.training)
-        self._note(num_classes=num_classes, class_names=names, **asdict(Calibration()))
+        self._note(**told, class_names=names, **asdict(Calibration()))
 
     def _note(self, **head: Any) -> None:
         """Change the section ``head`` of the configuration."""
@@ -284,7 +321,8 @@ class FoviNet(nn.Module):
         else:
             fixation_logits = self.calibration.of_one(fixation_logits)
             logits = self.calibration.of_all(fixation_logits)
-        return FoviOutput(logits, embeddings, views.location, fixation_logits, features, views.size)
+        kind = MultiLabelOutput if self.config.head.multi_label else FoviOutput
+        return kind(logits, embeddings, views.location, fixation_logits, features, views.size)
 
     def _samples(
         self,

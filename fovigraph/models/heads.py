@@ -49,6 +49,8 @@ class HeadConfig(Section):
     Attributes:
         num_classes: Number of classes; 0: no probe, for embeddings alone.
         class_names: Their names, in order; ``None``: their numbers, from 0.
+        multi_label: Whether an image may have several classes, or none: each then has a
+            probability of its own, the sigmoid of its logit.
         dropout: Probability that an embedding's entry is dropped in training.
         temperature: What logits are divided by in evaluation, so that probabilities are calibrated.
         sharpening: With F fixations, their joint log-probabilities are multiplied by
@@ -59,6 +61,7 @@ class HeadConfig(Section):
 
     num_classes: int = 1000
     class_names: Sequence[str] | None = None
+    multi_label: bool = False
     dropout: float = 0.5
     temperature: float = 1.0
     sharpening: float = 0.0

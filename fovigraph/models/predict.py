@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from fovigraph.models.fovinet import FoviNet, FoviOutput
 
 
+THRESHOLD = 0.5
+"""Probability from which on an image has a class, by a network of which it may have several."""
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What a network says of one image.
@@ -28,6 +32,8 @@ class Prediction:
         fixations: Where the network looked, (row, column) in [0, 1], ``[F, 2]``.
         fixation_sizes: Size (height, width) of each view in pixels, ``[F, 2]``.
         fixation_probabilities: What each fixation alone says, ``[F, classes]``.
+        labels: Of a network with ``head.multi_label``: names of the classes with a probability of
+            at least 0.5, the likeliest first; there may be none. Of another network ``None``.
     """
 
     name: str
@@ -37,6 +43,7 @@ class Prediction:
     fixations: Tensor
     fixation_sizes: Tensor
     fixation_probabilities: Tensor
+    labels: list[str] | None = None
 
     def __repr__(self) -> str:
         rest = "".join(f", {name} {share:.1%}" for name, share in self.top[1:3])
@@ -72,7 +79,7 @@ def predictions(
         net.eval()
         for batch in _batches(_listed(images), batch_size):
             out = net(batch.to(device), fixations)
-            yield from _told(out, names, top)
+            yield from _told(out, names, top, net.config.head.multi_label)
     finally:
         for module, training in modes.items():
             module.training = training
@@ -102,9 +109,19 @@ def _batches(images: Iterator[Tensor], most: int) -> Iterator[Tensor]:
         yield torch.stack(waiting)
 
 
-def _told(out: FoviOutput, names: Sequence[str], top: int) -> Iterator[Prediction]:
-    every = out.probabilities.cpu(), out.fixations, out.fixation_sizes
-    each = out.fixation_logits.softmax(-1).cpu()
-    for probabilities, where, sizes, alone in zip(*every, each, strict=True):
+def _told(
+    out: FoviOutput, names: Sequence[str], top: int, multi_label: bool
+) -> Iterator[Prediction]:
+    out = out.cpu()
+    every = out.probabilities, out.fixations, out.fixation_sizes, out.fixation_probabilities
+    for probabilities, where, sizes, alone in zip(*every, strict=True):
         best = top_classes(probabilities, names, top)
-        yield Prediction(*best[0], best, probabilities, where.cpu(), sizes.cpu(), alone)
+        labels = labels_of(probabilities, names) if multi_label else None
+        yield Prediction(*best[0], best, probabilities, where, sizes, alone, labels)
+
+
+def labels_of(probabilities: Tensor, names: Sequence[str]) -> list[str]:
+    """Return the classes whose probability in ``[classes]`` is at least :data:`THRESHOLD`."""
+    return [
+        name for name, share in top_classes(probabilities, names, len(names)) if share >= THRESHOLD
+    ]

@@ -28,7 +28,7 @@ def fewest_images(recipe: Recipe, net: FoviNet, processes: int) -> int:
     """
     train, several = recipe.train, processes > 1
     images = train.batch_size // (processes * train.accumulate)
-    fewest = 1 if recipe.objective.name == "classify" or several else 2
+    fewest = 1 if recipe.objective.supervised or several else 2
     for name, values in values_of_an_image(net, recipe.data.size).items():
         if any(f"{name}.".startswith(f"{frozen}.") for frozen in train.freeze):
             continue  # stays in evaluation mode

@@ -32,7 +32,7 @@ class Batch(NamedTuple):
 
     Attributes:
         images: uint8 ``[b, 3, size, size]``.
-        labels: int64 ``[b]``.
+        labels: int64 ``[b]``; or bool ``[b, C]``, where an image may have several classes.
         rows: Where each image stands in the whole batch, int64 ``[b]``: from random numbers drawn
             for the whole batch, every process picks its own.
         indices: Where each image stands in the split, int64 ``[b]``; -1 in a stream.
@@ -79,7 +79,7 @@ class Batches:
             with so many threads; what is in memory needs none.
         strict: Whether a broken image is an error.
         pin_memory: Whether batches are in pinned memory, from where a GPU can fetch them.
-        order: What label to give to images of the split's label 0, 1 and so on; ``None``: the same.
+        order: Which class the split's class 0, 1 and so on is; ``None``: the same.
 
     Attributes:
         waited: Seconds spent waiting for batches so far.
@@ -172,8 +172,9 @@ class Batches:
                 self._note(part.broken)
                 if len(part.batch.rows):
                     batch = part.batch
-                    labels = batch.labels if self.order is None else self.order[batch.labels]
-                    yield batch._replace(labels=labels)
+                    if self.order is not None:
+                        batch = batch._replace(labels=reordered(batch.labels, self.order))
+                    yield batch
                 elif self.drop_last:
                     raise DataError(
                         f"none of a batch's images can be read; the first: {part.broken[0]}"
@@ -228,6 +229,21 @@ class Batches:
         )
 
 
+def reordered(labels: Tensor, order: Tensor, classes: int | None = None) -> Tensor:
+    """Return labels of other classes.
+
+    Args:
+        labels: int64 ``[b]``, or bool ``[b, C]``.
+        order: Which class each of theirs is, ``[C]``.
+        classes: How many there are; ``None``: as many as before.
+    """
+    if labels.ndim == 1:
+        return order[labels]
+    table = labels.new_zeros(len(labels), classes or len(order))
+    table[:, order] = labels
+    return table
+
+
 def _as_it_is(part: Any) -> Any:
     return part
 
@@ -261,7 +277,7 @@ class _Reader(Dataset):
         found = [self._read(index) for index in indices]
         return _part(found, share.rows, indices, self.split.size)
 
-    def _read(self, index: int) -> tuple[Tensor, int] | BrokenImage:
+    def _read(self, index: int) -> tuple[Tensor, int | Tensor] | BrokenImage:
         try:
             return self.split[index]
         except BrokenImage as error:
@@ -315,7 +331,7 @@ class _StreamReader(IterableDataset):
 
 
 def _part(
-    found: Sequence[tuple[Tensor, int] | BrokenImage],
+    found: Sequence[tuple[Tensor, int | Tensor] | BrokenImage],
     rows: Sequence[int],
     indices: Sequence[int],
     size: int,
@@ -329,9 +345,10 @@ def _part(
     images = torch.empty(len(read), 3, size, size, dtype=torch.uint8)
     for at, (_, _, image, _) in enumerate(read):
         images[at] = image
+    labels = [torch.as_tensor(label) for *_, label in read]
     batch = Batch(
         images,
-        labels=torch.tensor([label for *_, label in read], dtype=torch.int64),
+        labels=torch.stack(labels) if labels else torch.empty(0, dtype=torch.int64),
         rows=torch.tensor([row for row, *_ in read], dtype=torch.int64),
         indices=torch.tensor([index for _, index, *_ in read], dtype=torch.int64),
     )

@@ -44,7 +44,7 @@ class _Sample:
     def __len__(self) -> int:
         return len(self.chosen)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
         return self.split[self.chosen[index]]
 
 
@@ -84,8 +84,9 @@ def calibrate(
         reason = "its logits are not finite" if seen else "no image of the test split can be read"
         log.warning("the network is not calibrated: %s", reason)
         return f"not calibrated, as {reason}"
+    own = min(policy_for(net, None)[0].count, policy.count)
     with torch.enable_grad():
-        found = fit_calibration(torch.cat(every), torch.cat(labels))
+        found = fit_calibration(torch.cat(every), torch.cat(labels), own)
     net.calibrate(found)
     looks = f"{policy.count} fixation{'s' * (policy.count > 1)}"
     return (

@@ -37,8 +37,8 @@ EXTENDING = ("train.epochs", "train.patience")
 CHANGING = (*EXTENDING, "data.memory", "data.workers", "train.log", "train.log_every")
 """What an error says may differ."""
 
-OF_DATA = ("head.class_names", "head.num_classes", "train.batch_size")
-"""What the data decide: classes, and a smaller batch where there are fewer images."""
+OF_DATA = ("head.class_names", "head.multi_label", "head.num_classes", "train.batch_size")
+"""What data and objective decide: classes, and a smaller batch where there are fewer images."""
 
 
 class CheckpointError(RuntimeError):

@@ -49,7 +49,8 @@ def match_classes(
     """
     head, source = recipe.head, recipe.data.source
     names, must = head.class_names, not recipe.data.set_classes
-    note = f"{len(found)} classes of {source}: {listed(found)}"
+    several = ", of which an image may have several," if recipe.objective.multi_label else ""
+    note = f"{len(found)} classes{several} of {source}: {listed(found)}"
     if len(found) != head.num_classes:
         if must:
             raise DataError(
@@ -75,8 +76,12 @@ def match_classes(
 
 
 def with_classes(recipe: Recipe, names: Sequence[str]) -> Recipe:
-    """Return a recipe for a network that tells so many classes, of these names, uncalibrated."""
+    """Return a recipe for a network that tells so many classes, of these names, uncalibrated.
+
+    Whether an image may have several is for the objective to say.
+    """
     head = {"num_classes": len(names), "class_names": list(names), **asdict(Calibration())}
+    head["multi_label"] = recipe.objective.multi_label
     return replace(recipe, head=replace(recipe.head, **head))
 
 

@@ -2,116 +2,38 @@
 
 from __future__ import annotations
 
-import functools
 import statistics
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from fovigraph._checks import instance, positive_int, shown
-from fovigraph.models import Calibration, FoviNet
+from fovigraph.models import FoviNet
 from fovigraph.models.cost import describe
 from fovigraph.models.fovinet import check_fovinet
 from fovigraph.sensing import FIXATION_POLICIES, FixationPolicy, policy_of
-
-TOP = 5
-"""A class among so many of the likeliest is right in ``top5``."""
-
-BINS = 15
-"""Of confidence, in the calibration error."""
-
-MOST_IN_MATRIX = 100
-"""Classes up to which the confusion matrix is kept."""
+from fovigraph.train.evaluation import ClassSums, Evaluation, LabelSums, MultiLabelEvaluation
+from fovigraph.train.scores import need_sklearn
 
 RUNS = 5
 """Of which the median is the network's speed."""
 
 
 class Labelled(Protocol):
-    """Images ``[b, 3, H, W]``, uint8 or in [0, 1], and their classes ``[b]``."""
+    """Images ``[b, 3, H, W]``, uint8 or in [0, 1], and their classes ``[b]``.
+
+    Of a network with ``head.multi_label``: which classes each has, bool ``[b, C]``.
+    """
 
     @property
     def images(self) -> Tensor: ...
 
     @property
     def labels(self) -> Tensor: ...
-
-
-@dataclass
-class ConfidenceBin:
-    """Images of about equal confidence.
-
-    Attributes:
-        low, high: The bin: confidences above ``low``, up to ``high``.
-        images: Number of images in it.
-        confidence: Their mean confidence, the probability of the likeliest class; ``None``: none.
-        accuracy: The fraction of them that is right; ``None``: none.
-    """
-
-    low: float
-    high: float
-    images: int
-    confidence: float | None
-    accuracy: float | None
-
-
-@dataclass
-class ClassScore:
-    """One class: its name, its images, and the fraction of them that is right."""
-
-    name: str
-    images: int
-    accuracy: float | None
-
-
-@dataclass
-class Evaluation:
-    """What came out; ``dataclasses.asdict`` makes plain data of it.
-
-    Attributes:
-        images: Number of images.
-        fixations: How often each was looked at.
-        policy: Name of the policy that chose where.
-        note: Why there are fewer fixations than were asked for, if so.
-        loss: Mean negative logarithm of the true class's probability.
-        top1: Fraction of images of which the likeliest class is the true one.
-        top5: … one of the 5 likeliest; ``None`` with 5 classes or fewer.
-        top1_by_fixations: ``top1`` with only the first 1, 2, … of the fixations.
-        calibration_error: Expected calibration error: the mean over images of the difference of
-            accuracy and confidence in their bin (Guo et al. 2017, eq. 3).
-        reliability: The bins.
-        classes: Every class.
-        confusion: Number of images by true class (row) and likeliest (column); ``None`` with more
-            than 100 classes.
-        images_per_second: Of the network alone, images being there: the median of 5 runs after one
-            that does not count, of ``speed_images`` images at once with ``speed_fixations`` each.
-        speed_images, speed_fixations, device: See there.
-        parameters: Number of learnt parameters.
-        flops: Useful arithmetic for one fixation.
-    """
-
-    images: int
-    fixations: int
-    policy: str
-    note: str | None
-    loss: float
-    top1: float
-    top5: float | None
-    top1_by_fixations: list[float]
-    calibration_error: float
-    reliability: list[ConfidenceBin]
-    classes: list[ClassScore]
-    confusion: list[list[int]] | None
-    images_per_second: float
-    speed_images: int
-    speed_fixations: int
-    device: str
-    parameters: int
-    flops: int
 
 
 @torch.no_grad()
@@ -122,7 +44,7 @@ def evaluate(
     fixations: int | None = None,
     classes: Sequence[str] | None = None,
     generator: torch.Generator | None = None,
-) -> Evaluation:
+) -> Evaluation | MultiLabelEvaluation:
     """Evaluate a network on labelled images.
 
     It is put in evaluation mode, and stays on its device. Fixations are chosen as its configuration
@@ -140,9 +62,10 @@ def evaluate(
             ``None``.
 
     Returns:
-        What came out.
+        What came out; of a network with ``head.multi_label``, a :class:`MultiLabelEvaluation`.
 
     Raises:
+        ImportError: If scikit-learn is not installed.
         ValueError, TypeError: If there are no images, or labels or class names do not fit the
             network's classes, or an argument is not of the kind said above.
 
@@ -168,14 +91,16 @@ def evaluate(
         raise ValueError(
             f"classes must be the names of the network's {count} classes, got {len(names)}"
         )
+    need_sklearn()
     policy, note = policy_for(net, fixations)
     net.eval()
     at_a_time = min(net.fixation_policy.count, policy.count)
     device = next(net.parameters()).device
-    counts = _Counts(count, policy.count, net.calibration)
+    several = net.config.head.multi_label
+    sums = (LabelSums if several else ClassSums)(count, policy.count, net.calibration)
     first: Tensor | None = None
     for batch in batches:
-        _check_batch(batch, count)
+        _check_batch(batch, count, several)
         images = batch.images.to(device)
         if len(images) == 0:
             continue
@@ -187,14 +112,14 @@ def evaluate(
             )
         if not logits.isfinite().all():
             raise ValueError("net must compute finite logits, got some that are not")
-        counts.add(logits.cpu(), batch.labels.cpu().long())
+        sums.add(logits.cpu(), batch.labels.cpu().long())
         first = images if first is None else first
     if first is None:
         raise ValueError("batches must hold at least 1 image, got none")
     where = policy(first, generator).location[:, :at_a_time]
     speed = _images_per_second(net, first, where)
     cost = describe(net)["total"]
-    return Evaluation(
+    return (MultiLabelEvaluation if several else Evaluation)(
         fixations=policy.count,
         policy=net.config.fixation.policy,
         note=note,
@@ -204,7 +129,7 @@ def evaluate(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         parameters=cost["parameters"],
         flops=cost["flops"],
-        **counts.figures(names),
+        **sums.figures(names),
     )
 
 
@@ -257,12 +182,19 @@ def _names(classes: Any) -> list[str]:
     return [str(name) for name in classes]
 
 
-def _check_batch(batch: Any, count: int) -> None:
+def _check_batch(batch: Any, count: int, several: bool) -> None:
     images, labels = getattr(batch, "images", None), getattr(batch, "labels", None)
     if not isinstance(images, Tensor) or not isinstance(labels, Tensor):
         raise TypeError(
             f"batches must have tensors .images [b, 3, H, W] and .labels [b], got {shown(batch)}"
         )
+    if several:
+        if labels.dtype != torch.bool or labels.shape != (len(images), count):
+            raise ValueError(
+                f"labels must be bool [{len(images)}, {count}], as an image may have several of "
+                f"the classes, got {labels.dtype} {list(labels.shape)}"
+            )
+        return
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(f"labels must be whole numbers, got {labels.dtype}")
     if images.ndim == 0 or labels.shape != images.shape[:1]:
@@ -278,65 +210,3 @@ def _check_batch(batch: Any, count: int) -> None:
             f"labels must be from 0 to {count - 1}, as the network tells {count} classes, "
             f"got {low if low < 0 else high}"
         )
-
-
-class _Counts:
-    """Sums over images, from which all figures follow.
-
-    Args:
-        classes: Number of classes C.
-        fixations: Number of fixations F of each image.
-        calibration: How the fixations' logits are taken together.
-    """
-
-    def __init__(self, classes: int, fixations: int, calibration: Calibration):
-        zeros = functools.partial(torch.zeros, dtype=torch.float64)
-        self.calibration = calibration
-        self.right = zeros(fixations)
-        self.near, self.loss = zeros(()), zeros(())
-        self.by_class = zeros(2, classes)  # images, and those that are right
-        self.by_bin = zeros(3, BINS)  # images, their confidence, and those that are right
-        self.confusion = zeros(classes, classes) if classes <= MOST_IN_MATRIX else None
-
-    def add(self, fixation_logits: Tensor, labels: Tensor) -> None:
-        """Count images with logits ``[b, F, C]`` and labels ``[b]``."""
-        log_mean = self.calibration.of_first(fixation_logits.double())
-        log_p = log_mean[:, -1]
-        self.right += (log_mean.argmax(-1) == labels[:, None]).sum(0)
-        self.near += (log_p.topk(min(TOP, log_p.shape[1])).indices == labels[:, None]).sum()
-        self.loss -= log_p.gather(1, labels[:, None]).sum()
-        confidence, predicted = log_p.exp().max(dim=1)
-        right = (predicted == labels).double()
-        ones = torch.ones_like(right)
-        self.by_class[0].index_add_(0, labels, ones)
-        self.by_class[1].index_add_(0, labels, right)
-        index = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
-        for row, values in zip(self.by_bin, (ones, confidence, right), strict=True):
-            row.index_add_(0, index, values)
-        if self.confusion is not None:
-            self.confusion.index_put_((labels, predicted), ones, accumulate=True)
-
-    def figures(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return the entries of an :class:`Evaluation` that follow."""
-        images = int(self.by_class[0].sum())
-        by_fixations = (self.right / images).tolist()
-        _, confidence, right = self.by_bin
-        return {
-            "images": images,
-            "loss": float(self.loss / images),
-            "top1": by_fixations[-1],
-            "top5": float(self.near / images) if len(names) > TOP else None,
-            "top1_by_fixations": by_fixations,
-            "calibration_error": float((confidence - right).abs().sum() / images),
-            "reliability": [
-                ConfidenceBin(
-                    i / BINS, (i + 1) / BINS, int(n), c / n if n else None, r / n if n else None
-                )
-                for i, (n, c, r) in enumerate(self.by_bin.T.tolist())
-            ],
-            "classes": [
-                ClassScore(name, int(n), r / n if n else None)
-                for name, (n, r) in zip(names, self.by_class.T.tolist(), strict=True)
-            ],
-            "confusion": None if self.confusion is None else self.confusion.long().tolist(),
-        }

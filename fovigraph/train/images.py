@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from PIL import Image
@@ -33,13 +35,17 @@ class BrokenImage(DataError):
 
 
 class ImageSplit(Protocol):
-    """Images and labels by index; an image that cannot be read raises :class:`BrokenImage`."""
+    """Images and labels by index; an image that cannot be read raises :class:`BrokenImage`.
+
+    A label is the number of a class; or, where an image may have several, which of them it has,
+    bool ``[C]``.
+    """
 
     size: int
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
+    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]: ...
 
 
 class Encoded(NamedTuple):
@@ -56,12 +62,32 @@ class Encoded(NamedTuple):
     remote: bool = False
 
 
+class Files(Sequence[Encoded]):
+    """Images in files.
+
+    Args:
+        folder: The folder that they are in.
+        names: Their paths in it.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str]):
+        self.folder = str(folder)
+        self.names = names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Encoded:  # type: ignore[override]
+        name = self.names[index]
+        return Encoded(name, os.path.join(self.folder, name))
+
+
 class StoredImages:
     """Images that are read whenever they are asked for.
 
     Args:
         files: The images.
-        labels: int64 ``[N]``.
+        labels: int64 ``[N]``; or bool ``[N, C]``.
         size: Side of the squares that they are brought to, pixels.
     """
 
@@ -73,13 +99,13 @@ class StoredImages:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
         """Return image and label.
 
         Raises:
             BrokenImage: If the image cannot be read.
         """
-        return read_square(self.files[index], self.size), int(self.labels[index])
+        return read_square(self.files[index], self.size), label_of(self.labels, index)
 
 
 class LoadedImages:
@@ -87,7 +113,7 @@ class LoadedImages:
 
     Args:
         images: uint8 ``[N, 3, size, size]``; of those that cannot be read, whatever.
-        labels: int64 ``[N]``.
+        labels: int64 ``[N]``; or bool ``[N, C]``.
         broken: What cannot be read, by its index.
     """
 
@@ -100,7 +126,7 @@ class LoadedImages:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
         """Return image and label.
 
         Raises:
@@ -108,7 +134,7 @@ class LoadedImages:
         """
         if index in self.broken:
             raise self.broken[index]
-        return self.images[index], int(self.labels[index])
+        return self.images[index], label_of(self.labels, index)
 
 
 class ImageStream:
@@ -170,6 +196,11 @@ class ImageStream:
                 )
             place = f"image {index} of epoch {epoch}"
             yield encoded(row[self.image_column], self.name, place, self.remote), label
+
+
+def label_of(labels: Tensor, index: int) -> int | Tensor:
+    """Return the label of an image: a number, or a row of a matrix."""
+    return int(labels[index]) if labels.ndim == 1 else labels[index]
 
 
 def _unbroken(rows: Iterable[dict[str, Any]], name: str) -> Iterator[dict[str, Any]]:

@@ -45,7 +45,7 @@ def open_inputs(recipe: Recipe, fabric: Fabric, data: Splits, order: Tensor | No
         DataError: If there are too few images, or their number is not known.
     """
     several = fabric.world_size > 1
-    labelled = recipe.objective.name == "classify"
+    labelled = recipe.objective.supervised
     reading = partial(
         Batches,
         batch_size=recipe.train.batch_size,

@@ -44,15 +44,17 @@ class Figures(NamedTuple):
 
     Attributes:
         loss: What is made smaller, a scalar: the objective and what head and probes learn by.
-        objective: The objective alone, a scalar; in evaluation the cross-entropy of the head.
+        objective: The objective alone, a scalar; in evaluation the head's cross-entropy.
         correct: How many images were classified correctly, ``[1 + probes]``: by the head, by each
-            probe.
+            probe. Where an image may have several classes, the share of them that was, summed.
+        logits: Of the head, ``[b, C]``.
         features: The backbone's output at each fixation, ``[b, F, D]``.
     """
 
     loss: Tensor
     objective: Tensor
     correct: Tensor
+    logits: Tensor
     features: Tensor
 
 
@@ -104,7 +106,7 @@ class Learner(nn.Module):
 
         Args:
             images: ``[b, 3, H, W]``, uint8.
-            labels: ``[b]``.
+            labels: ``[b]``; for the objective ``multi_label``, bool ``[b, C]``.
             draws: Of these images.
         """
         images = as_images(images)
@@ -123,27 +125,37 @@ class Learner(nn.Module):
     ) -> Figures:
         logits = [out.logits]
         if not self.training:
-            objective = loss = functional.cross_entropy(out.logits, labels)
-        elif self.config.name == "classify":
+            objective = loss = self._loss(out.logits, labels)
+        elif self.config.supervised:
             objective = loss = self._classify(out, labels)
         else:
             objective = self._compare(out.embeddings)
             logits = [self.net.head(out.embeddings.detach()).mean(dim=1)]
-            loss = objective + functional.cross_entropy(logits[0], labels)
+            loss = objective + self._loss(logits[0], labels)
         if self.probes is not None:
             probed = self.probes(blocks, len(labels))
-            loss = loss + sum(functional.cross_entropy(probe, labels) for probe in probed)
+            loss = loss + sum(self._loss(probe, labels) for probe in probed)
             logits += probed
-        correct = torch.stack([(each.argmax(dim=-1) == labels).sum() for each in logits])
-        return Figures(loss, objective, correct, out.features)
+        correct = torch.stack([self._correct(each, labels) for each in logits])
+        return Figures(loss, objective, correct, logits[0], out.features)
 
     def _classify(self, out: FoviOutput, labels: Tensor) -> Tensor:
         logits = out.logits
         if self.config.per_fixation:
             logits = out.fixation_logits.flatten(0, 1)
-            labels = labels.repeat_interleave(out.fixation_logits.shape[1])
-        smoothing = self.config.label_smoothing
+            labels = labels.repeat_interleave(out.fixation_logits.shape[1], dim=0)
+        return self._loss(logits, labels, self.config.label_smoothing)
+
+    def _loss(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+        if self.config.multi_label:
+            target = labels.to(logits.dtype) * (1 - smoothing) + smoothing / 2
+            return functional.binary_cross_entropy_with_logits(logits, target)
         return functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+
+    def _correct(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.config.multi_label:
+            return ((logits > 0) == labels).double().mean(dim=-1).sum()
+        return (logits.argmax(dim=-1) == labels).sum()
 
     def _compare(self, embeddings: Tensor) -> Tensor:
         config = self.config

@@ -36,7 +36,7 @@ VARIANCE_EPS = 1e-4
 NORM_EPS = 1e-5
 """Added to the variance in :func:`barlow_twins`, as its authors' batch norm does."""
 
-OBJECTIVES = ("classify", "simclr", "vicreg", "barlow_twins")
+OBJECTIVES = ("classify", "multi_label", "simclr", "vicreg", "barlow_twins")
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,14 @@ class ObjectiveConfig(Section):
     """What is learnt.
 
     Attributes:
-        name: ``"classify"``; or, without labels and with an image's fixations as its views,
-            ``"simclr"``, ``"vicreg"`` or ``"barlow_twins"``. Then the head and the probes, which
-            do not act on the network, still learn the labels.
-        per_fixation: Whether ``classify`` asks every fixation for the class, not their mean.
-        label_smoothing: Of ``classify``.
+        name: ``"classify"``; ``"multi_label"``, where an image may have several classes or none,
+            by the binary cross-entropy of each; or, without labels and with an image's fixations
+            as its views, ``"simclr"``, ``"vicreg"`` or ``"barlow_twins"``. Then the head and the
+            probes, which do not act on the network, still learn the labels.
+        per_fixation: Whether ``classify`` and ``multi_label`` ask every fixation for the classes,
+            not their mean.
+        label_smoothing: Of ``classify`` and ``multi_label``: a share of each target is spread
+            evenly, over all classes or over yes and no.
         temperature: Of ``simclr``.
         invariance, variance, covariance: Weights of the terms of ``vicreg``.
         redundancy: Weight of the off-diagonal term of ``barlow_twins``.
@@ -66,6 +69,16 @@ class ObjectiveConfig(Section):
     covariance: float = 1.0
     redundancy: float = 0.005
     probes: bool = False
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several classes."""
+        return self.name == "multi_label"
+
+    @property
+    def supervised(self) -> bool:
+        """Whether the network learns the labels."""
+        return self.name in ("classify", "multi_label")
 
     def check(self) -> None:
         one_of("objective.name", self.name, OBJECTIVES)

@@ -77,6 +77,14 @@ class Processes:
         assert isinstance(every, Tensor)
         return every.cpu()
 
+    def gather_rows(self, rows: Tensor) -> Tensor:
+        """Return the rows of every process, one process's after another's, ``[rows, *]``."""
+        counts = self.gather(torch.tensor(len(rows))).tolist()
+        padded = rows.new_zeros(max(counts), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        every = zip(self.gather(padded), counts, strict=True)
+        return torch.cat([each[:count] for each, count in every])
+
     def share(self, every: Tensor) -> Tensor:
         """Return a process's own part of what :meth:`gather` gave, in this run or an earlier one.
 

@@ -34,7 +34,8 @@ class TrainConfig(Section):
     Attributes:
         epochs: Passes over the training images.
         patience: Evaluations in a row without a higher accuracy (of the nearest neighbours, in
-            self-supervised training) after which training stops; ``None``: it does not.
+            self-supervised training; for ``multi_label``, average precision) after which training
+            stops; ``None``: it does not.
         batch_size: Images of one optimiser step, over all processes.
         accumulate: Parts that a process computes its share of a batch in, one after the other.
         precision: ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"``.
@@ -124,17 +125,17 @@ class Recipe(FoviConfig):
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def check(self) -> None:
-        if self.objective.name != "classify" and self.fixation.count < 2:
+        if not self.objective.supervised and self.fixation.count < 2:
             raise ValueError(
                 f"fixation.count must be at least 2 for objective.name={self.objective.name!r}, "
                 f"whose views they are, got {self.fixation.count}"
             )
-        if self.objective.name != "classify" and self.train.accumulate > 1:
+        if not self.objective.supervised and self.train.accumulate > 1:
             raise ValueError(
                 f"train.accumulate must be 1 for objective.name={self.objective.name!r}, which "
                 f"compares all images of a batch, got {self.train.accumulate}"
             )
-        if self.objective.name != "classify" and self.train.batch_size < 2:
+        if not self.objective.supervised and self.train.batch_size < 2:
             raise ValueError(
                 f"train.batch_size must be at least 2 for objective.name={self.objective.name!r}, "
                 f"which compares the images of a batch, got {self.train.batch_size}"

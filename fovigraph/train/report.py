@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 
 from fovigraph import _pages
-from fovigraph.train.evaluate import Evaluation
+from fovigraph.train.evaluation import (
+    Evaluation,
+    Figures,
+    MultiLabelEvaluation,
+)
+from fovigraph.train.svg import Plot, ticks
 
 MOST_NAMES = 100
 """Classes up to which all are named among the facts."""
-
-WIDTH, HEIGHT = 440, 300
-"""Of a plot, in the units of its text, which is 13 high."""
-
-LEFT, RIGHT, TOP, BOTTOM = 56, 22, 22, 46
-"""Margins of a plot."""
 
 MOST_IN_MATRIX = 50
 """Classes up to which the confusion matrix is shown."""
@@ -33,7 +32,7 @@ DEVIATIONS = 1.96
 
 
 def evaluation_html(
-    result: Evaluation,
+    result: Evaluation | MultiLabelEvaluation,
     title: str,
     facts: Mapping[str, str] | None = None,
     *,
@@ -57,7 +56,7 @@ def evaluation_html(
         _reliability(result),
         _classes(result),
     ]
-    if result.confusion is not None and len(result.classes) <= MOST_IN_MATRIX:
+    if isinstance(result, Evaluation) and len(result.classes) <= MOST_IN_MATRIX:
         sections.append(_confusion(result))
     figures = "\n".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
@@ -73,11 +72,23 @@ def evaluation_html(
     )
 
 
-def headline(result: Evaluation) -> dict[str, str]:
+def headline(result: Evaluation | MultiLabelEvaluation) -> dict[str, str]:
     """Return the most important figures with their names, as text."""
+    area = _percent_or_none(result.roc_auc)
+    if isinstance(result, MultiLabelEvaluation):
+        scores = {
+            result.SCORE: percent(result.average_precision),
+            "mean ROC AUC": area,
+            "correct labels": percent(result.accuracy),
+        }
+    else:
+        scores = {
+            result.SCORE: percent(result.top1),
+            **({} if result.top5 is None else {"top-5": percent(result.top5)}),
+            "mean ROC AUC": area,
+        }
     return {
-        "top-1": percent(result.top1),
-        **({} if result.top5 is None else {"top-5": percent(result.top5)}),
+        **scores,
         "calibration error": percent(result.calibration_error),
         "loss": f"{result.loss:.4g}",
         f"images/s, {_fixations_text(result.speed_fixations)}": f"{result.images_per_second:,.1f}",
@@ -101,15 +112,22 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _summary(result: Evaluation) -> str:
-    low, high = _interval(result.top1, result.images)
-    right = round(result.top1 * result.images)
-    text = (
-        f"{right:,} of {result.images:,} images were classified correctly, from "
-        f"{_fixations_text(result.fixations)} each. Of other images of this kind, between "
-        f"{percent(low)} and {percent(high)} would be, with 95 % confidence. {result.note or ''}"
-    )
-    return text.rstrip().replace(" %", "\N{NO-BREAK SPACE}%")
+def _summary(result: Evaluation | MultiLabelEvaluation) -> str:
+    looks = f"from {_fixations_text(result.fixations)} each"
+    if isinstance(result, MultiLabelEvaluation):
+        text = (
+            f"Of {result.images:,} images and {len(result.classes):,} classes, it was said of "
+            f"{percent(result.accuracy)} of the pairs correctly whether the image has the class, "
+            f"{looks}."
+        )
+    else:
+        low, high = _interval(result.top1, result.images)
+        text = (
+            f"{round(result.top1 * result.images):,} of {result.images:,} images were classified "
+            f"correctly, {looks}. Of other images of this kind, between {percent(low)} and "
+            f"{percent(high)} would be, with 95 % confidence."
+        )
+    return f"{text} {result.note or ''}".rstrip().replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _interval(share: float, count: int) -> tuple[float, float]:
@@ -120,177 +138,126 @@ def _interval(share: float, count: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-class _Plot:
-    """A plot in SVG, of a range of x and one of y.
-
-    Args:
-        x, y: The ranges.
-        height: Of the whole plot.
-    """
-
-    def __init__(self, x: tuple[float, float], y: tuple[float, float], height: float = HEIGHT):
-        self.x_range, self.y_range, self.height = x, y, height
-        self.parts: list[str] = []
-
-    def x(self, value: float) -> float:
-        """Return where a value of x lies."""
-        low, high = self.x_range
-        return round(LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT), 2)
-
-    def y(self, value: float) -> float:
-        """Return where a value of y lies."""
-        low, high = self.y_range
-        bottom = self.height - BOTTOM
-        return round(bottom - (value - low) / (high - low) * (bottom - TOP), 2)
-
-    def axes(
-        self, x_ticks: Mapping[float, str], y_ticks: Mapping[float, str], x_name: str, y_name: str
-    ) -> None:
-        """Draw axes with ticks, and the grid of the latter."""
-        bottom, right = self.height - BOTTOM, WIDTH - RIGHT
-        for value, text in y_ticks.items():
-            y = self.y(value)
-            self.parts.append(f'<path class="grid" d="M{LEFT} {y}H{right}"/>')
-            self.text(LEFT - 6, y + 4, text, "label", "end")
-        for value, text in x_ticks.items():
-            self.text(self.x(value), bottom + 17, text, "label", "middle")
-        self.parts.append(f'<path class="axis" d="M{LEFT} {bottom}H{right}"/>')
-        self.text((LEFT + right) / 2, self.height - 8, x_name, "label", "middle")
-        self.text(LEFT, 13, y_name, "label", "start")
-
-    def text(self, x: float, y: float, text: str, kind: str, anchor: str) -> None:
-        """Write text."""
-        self.parts.append(
-            f'<text class="{kind}" x="{x}" y="{y}" text-anchor="{anchor}">{escape(text)}</text>'
-        )
-
-    def bar(self, x: tuple[float, float], y: float, says: str) -> None:
-        """Draw a bar from the axis to ``y``, and what it says when pointed at."""
-        left, right, top = self.x(x[0]) + 1, self.x(x[1]) - 1, self.y(y)
-        self.parts.append(
-            f'<rect class="mark" x="{left}" y="{top}" width="{right - left:.2f}" '
-            f'height="{self.height - BOTTOM - top:.2f}"><title>{escape(says)}</title></rect>'
-        )
-
-    def path(self, kind: str, points: Sequence[tuple[float, float]], closed: bool = False) -> None:
-        """Draw a line through points."""
-        line = "L".join(f"{self.x(x)} {self.y(y)}" for x, y in points)
-        self.parts.append(f'<path class="{kind}" d="M{line}{"Z" if closed else ""}"/>')
-
-    def svg(self, label: str) -> str:
-        """Return the plot, called ``label`` for those who do not see it."""
-        return (
-            f'<svg viewBox="0 0 {WIDTH} {self.height}" role="img" aria-label="{escape(label)}">\n'
-            + "\n".join(self.parts)
-            + "\n</svg>"
-        )
-
-
-def _ticks(low: float, high: float) -> dict[float, str]:
-    """Return round shares with their text, six steps at most, that reach from low to high."""
-    steps = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
-    step = next((step for step in steps if (high - low) / step <= 5), 0.2)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    decimals = 1 if step < 0.01 else 0
-    return {i * step: f"{100 * i * step:.{decimals}f} %" for i in range(first, last + 1)}
-
-
-def _fixations(result: Evaluation) -> str:
-    """Accuracy against the number of fixations; nothing if there is only one."""
-    curve, count = result.top1_by_fixations, result.fixations
+def _fixations(result: Evaluation | MultiLabelEvaluation) -> str:
+    """The curve of accuracy against the number of fixations; nothing if there is only one."""
+    count = result.fixations
     if count == 1:
         return ""
-    bounds = [_interval(share, result.images) for share in curve]
-    lows, highs = zip(*bounds, strict=True)
+    curve, score = result.by_fixations, result.SCORE
+    if isinstance(result, MultiLabelEvaluation):
+        says = "The mean average precision with only the first so many fixations."
+        lows = highs = tuple(curve)
+    else:
+        score = "images classified correctly"
+        says = (
+            "The share of images that is classified correctly with only the first so many "
+            "fixations. Pale: where it lies for all images of this kind, with 95 % confidence."
+        )
+        lows, highs = zip(*(_interval(share, result.images) for share in curve), strict=True)
     numbers = range(1, count + 1)
-    y_ticks = _ticks(min(lows), max(highs))
+    y_ticks = ticks(min(lows), max(highs))
     every = math.ceil(count / 10)
     x_ticks = {float(n): str(n) for n in numbers if n == 1 or n % every == 0}
-    plot = _Plot((1, count), (min(y_ticks), max(y_ticks)))
-    plot.axes(x_ticks, y_ticks, "fixations per image", "images classified correctly")
+    plot = Plot((1, count), (min(y_ticks), max(y_ticks)))
+    plot.axes(x_ticks, y_ticks, "fixations per image", score)
     band = [*zip(numbers, lows, strict=True), *reversed(list(zip(numbers, highs, strict=True)))]
     plot.path("band", band, closed=True)
     plot.path("curve", list(zip(numbers, curve, strict=True)))
     for n, share in zip(numbers, curve, strict=True):
-        says = f"{_fixations_text(n)}: {percent(share)}"
+        point = f"{_fixations_text(n)}: {percent(share)}"
         plot.parts.append(
             f'<circle class="mark" cx="{plot.x(n)}" cy="{plot.y(share)}" r="4">'
-            f"<title>{says}</title></circle>"
+            f"<title>{point}</title></circle>"
         )
     first, last = percent(curve[0]), percent(curve[-1])
     under = 18 if curve[-1] >= curve[0] else -10
     plot.text(plot.x(1) + 8, plot.y(curve[0]) + under, first, "value", "start")
     plot.text(plot.x(count), plot.y(curve[-1]) - under + 8, last, "value", "end")
-    return _section(
-        "fixations",
-        "Accuracy against the number of fixations",
-        "The share of images that is classified correctly with only the first so many fixations. "
-        "Pale: where it lies for all images of this kind, with 95 % confidence.",
-        plot.svg(f"Accuracy goes from {first} with 1 fixation to {last} with {count}."),
+    label = f"It goes from {first} with 1 fixation to {last} with {count}."
+    heading = "Accuracy against the number of fixations"
+    return _section("fixations", heading, says, plot.svg(label))
+
+
+def _reliability(result: Evaluation | MultiLabelEvaluation) -> str:
+    error = percent(result.calibration_error)
+    if isinstance(result, MultiLabelEvaluation):
+        what, share_of, right = "pairs of image and class", "image has the class", "have it"
+        says = (
+            "Confidence is the probability that the network gives to a class of an image. Above: "
+            "of the pairs of an image and a class with so much of it, in how many the image has "
+            "the class; "
+        )
+    else:
+        what, share_of, right = "images", "images classified correctly", "right"
+        says = (
+            "Confidence is the probability that the network gives its answer. Above: of the images "
+            "with so much of it, how many are classified correctly; "
+        )
+    says += (
+        "on the dashed line, confidence would be that share. The mean difference, "
+        f"{error}, is the expected calibration error. Below: how many {what} have how much."
     )
-
-
-def _reliability(result: Evaluation) -> str:
-    ticks = _ticks(0, 1)
-    plot = _Plot((0, 1), (0, 1))
-    plot.axes(ticks, ticks, "confidence", "images classified correctly")
+    shares = ticks(0, 1)
+    plot = Plot((0, 1), (0, 1))
+    plot.axes(shares, shares, "confidence", share_of)
     used = [part for part in result.reliability if part.images]
+    total = sum(part.images for part in used)
     for part in used:
         assert part.accuracy is not None and part.confidence is not None  # it has images
         plot.bar(
             (part.low, part.high),
             part.accuracy,
-            f"{part.images:,} images, confidence {percent(part.confidence)}: "
-            f"{percent(part.accuracy)} right",
+            f"{part.images:,} {what}, confidence {percent(part.confidence)}: "
+            f"{percent(part.accuracy)} {right}",
         )
     plot.path("ideal", [(0, 0), (1, 1)])
-    most = max(part.images for part in used) / result.images
-    counts = _Plot((0, 1), (0, most), height=130)
-    counts.axes(ticks, {0: "0 %", most: f"{100 * most:.3g} %"}, "confidence", "share of images")
+    most = max(part.images for part in used) / total
+    counts = Plot((0, 1), (0, most), height=130)
+    counts.axes(shares, {0: "0 %", most: f"{100 * most:.3g} %"}, "confidence", f"share of {what}")
     for part in used:
-        share = part.images / result.images
-        says = f"{part.images:,} images, {percent(share)}"
-        counts.bar((part.low, part.high), share, says)
-    error = percent(result.calibration_error)
+        share = part.images / total
+        counts.bar((part.low, part.high), share, f"{part.images:,} {what}, {percent(share)}")
     return _section(
         "reliability",
         "How far its confidence can be trusted",
-        "Confidence is the probability that the network gives its answer. Above: of the images "
-        "with so much of it, how many are classified correctly; on the dashed line, confidence "
-        f"would be accuracy. The mean difference, {error}, is the expected calibration error. "
-        "Below: how many images have how much.",
+        says,
         plot.svg(f"Accuracy against confidence; the expected calibration error is {error}."),
-        counts.svg("How many images have which confidence."),
+        counts.svg(f"How many {what} have which confidence."),
     )
 
 
-def _classes(result: Evaluation) -> str:
+def _classes(result: Evaluation | MultiLabelEvaluation) -> str:
+    several = isinstance(result, MultiLabelEvaluation)
     rows = []
-    for score in sorted(
-        result.classes, key=lambda s: math.inf if s.accuracy is None else s.accuracy
-    ):
-        accuracy = score.accuracy
-        share = "" if accuracy is None else f'<i style="width:{100 * accuracy:.1f}%"></i>'
+    for score in sorted(result.classes, key=lambda c: math.inf if c.score is None else c.score):
+        value = score.score
+        bar = "" if value is None else f'<i style="width:{100 * value:.1f}%"></i>'
+        cells = [f"{score.images:,}", _percent_or_none(value), _percent_or_none(score.roc_auc)]
         rows.append(
             f'<tr><th scope="row">{escape(score.name)}</th>'
-            f'<td class="number">{score.images:,}</td>'
-            f'<td class="number">{"–" if accuracy is None else percent(accuracy)}</td>'
-            f'<td class="share">{share}</td></tr>'
+            + "".join(f'<td class="number">{cell}</td>' for cell in cells)
+            + f'<td class="share">{bar}</td></tr>'
         )
+    columns = ["images", "average precision" if several else "correct", "ROC AUC"]
+    heads = "".join(f'<th scope="col" class="number">{name}</th>' for name in columns)
+    says = "and its average precision" if several else "the share of them that is correct"
     return _section(
         "classes",
         "Classes, from the hardest",
-        "The images of every class, and the share of them that is classified correctly.",
+        f"The images of every class, {says} (the bar), and the area under its ROC curve, against "
+        "all other images.",
         '<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">class</th>'
-        '<th scope="col" class="number">images</th><th scope="col" class="number">correct</th>'
-        '<th><div class="ends"><span>0 %</span><span>100 %</span></div></th></tr></thead><tbody>\n'
-        + "\n".join(rows)
-        + "\n</tbody></table></div>",
+        f'{heads}<th><div class="ends"><span>0 %</span><span>100 %</span></div></th></tr></thead>'
+        "<tbody>\n" + "\n".join(rows) + "\n</tbody></table></div>",
     )
 
 
+def _percent_or_none(share: float | None) -> str:
+    return "–" if share is None else percent(share)
+
+
 def _confusion(result: Evaluation) -> str:
-    assert result.confusion is not None
+    assert result.confusion is not None  # it has so few classes
     names = [escape(score.name) for score in result.classes]
     rows = []
     for i, row in enumerate(result.confusion):
@@ -315,7 +282,9 @@ def _confusion(result: Evaluation) -> str:
     )
 
 
-def _tested(result: Evaluation, facts: Mapping[str, str], date: datetime.date) -> str:
+def _tested(
+    result: Evaluation | MultiLabelEvaluation, facts: Mapping[str, str], date: datetime.date
+) -> str:
     names = [score.name for score in result.classes]
     more = len(names) - MOST_NAMES
     listed = ", ".join(names[:MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")
@@ -333,7 +302,7 @@ def _tested(result: Evaluation, facts: Mapping[str, str], date: datetime.date) -
     )
 
 
-def _cost(result: Evaluation) -> str:
+def _cost(result: Figures) -> str:
     return _facts(
         "cost",
         "What it costs",

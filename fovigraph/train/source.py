@@ -25,7 +25,9 @@ class DataConfig(Section):
             scikit-learn); a folder with a subfolder of images for every class (or with ``train/``
             and ``test/`` or ``val/`` that have them); a parquet file, or a folder of them
             (``train*.parquet``, ``test*.parquet``); or the id of a dataset on the Hugging Face
-            Hub. Of the latter two, ``datasets`` keeps a copy in its own cache.
+            Hub. Of the latter two, ``datasets`` keeps a copy in its own cache. For
+            ``objective.name=multi_label``, a folder has a list of its images and their labels,
+            ``metadata.csv`` or ``metadata.jsonl`` (:mod:`fovigraph.train.metadata`).
         subset: Which configuration of a dataset on the Hub, if it has several.
         size: Images are brought to ``size``² pixels: the shorter side resized, the middle kept.
         train_split: Name of the training split; ``None``: ``"train"``.
@@ -33,7 +35,8 @@ class DataConfig(Section):
             ``"validation"`` and ``"val"``.
         image_column: Column of the images; ``None``: the only one that holds images.
         label_column: Column of the labels; ``None``: the only one that holds class labels, or else
-            ``"label"``.
+            ``"label"``. For ``objective.name=multi_label``, the only one that holds lists of class
+            labels, names or integers, or else ``"labels"``.
         holdout: Fraction of the training images to evaluate on if there is no test split.
         streaming: Read the images of parquet files or of the Hub as they come, without an index or
             a copy; order is shuffled in a buffer.

@@ -48,6 +48,7 @@ from fovigraph.train.optim import learning_rate, make_optimizer, set_learning_ra
 from fovigraph.train.processes import Processes
 from fovigraph.train.random_numbers import RandomNumbers
 from fovigraph.train.recipe import Recipe, check_recipe, network_of
+from fovigraph.train.scores import average_precision, mean, need_sklearn, roc_auc
 from fovigraph.train.source import DataError, check_source
 from fovigraph.train.start import find_start, start_from
 from fovigraph.train.tally import Tally, names
@@ -58,6 +59,12 @@ KNN_IMAGES = 10_000
 """Training images, at most, whose features the kNN evaluation compares with."""
 
 REMEDY = "try a lower optimizer.learning_rate, optimizer.clip or another train.precision"
+
+BEST = ("knn_accuracy", "test_average_precision", "test_accuracy")
+"""Figures of which the first that there is says how good a network is."""
+
+SEVERAL = ("test_roc_auc", "test_average_precision")
+"""Figures of the test split where an image may have several classes, means over classes."""
 
 SPEED = ("images_per_second", "waiting")
 """Figures of how fast training was: the second is the fraction of time spent waiting for data."""
@@ -78,7 +85,7 @@ class Progress:
         sums: The training figures summed over these batches, as :class:`Tally` has them; in a
             checkpoint, those of every process.
         window: Likewise, over the steps since the last row of ``metrics.csv``.
-        best: The highest accuracy on the test split so far.
+        best: The highest accuracy on the test split so far (:data:`BEST`).
         history: What every epoch gave.
         stale: Evaluations since the one with that accuracy.
     """
@@ -164,7 +171,11 @@ class Trainer:
             known = class_names_of(load_config(start / "config.yaml"))
         self.random = RandomNumbers(self.recipe.train.seed)
         self._make_network(make_net)  # what is wrong with it is said before data are read
-        data = open_data(self.recipe.data, progress=self.main and not self.quiet)
+        several = self.recipe.objective.multi_label
+        if several:
+            need_sklearn()
+        quiet = self.quiet or not self.main
+        data = open_data(self.recipe.data, progress=not quiet, multi_label=several)
         classes = match_classes(self.recipe, data.classes, known)
         given = with_classes(self.recipe, classes.names)
         self.recipe = recipe = with_batch_of(given, data.train)
@@ -176,7 +187,9 @@ class Trainer:
             )
         if saved is not None:
             checkpoint.check_unchanged(saved["recipe"], to_dict(recipe))
-        if len(classes.names) != self.net.config.head.num_classes or recipe is not given:
+        made = self.net.config.head
+        same = (len(classes.names), several) == (made.num_classes, made.multi_label)
+        if not same or recipe is not given:
             self._make_network(make_net)
         self.net.name_classes(classes.names)
         inputs = open_inputs(recipe, self.fabric, data, classes.order)
@@ -364,13 +377,19 @@ class Trainer:
     @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:
         """Return the figures of the test split, looked at in the same places every time."""
-        tally = Tally(self.classifiers)
+        tally, objective = Tally(self.classifiers), self.recipe.objective
+        several = [torch.zeros(0, 2, self.recipe.head.num_classes)]  # logits and labels
         self.wrapped.eval()
         with self._averaged():
             for figures, batch in self._look(self.testing):
                 tally.add(figures, len(batch.labels))
+                if objective.multi_label:
+                    logits = figures.logits.float().cpu()
+                    several.append(torch.stack((logits, batch.labels.float()), dim=1))
             means = tally.over(self.processes).means("test_")
-            if self.recipe.objective.name != "classify":
+            if objective.multi_label:
+                means |= _scores(self.processes.gather_rows(torch.cat(several)))
+            if not objective.supervised:
                 means["knn_accuracy"] = self._knn_accuracy()
         return means
 
@@ -417,8 +436,8 @@ class Trainer:
         progress.sums, progress.window = [], []
         self.tally, self.window = Tally(self.classifiers), Tally(self.classifiers)
         progress.history.append({"epoch": progress.epoch, **figures})
-        accuracy = figures.get("knn_accuracy", figures.get("test_accuracy", -1.0))
-        improved, progress.best = accuracy > progress.best, max(progress.best, accuracy)
+        score = next((figures[name] for name in BEST if name in figures), -1.0)
+        improved, progress.best = score > progress.best, max(progress.best, score)
         if improved:
             progress.stale = 0
         elif "test_loss" in figures:
@@ -513,8 +532,10 @@ class Trainer:
         self.fabric.log_dict(row, step=self.progress.step)
 
     def _columns(self) -> list[str]:
-        knn = [] if self.recipe.objective.name == "classify" else ["knn_accuracy"]
-        figures = [*names(self.classifiers), *SPEED, *names(self.classifiers, "test_"), *knn]
+        objective = self.recipe.objective
+        more = [] if objective.supervised else ["knn_accuracy"]
+        more += SEVERAL if objective.multi_label else ()
+        figures = [*names(self.classifiers), *SPEED, *names(self.classifiers, "test_"), *more]
         return ["epoch", "learning_rate", *figures]
 
     def _bar(self) -> tqdm[Any]:
@@ -533,7 +554,7 @@ class Trainer:
         recipe, last = self.recipe, self.progress.history[-1]
         facts = {
             name.replace("_", " "): f"{last[name]:.1%}"
-            for name in ("test_accuracy", "knn_accuracy")
+            for name in ("test_accuracy", "knn_accuracy", *SEVERAL)
             if name in last
         }
         about = {"objective": recipe.objective.name, "epochs": str(recipe.train.epochs), **facts}
@@ -541,3 +562,13 @@ class Trainer:
         if recipe.train.start is not None:
             about["started from"] = recipe.train.start
         return model_card(self.net, self.folder.name, f"trained on {recipe.data.source}", about)
+
+
+def _scores(several: Tensor) -> dict[str, float]:
+    """Return the means over classes of :data:`SEVERAL`, from logits and labels ``[N, 2, C]``."""
+    logits, labels = several[:, 0], several[:, 1] > 0
+    scores = mean(roc_auc(logits, labels)), mean(average_precision(logits, labels))
+    return {
+        name: math.nan if score is None else score
+        for name, score in zip(SEVERAL, scores, strict=True)
+    }

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from fovigraph import _pages
+from fovigraph._checks import flag
 from fovigraph.graph import GraphPyramid, KNNGraph
 from fovigraph.sensing import Retina
 from fovigraph.sensing.fixation import as_fixations, as_floats
@@ -59,6 +60,7 @@ def explorer_html(
     probabilities: Any = None,
     together: Any = None,
     class_names: Sequence[str] | None = None,
+    multi_label: bool = False,
     title: str = "What every unit of the network sees",
 ) -> str:
     """Return a web page in which one moves the gaze over a photograph and points at units.
@@ -81,6 +83,8 @@ def explorer_html(
         probabilities: Of every class at every fixation, ``[F, C]``; ``None``: no class scores.
         together: Of every class by all fixations together, ``[C]``; ``None``: their mean.
         class_names: What the C classes are called; ``None``: their numbers.
+        multi_label: Whether an image may have several classes: their probabilities then need not
+            sum to 1.
         title: The page's heading.
 
     Returns:
@@ -97,6 +101,7 @@ def explorer_html(
         >>> "conv1" in explorer_html(pyramid)
         True
     """
+    flag("multi_label", multi_label)
     data = _levels(pyramid)
     retina = Retina(pyramid.levels[0]) if retina is None else retina
     data["retina"] = _retina(pyramid, retina)
@@ -106,7 +111,7 @@ def explorer_html(
         data["photograph"] = {"url": _png(photo), "width": photo.width, "height": photo.height}
         data["looks"] = looks
     data["view"] = _view(photo, retina, None if sizes is None else looks)
-    data["scores"] = _scores(looks, probabilities, together, class_names)
+    data["scores"] = _scores(looks, probabilities, together, class_names, multi_label)
     level, unit = example_unit(pyramid) if len(pyramid) > 1 else (0, 0)
     data["start"] = {"level": level, "unit": unit}
     return _pages.page(
@@ -227,7 +232,11 @@ def _view(
 
 
 def _scores(
-    looks: list[dict[str, float]] | None, probabilities: Any, together: Any, class_names: Any
+    looks: list[dict[str, float]] | None,
+    probabilities: Any,
+    together: Any,
+    class_names: Any,
+    multi_label: bool,
 ) -> dict[str, Any] | None:
     """The class scores, checked."""
     if probabilities is None:
@@ -237,13 +246,13 @@ def _scores(
         return None
     if looks is None:
         raise ValueError("probabilities must be those of an image, got no image")
-    shares = _shares("probabilities", probabilities)
+    shares = _shares("probabilities", probabilities, multi_label)
     if shares.ndim != 2 or len(shares) != len(looks):
         raise ValueError(
             f"probabilities must have shape [{len(looks)}, classes], a row for every fixation, "
             f"got {list(shares.shape)}"
         )
-    overall = shares.mean(0) if together is None else _shares("together", together)
+    overall = shares.mean(0) if together is None else _shares("together", together, multi_label)
     if overall.shape != shares.shape[1:]:
         raise ValueError(
             f"together must have shape {list(shares.shape[1:])}, as probabilities have so many "
@@ -263,16 +272,16 @@ def _scores(
     }
 
 
-def _shares(name: str, values: Any) -> Tensor:
+def _shares(name: str, values: Any, multi_label: bool) -> Tensor:
     """Check probabilities over the last dimension."""
     shares = as_floats(name, values).detach().cpu()
     if shares.ndim == 0 or not ((shares >= 0) & (shares <= 1 + 1e-3)).all():
         raise ValueError(f"{name} must lie in [0, 1], got {shares.tolist()}")
     sums = shares.sum(-1)
-    if not ((sums - 1).abs() <= 1e-2).all():
+    if not multi_label and not ((sums - 1).abs() <= 1e-2).all():
         raise ValueError(
             f"{name} must sum to 1 over the classes, got {sums.tolist()}; softmax makes "
-            "probabilities of logits"
+            "probabilities of logits, and with multi_label=True they may have any sum"
         )
     return shares
 

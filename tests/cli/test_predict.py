@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import fovigraph as fg
@@ -133,3 +134,45 @@ class TestMistakes:
             done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
         assert done.returncode == 2
         assert "fovigraph: cannot write to standard output: No space left" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("several")
+    names = ["head.num_classes=3", "head.class_names=[cat, dog, tree]", "head.multi_label=true"]
+    net = fg.FoviNet(fg.load_config("fovi_tiny", names)).eval()
+    with torch.no_grad():
+        net.head[-1].weight.zero_()
+        net.head[-1].bias.copy_(torch.tensor([0.5, 3.0, -2.0]))
+    net.save_pretrained(folder)
+    return str(folder)
+
+
+class TestSeveralLabels:
+    def test_json_has_labels(self, several, pictures, capsys):
+        assert main(["predict", several, str(pictures / "a.png"), "--json"]) == 0
+        line = json.loads(capsys.readouterr().out)
+        assert line["labels"] == ["dog", "cat"] and line["class"] == "dog"
+        assert line["probability"] == pytest.approx(torch.tensor(3.0).sigmoid().item(), abs=1e-5)
+        assert [name for name, _ in line["top"]] == ["dog", "cat", "tree"]
+
+    def test_csv_and_table(self, several, pictures, capsys):
+        assert main(["predict", several, str(pictures / "a.png"), "--csv", "--top", "1"]) == 0
+        [row] = csv.DictReader(io.StringIO(capsys.readouterr().out))
+        assert list(row) == ["file", "class", "probability", "labels"]
+        assert row["labels"] == "dog;cat"
+        assert main(["predict", several, str(pictures / "a.png")]) == 0
+        assert "  [dog, cat] dog 95.3%, cat 62.2%, tree 11.9%" in capsys.readouterr().out
+
+    def test_look_and_explore(self, several, pictures, tmp_path, capsys):
+        pytest.importorskip("matplotlib")
+        words = ["--fixations", "1", "--out"]
+        image = str(pictures / "a.png")
+        assert main(["look", several, image, *words, str(tmp_path / "look")]) == 0
+        said = capsys.readouterr().out
+        assert "Classes with a probability of at least 50%: dog, cat." in said
+        report = json.loads((tmp_path / "look" / "look.json").read_text())
+        assert report["labels"] == ["dog", "cat"]
+        assert report["top"][0]["probability"] == pytest.approx(0.95257, abs=1e-4)
+        page = str(tmp_path / "a.html")
+        assert main(["explore", several, "--image", image, *words, page]) == 0

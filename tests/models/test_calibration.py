@@ -138,3 +138,17 @@ class TestNetworks:
     def test_bad_names(self, names, message):
         with pytest.raises(fg.ConfigError, match=message):
             fg.load_config("fovi_tiny", [f"head.class_names={names}"])
+
+
+def test_the_networks_own_number_of_fixations_counts_as_much_as_the_others():
+    logits, labels = overconfident(looks=16, scale=1.0, shared=0.8)
+
+    def loss(own, count):
+        found = fit_calibration(logits, labels, own)
+        log_p = found.of_first(found.of_one(logits.double()))[:, count - 1]
+        return -log_p.gather(1, labels[:, None]).mean()
+
+    for own in (2, 16):
+        assert loss(own, own) < loss(None, own)
+    with pytest.raises(ValueError, match="own must be at most 16, got 17"):
+        fit_calibration(logits, labels, 17)

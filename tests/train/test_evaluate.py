@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import asdict
 from typing import NamedTuple
 
@@ -11,11 +12,12 @@ import pytest
 import torch
 
 import fovigraph as fg
-from fovigraph.models import Calibration
+from fovigraph.models import Calibration, MultiLabelCalibration
 from fovigraph.models.cost import describe
 from fovigraph.sensing import fixation_policy
 from fovigraph.train import evaluate as module
-from fovigraph.train.evaluate import _Counts, evaluate
+from fovigraph.train.evaluate import evaluate
+from fovigraph.train.evaluation import ClassSums, LabelSums
 
 CLASSES = 7
 
@@ -183,7 +185,7 @@ def test_names_of_classes_are_the_networks_if_none_are_given(images):
 def test_calibration_error_is_that_of_torchmetrics():
     metrics = pytest.importorskip("torchmetrics.functional.classification")
     logits, labels = 2 * torch.randn(500, 1, 4), torch.randint(4, (500,))
-    counts = _Counts(4, 1, Calibration())
+    counts = ClassSums(4, 1, Calibration())
     counts.add(logits[:300], labels[:300])
     counts.add(logits[300:], labels[300:])
     found = counts.figures("abcd")
@@ -195,7 +197,7 @@ def test_calibration_error_is_that_of_torchmetrics():
 
 
 def test_sure_and_right_is_calibrated():
-    counts = _Counts(3, 1, Calibration())
+    counts = ClassSums(3, 1, Calibration())
     counts.add(torch.tensor([[[99.0, 0.0, 0.0]], [[0.0, 0.0, 99.0]]]), torch.tensor([0, 2]))
     found = counts.figures("abc")
     assert found["calibration_error"] == 0
@@ -204,7 +206,7 @@ def test_sure_and_right_is_calibrated():
 
 
 def test_many_classes_have_no_matrix():
-    counts = _Counts(101, 1, Calibration())
+    counts = ClassSums(101, 1, Calibration())
     counts.add(torch.randn(3, 1, 101), torch.tensor([0, 50, 100]))
     assert counts.figures([""] * 101)["confusion"] is None
 
@@ -263,3 +265,94 @@ def test_labels_and_logits_must_be_as_many_as_needed(net):
     net.head = fg.models.LinearProbe(net.projector.out_features, 3)
     with pytest.raises(ValueError, match="logits of the 7 classes of its configuration, got 3"):
         evaluate(net, [Batch(IMAGE, LABEL)])
+
+
+def test_roc_auc_is_each_class_against_all_others(net, images, labels):
+    metrics = pytest.importorskip("sklearn.metrics")
+    result = evaluate(net, batches(images, labels))
+    shares = net(images).probabilities.detach().numpy()
+    for index, score in enumerate(result.classes):
+        wanted = metrics.roc_auc_score(labels.numpy() == index, shares[:, index])
+        assert score.roc_auc == pytest.approx(wanted)
+    assert result.roc_auc == pytest.approx(
+        metrics.roc_auc_score(
+            labels.numpy(), shares / shares.sum(1, keepdims=True), multi_class="ovr"
+        )
+    )
+
+
+def test_roc_auc_of_one_class_is_not_told(net, images):
+    result = evaluate(net, batches(images, torch.zeros(30).long()))
+    assert result.roc_auc is None and result.classes[0].roc_auc is None
+
+
+def test_without_scikit_learn_it_is_said_at_once(net, images, labels, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(ImportError, match=r"scikit-learn: pip install 'fovigraph\[train\]'"):
+        evaluate(net, batches(images, labels))
+
+
+class TestSeveralLabels:
+    @pytest.fixture
+    def several(self):
+        return torch.rand(30, CLASSES, generator=torch.Generator().manual_seed(4)) < 0.4
+
+    @pytest.fixture
+    def net(self):
+        return network("head.multi_label=true", "head.sharpening=0.3")
+
+    def test_scores_are_scikit_learns(self, net, images, several):
+        metrics = pytest.importorskip("sklearn.metrics")
+        result = evaluate(net, batches(images, several), fixations=3)
+        out = net(images, fixation_policy("near_center", count=3).eval()(images).location)
+        shares, truth = out.probabilities.detach().numpy(), several.numpy()
+        assert result.roc_auc == pytest.approx(metrics.roc_auc_score(truth, shares))
+        wanted = metrics.average_precision_score(truth, shares)
+        assert result.average_precision == pytest.approx(wanted)
+        assert result.accuracy == pytest.approx(((shares >= 0.5) == truth).mean())
+        assert result.loss == pytest.approx(metrics.log_loss(truth.ravel(), shares.ravel()), 1e-3)
+        assert len(result.average_precision_by_fixations) == 3
+        assert result.by_fixations[-1] == result.average_precision
+        assert [score.images for score in result.classes] == truth.sum(0).tolist()
+
+    def test_calibration_error_is_over_pairs_of_image_and_class(self):
+        logits, labels = 2 * torch.randn(90, 1, 4), torch.rand(90, 4) < 0.5
+        sums = LabelSums(4, 1, MultiLabelCalibration())
+        sums.add(logits[:50], labels[:50])
+        sums.add(logits[50:], labels[50:])
+        shares = logits[:, 0].sigmoid()
+        expected = sum(
+            (shares[inside].sum() - labels[inside].sum()).abs()
+            for i in range(15)
+            if (inside := (shares > i / 15) & (shares <= (i + 1) / 15)).any()
+        )
+        found = sums.figures("abcd")
+        assert found["calibration_error"] == pytest.approx(expected.item() / 360, rel=1e-4)
+        assert sum(part.images for part in found["reliability"]) == 360
+
+    def test_a_class_without_images_has_no_score(self, net, images, several):
+        several = several.clone()
+        several[:, 2] = False
+        result = evaluate(net, batches(images, several))
+        assert result.classes[2].average_precision is result.classes[2].roc_auc is None
+        assert result.classes[2].accuracy is not None and result.average_precision > 0
+
+    def test_is_plain_data(self, net, images, several):
+        result = evaluate(net, batches(images, several))
+        assert json.loads(json.dumps(asdict(result), allow_nan=False)) == asdict(result)
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            lambda x: x.long(),
+            lambda x: x[:, :3],
+            lambda x: x[:, 0],
+        ],
+    )
+    def test_labels_of_the_wrong_form(self, net, images, several, wrong):
+        with pytest.raises(ValueError, match=r"labels must be bool \[8, 7\], as an image may have"):
+            evaluate(net, batches(images, wrong(several)))
+
+    def test_no_label_at_all(self, net, images, several):
+        with pytest.raises(ValueError, match="labels must give a class to at least 1 image"):
+            evaluate(net, batches(images, several & False))

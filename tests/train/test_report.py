@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import fields
 from html.parser import HTMLParser
 
 import pytest
 import torch
 
-from fovigraph.models import Calibration
-from fovigraph.train.evaluate import Evaluation, _Counts
-from fovigraph.train.report import _interval, _ticks, evaluation_html, headline
+from fovigraph.models import Calibration, MultiLabelCalibration
+from fovigraph.train.evaluation import (
+    ClassSums,
+    Evaluation,
+    Figures,
+    LabelSums,
+    MultiLabelEvaluation,
+)
+from fovigraph.train.report import _interval, evaluation_html, headline
+from fovigraph.train.svg import ticks
 
 VOID = {"meta", "link", "input"}
 
 
 def evaluation(classes=6, fixations=4, images=200, names=None, note=None):
-    counts = _Counts(classes, fixations, Calibration())
+    counts = ClassSums(classes, fixations, Calibration())
     counts.add(2 * torch.randn(images, fixations, classes), torch.randint(classes, (images,)))
     return Evaluation(
         fixations=fixations,
@@ -30,6 +38,18 @@ def evaluation(classes=6, fixations=4, images=200, names=None, note=None):
         flops=45678901,
         **counts.figures(names or [f"class {i}" for i in range(classes)]),
     )
+
+
+def several_labels(classes=6, fixations=4, images=200):
+    sums = LabelSums(classes, fixations, MultiLabelCalibration())
+    sums.add(2 * torch.randn(images, fixations, classes), torch.rand(images, classes) < 0.3)
+    plain = {
+        name: value
+        for name, value in vars(evaluation(fixations=fixations)).items()
+        if name in {each.name for each in fields(Figures)}
+    }
+    plain |= sums.figures([f"class {i}" for i in range(classes)])
+    return MultiLabelEvaluation(**plain)
 
 
 class Page(HTMLParser):
@@ -72,6 +92,18 @@ def test_shows_everything():
     assert page.names.count("circle") == result.fixations
     used = sum(part.images > 0 for part in result.reliability)
     assert page.names.count("rect") == 2 * used
+
+
+def test_shows_everything_of_several_labels():
+    result = several_labels()
+    page = Page(evaluation_html(result, "A network", {"data": "tags"}))
+    for name in ("tested", "cost", "fixations", "reliability", "classes"):
+        assert name in page.ids
+    assert "confusion" not in page.ids
+    for text in ("class 5", "average precision", "ROC AUC", *headline(result).values()):
+        assert text in page.text
+    assert page.names.count("circle") == result.fixations
+    assert "Of 200 images and 6 classes" in page.text
 
 
 def test_says_what_was_tested():
@@ -135,7 +167,7 @@ def test_names_are_text():
 
 def test_all_right_and_none():
     for answers in (torch.zeros(5).long(), torch.ones(5).long()):
-        counts = _Counts(2, 3, Calibration())
+        counts = ClassSums(2, 3, Calibration())
         counts.add(torch.tensor([9.0, 0.0]).expand(5, 3, 2), answers)
         result = evaluation()
         for name, value in counts.figures(["cat", "dog"]).items():
@@ -152,11 +184,11 @@ def test_interval_is_wilsons():
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0.61, 0.68), (0.99, 1.0), (0.081, 0.0832)])
 def test_ticks_hold_the_range_between_them(low, high):
-    ticks = _ticks(low, high)
-    assert min(ticks) <= low + 1e-9
-    assert max(ticks) >= high - 1e-9
-    assert 2 <= len(ticks) <= 7
-    assert len(set(ticks.values())) == len(ticks)
+    found = ticks(low, high)
+    assert min(found) <= low + 1e-9
+    assert max(found) >= high - 1e-9
+    assert 2 <= len(found) <= 7
+    assert len(set(found.values())) == len(found)
 
 
 @pytest.mark.parametrize("width", [390, 1400])

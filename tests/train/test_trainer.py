@@ -1,6 +1,7 @@
 """The training loop: what it learns, and that nothing can knock it off its course."""
 
 import csv
+import json
 import logging
 import math
 import os
@@ -383,6 +384,73 @@ def test_the_average_of_weights_is_evaluated_saved_and_taken_up(recipe, tmp_path
     saved = fg.FoviNet.from_pretrained(tmp_path / "whole").state_dict()
     assert_same({f"net.{name}": value for name, value in saved.items()}, whole["average"])
     assert history[0]["test_loss"] != plain[0]["test_loss"]
+
+
+@pytest.fixture(scope="session")
+def several(tmp_path_factory):
+    """A folder of images, each with bright channels that are its labels, or none."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("several")
+    generator = torch.Generator().manual_seed(0)
+    for split, count in (("train", 72), ("test", 24)):
+        (folder / split).mkdir()
+        lines = []
+        for index in range(count):
+            bright = torch.tensor([index & 1, index & 2, index & 4]) > 0
+            noise = torch.randint(-50, 50, (32, 36, 3), generator=generator)
+            pixels = (60 + 150 * bright + noise).clamp(0, 255).to(torch.uint8)
+            Image.fromarray(pixels.numpy()).save(folder / split / f"{index}.png")
+            labels = [name for name, is_there in zip("rgb", bright, strict=True) if is_there]
+            lines.append(json.dumps({"file_name": f"{index}.png", "labels": labels}))
+        (folder / split / "metadata.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def test_several_labels_are_learnt_calibrated_and_remembered(recipe, several, tmp_path):
+    words = [f"data.source={several}", "objective.name=multi_label", "objective.probes=true"]
+    words += [*FAST, "projector.dropout=0", "head.dropout=0"]
+    trainer, history = fit(recipe(*words), tmp_path)
+    assert trainer.notes[0].startswith("3 classes, of which an image may have several, of ")
+    assert history[-1]["test_roc_auc"] > 0.95 and history[-1]["test_average_precision"] > 0.95
+    assert history[-1]["test_accuracy"] > 0.85 > history[-1]["loss"]
+    assert "test_probe2_accuracy" in history[-1]
+    net = fg.FoviNet.from_pretrained(tmp_path)
+    assert net.config.head.multi_label and net.class_names == ["b", "g", "r"]
+    assert type(net.calibration) is fg.models.MultiLabelCalibration
+    assert net.calibration.temperature != 1
+    assert net.predict(several / "test/7.png")[0].labels is not None
+    assert "| test average precision |" in (tmp_path / "README.md").read_text()
+    assert "test_average_precision" in (tmp_path / "metrics.csv").read_text().splitlines()[0]
+    best = max(row["test_average_precision"] for row in history)
+    assert trainer.progress.best == best
+
+
+def test_several_labels_in_two_processes_are_scored_as_in_one(several, tmp_path):
+    words = ["objective.name=multi_label", "train.accelerator=cpu", "train.epochs=1"]
+    words += ["projector.dropout=0", "head.dropout=0", "objective.label_smoothing=0.1"]
+    for devices in (1, 2):
+        more = [*words, f"train.devices={devices}"]
+        line = command(more, several, tmp_path / str(devices))
+        subprocess.run(line, check=True, capture_output=True)
+    one, two = (rows(tmp_path / name)[-1] for name in "12")
+    for name in ("test_roc_auc", "test_average_precision", "test_loss"):
+        assert float(one[name]) == pytest.approx(float(two[name]), abs=2e-3)
+
+
+def test_a_network_of_several_labels_may_become_one_of_one(recipe, tmp_path):
+    trainer, _ = fit(recipe("head.multi_label=true", "train.epochs=1"), tmp_path)
+    assert not trainer.net.config.head.multi_label
+    assert not fg.FoviNet.from_pretrained(tmp_path).config.head.multi_label
+    fit(recipe("head.multi_label=true", "train.epochs=2"), tmp_path, resume=True)
+
+
+def test_several_labels_need_scikit_learn_before_anything_is_read(recipe, several, tmp_path):
+    words = [f"data.source={several}", "objective.name=multi_label"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "sklearn", None)
+        with pytest.raises(ImportError, match=r"need scikit-learn: pip install 'fovigraph\[train"):
+            fit(recipe(*words), tmp_path)
 
 
 def test_without_a_source_there_is_nothing_to_learn_from(tmp_path):

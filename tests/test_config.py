@@ -388,8 +388,8 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
         (
             "head: {xyzzy: 3}",
             "head.xyzzy",
-            "; head has head.num_classes, head.class_names, head.multi_label, head.dropout, head.temperature, "
-            "head.sharpening",
+            "; head has head.num_classes, head.class_names, head.multi_label, head.dropout, "
+            "head.temperature, head.sharpening",
         ),
         ("qqqq: 1", "qqqq", "; a configuration has retina, fixation, backbone, projector, head"),
     ],
@@ -430,7 +430,9 @@ def test_misspelt_key(write: Write, text: str, key: str, nearest: str) -> None:
 def test_wrong_type(write: Write, section: str, text: str, wanted: str, given: str) -> None:
     path = write("mine.yaml", f"{section}:\n  {text}")
     if text == "name: 3":
-        assert "backbone.name must be one of 'alexnet', got 3" in message(lambda: load_config(path))
+        assert "backbone.name must be one of 'alexnet', 'resnet', got 3" in message(
+            lambda: load_config(path)
+        )
         return
     key = f"{section}.{text.partition(':')[0]}"
     assert message(lambda: load_config(path)) == f"{path}: {key} must be {wanted}, got {given}"
@@ -551,7 +553,7 @@ def test_the_dataclasses_check_themselves() -> None:
 def test_unknown_backbone(write: Write) -> None:
     path = write("mine.yaml", "backbone: {name: alexnt}")
     assert message(lambda: load_config(path)) == (
-        f"{path}: backbone.name must be one of 'alexnet', got 'alexnt' (did you mean 'alexnet'?)"
+        f"{path}: backbone.name must be one of 'alexnet', 'resnet', got 'alexnt' (did you mean 'alexnet'?)"
     )
 
 

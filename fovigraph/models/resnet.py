@@ -41,8 +41,8 @@ class ResNetConfig(BackboneConfig):
         stem_stride: Stride of its convolution.
         stem_pool: Reduction of its pool.
         stem_pool_stride: Stride of its pool.
-        kernel_multiplier: The reference kernel's side is ``ceil(kernel_multiplier * sqrt(k))``; with
-            1, k is at most the nodes of the level below. Convolutions of one neighbour have 1.
+        kernel_multiplier: The reference kernel's side is ``ceil(kernel_multiplier * sqrt(k))``;
+            with 1, k is at most the nodes of the level below. With one neighbour it is 1.
         double_kernels: Whether the sides of the reference kernels of all the blocks' convolutions
             are doubled, those of one neighbour too; only with a ``kernel_multiplier`` of 1.
         out_side: Mean pool at the end to the array matched to this side; ``None``: no such pool.
@@ -234,6 +234,7 @@ class ResidualBlock(Block):
             width = out_channels
         self.out_channels = width
         self.shortcut: nn.Module | None = None
+        self.shortcut_norm: nn.Module | None = None
         if stride != 1 or in_channels != width:
             place = plan.between(start, plan.level, 1, kernel_size=pointwise)
             self._add("shortcut", "shortcut_norm", in_channels, width, place, config)
@@ -267,7 +268,7 @@ class ResidualBlock(Block):
             y = getattr(self, f"norm{number}")(self.run(f"conv{number}", y, pyramid))
             if number < self.count:
                 y = getattr(self, f"relu{number}")(y)
-        if self.shortcut is not None:
+        if self.shortcut_norm is not None:
             x = self.shortcut_norm(self.run("shortcut", x, pyramid))
         return self.activation(x + y)  # type: ignore[no-any-return]
 

@@ -1,0 +1,276 @@
+"""ResNets: figures that must come out, and what a family has to be able to do."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import fovigraph as fg
+from fovigraph.models import KNNResNet
+from fovigraph.models.resnet import ResNetConfig
+
+RETINA = fg.SensorArray.matched(64, fov=16.0, cmf_a=0.5)
+ONE, NINE, FIFTY = {"kernel_multiplier": 1.0}, {"blocks": [1] * 4}, {"block": "bottleneck"}
+LOW = {"stem_stride": 1, "stem_pool_stride": 1}
+DEEP = {"blocks": [3, 4, 6, 3]}
+
+
+def count(*modules):
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+@pytest.fixture(scope="module")
+def made():
+    """Networks by their options, each made once."""
+    nets = {}
+
+    def make(**options):
+        key = repr(options)
+        if key not in nets:
+            nets[key] = KNNResNet(RETINA, ResNetConfig(**options))
+        return nets[key]
+
+    return make
+
+
+# ---- figures, at side 64, 16 degrees and cmf_a 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "total", "stem", "stages"),
+    [
+        (NINE | ONE, 3_595_072, 9408, (73_984, 230_144, 919_040, 2_362_368)),
+        (ONE, 7_244_352, 9408, (147_968, 525_568, 2_099_712, 4_461_568)),
+        ({}, 44_161_152, 37_632, (590_336, 2_073_856, 8_292_864, 33_166_336)),
+        (DEEP | ONE, 14_731_072, 9408, (221_952, 1_116_416, 6_822_400, 6_560_768)),
+        (DEEP | FIFTY | ONE, 20_886_592, 9408, (215_808, 1_219_584, 7_098_368, 12_343_296)),
+        (DEEP | FIFTY, 57_488_000, 37_632, (547_584, 2_989_056, 17_715_200, 36_198_400)),
+        (NINE | LOW | ONE, 4_905_792, 9408, (73_984, 230_144, 919_040, 3_673_088)),
+        (NINE | LOW, 19_089_792, 37_632, None),
+        (LOW | ONE, 11_176_512, 9408, (147_968, 525_568, 2_099_712, 8_393_728)),
+        (ONE | {"stem_k": 9, "stem_stride": 1}, 11_168_832, 1728, None),
+        (NINE | ONE | {"double_kernels": True}, 14_334_784, 9408, None),
+    ],
+)
+def test_parameters_in_total_and_by_part(made, options, total, stem, stages):
+    net = made(**options)
+    assert count(net) == total
+    assert count(net.layers[0].conv) == stem
+    assert count(net.layers[0].norm) == 128
+    if stages is not None:
+        blocks, found = iter(net.layers[1:]), []
+        for number in options.get("blocks", [2] * 4):
+            found.append(count(*(next(blocks) for _ in range(number))))
+        assert tuple(found) == stages
+
+
+@pytest.mark.parametrize(("options", "total"), [(NINE, 4_651_072), ({}, 9_008_832)])
+def test_separable_parameters_are_upstreams_less_its_dead_weights(made, options, total):
+    """Upstream keeps a full weight beside every separable convolution, which nothing uses."""
+    full = made(**options, **ONE)
+    dead = sum(
+        getattr(block, name).weight.numel() for block in full.layers[1:-1] for name in block.runs_on
+    )
+    separable = KNNResNet(RETINA, ResNetConfig(**options, **ONE, conv="depthwise_separable"))
+    assert count(separable) + dead == total
+    x = torch.rand(1, len(RETINA), 3)
+    assert separable(x).shape == (1, 1, 512)  # which upstream's cannot give
+
+
+@pytest.mark.parametrize(
+    ("options", "nodes"),
+    [(NINE, [964, 230, 230, 60, 16, 2, 1]), (NINE | LOW, [4085, 4085, 4085, 964, 230, 60, 1])],
+)
+def test_nodes_of_every_level(made, options, nodes):
+    pyramid = made(**options, **ONE).pyramid
+    counts = [len(level) for level in pyramid.levels]
+    stem, blocks = counts[1:3], counts[4::2]
+    assert counts[0] == 4085
+    assert [*stem, *blocks[:4], counts[-1]] == nodes
+
+
+def test_edges_and_cells(made):
+    pyramid = made(**DEEP, **ONE).pyramid
+    found = {(graph.num_src, graph.num_dst, graph.k): graph.num_edges for graph in pyramid.graphs}
+    assert found == {
+        (4085, 964, 49): 45_734,
+        (964, 230, 9): 1995,
+        (230, 230, 9): 1992,
+        (230, 60, 9): 490,
+        (60, 60, 9): 479,
+        (60, 16, 9): 114,
+        (16, 16, 9): 112,
+        (16, 2, 9): 13,
+        (2, 2, 2): 3,
+        (2, 1, 2): 2,
+    }
+    steps = zip(pyramid.graphs, pyramid.kernel_sizes, strict=True)
+    sizes = {graph.k: size for graph, size in steps if size}
+    assert sizes == {49: 7, 9: 3, 2: 2}
+    doubled = made().pyramid
+    assert {size for size in doubled.kernel_sizes if size} == {14, 6}
+    for connection in pyramid.relations().values():
+        if connection.kind == "between":
+            graph = pyramid.graph(connection)
+            assert graph.num_edges == graph.num_dst
+            assert connection.kernel_size == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "total", "features"),
+    [
+        ("fovi_resnet18", 46_762_088, 512),
+        ("fovi_resnet50", 61_661_800, 2048),
+    ],
+)
+def test_published_sizes(name, total, features):
+    with torch.device("meta"):
+        net = fg.create_model(name)
+    assert count(net) == total
+    assert net.backbone.num_features == features
+
+
+def test_a_classifier_takes_all_features(made):
+    net = KNNResNet(RETINA, ResNetConfig(**ONE), num_classes=1000)
+    assert count(net) == 7_757_352
+    assert made(**ONE, out_side=None).num_features == 1024
+
+
+# ---- what it computes
+
+
+@pytest.fixture(scope="module", params=["basic", "bottleneck", "separable"])
+def small(request):
+    options = {"block": request.param} if request.param != "separable" else {}
+    if request.param == "separable":
+        options["conv"] = "depthwise_separable"
+    torch.manual_seed(0)
+    config = {
+        "retina": {"side": 24},
+        "backbone": {
+            "name": "resnet",
+            "blocks": [1, 2],
+            "channels": [4, 8],
+            "strides": [1, 2],
+            "stem_channels": 4,
+            "stem_k": 9,
+            **options,
+        },
+        "projector": {"channels": []},
+        "head": {"num_classes": 3},
+        "fixation": {"count": 2},
+    }
+    net = fg.FoviNet(config).eval()
+    for norm in (m for m in net.modules() if isinstance(m, fg.nn.BatchNorm)):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    return net
+
+
+def samples(net):
+    return torch.rand(2, len(net.retina.array), 3)
+
+
+def test_fused_and_unfused_agree(small):
+    net = small.backbone.double()
+    x = samples(small).double().requires_grad_()
+    results = []
+    for fused in (True, False):
+        for module in net.modules():
+            if hasattr(module, "fused"):
+                module.fused = fused
+        out = net(x)
+        results.append((out, *torch.autograd.grad(out.square().sum(), [x, *net.parameters()])))
+    for ours, definition in zip(*results, strict=True):
+        torch.testing.assert_close(ours, definition, rtol=1e-10, atol=1e-10)
+    for module in net.modules():
+        if hasattr(module, "fused"):
+            module.fused = True
+    small.float()
+
+
+def test_blocks_add_the_shortcut():
+    config = ResNetConfig(blocks=[1], channels=[6], strides=[2], stem_channels=4, out_side=None)
+    net = KNNResNet(fg.SensorArray.matched(24), config).eval()
+    block, pyramid = net.layers[1], net.pyramid
+    x = torch.rand(2, len(pyramid.levels[2]), 4)
+    step1, step2 = pyramid.graphs[2], pyramid.graphs[3]
+    y = block.norm2(block.conv2(block.norm1(block.conv1(x, step1)).relu(), step2))
+    nearest = pyramid.between(2, 4, k=1).edge_index
+    assert nearest[1].tolist() == list(range(len(pyramid.levels[4])))
+    shortcut = block.shortcut_norm(x[:, nearest[0]] @ block.shortcut.weight[0])
+    torch.testing.assert_close(block(x, pyramid), (y + shortcut).relu())
+
+
+def test_it_can_do_what_others_can(small, tmp_path):
+    images = torch.rand(2, 3, 40, 50)
+    out = small(images)
+    assert out.logits.shape == (2, 3)
+    optimised = fg.optimize(small)
+    torch.testing.assert_close(optimised(images).logits, out.logits, rtol=1e-4, atol=1e-5)
+    if small.config.backbone.conv == "full":
+        assert not any(isinstance(m, fg.nn.BatchNorm) for m in optimised.modules())
+    small.save_pretrained(tmp_path)
+    assert fg.FoviNet.from_pretrained(tmp_path)(images).logits.equal(out.logits)
+    grey = fg.create_model(tmp_path, pretrained=True, in_channels=1)
+    assert grey(images[:, :1]).logits.shape == (2, 3)
+    report = fg.models.cost.describe(small)
+    parts = [*report["levels"], report["projector"], report["head"]]
+    for key in ("parameters", "flops"):
+        assert sum(part[key] for part in parts) == report["total"][key] > 0
+    seen = small.features(images, layers=["layers.1"])["layers.1"]
+    assert seen.features.shape[:2] == (2, 2)
+    other = fg.GraphPyramid.from_hetero_data(small.pyramid.to_hetero_data())
+    assert other.relations() == small.pyramid.relations()
+
+
+def test_it_compiles_exports_and_shares_a_pyramid(small):
+    x, net = samples(small), small.backbone
+    torch.compiler.reset()
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), net(x))
+    exported = torch.export.export(net, (x,)).module()
+    torch.testing.assert_close(exported(x), net(x))
+    twin = KNNResNet(net.pyramid, small.config.backbone)
+    assert twin.pyramid is net.pyramid
+    twin.load_state_dict(net.state_dict())
+    assert twin.eval()(x).equal(net(x))
+
+
+def test_every_parameter_learns(small):
+    net = fg.FoviNet(small.config).train()
+    net(torch.rand(4, 3, 40, 50)).logits.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    relus = [m for m in net.backbone.modules() if isinstance(m, nn.ReLU)]
+    assert len(relus) == len(set(relus))
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"block": "bsic"}, r"backbone.block must be one of .* got 'bsic' \(did you mean 'basic'"),
+        ({"blocks": []}, "backbone.blocks must have at least one entry"),
+        ({"channels": [64]}, "backbone.channels must have 4 entries like backbone.blocks, got 1"),
+        ({"strides": [1, 2]}, "backbone.strides must have 4 entries"),
+        ({"stem_k": 0}, "backbone.stem_k must be at least 1, got 0"),
+        ({"kernel_multiplier": math.inf}, "backbone.kernel_multiplier must be finite"),
+        ({"double_kernels": True}, "backbone.double_kernels must be false unless"),
+        ({"conv": "depthwise"}, "backbone.conv must be one of"),
+        ({"conv": "depthwise_separable", **FIFTY}, "backbone.conv must be 'full' with backbone.bl"),
+        ({"conv": "depthwise_separable", "channels": [96] * 4}, "must be multiples of the channel"),
+        ({"pool_after": [1]}, r"backbone.pool_after is not a key"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_named(options, message):
+    with pytest.raises(fg.ConfigError, match=message):
+        fg.config.as_config({"backbone": {"name": "resnet", **options}})
+
+
+def test_a_stride_that_leaves_no_nodes_is_refused():
+    with pytest.raises(ValueError, match="stride must leave at least one node"):
+        KNNResNet(fg.SensorArray.matched(8), ResNetConfig())

@@ -59,9 +59,8 @@ def test_parameters_in_total_and_by_part(made, options, total, stem, stages):
     assert count(net.layers[0].conv) == stem
     assert count(net.layers[0].norm) == 128
     if stages is not None:
-        blocks, found = iter(net.layers[1:]), []
-        for number in options.get("blocks", [2] * 4):
-            found.append(count(*(next(blocks) for _ in range(number))))
+        blocks, numbers = iter(net.layers[1:]), options.get("blocks", [2] * 4)
+        found = (count(*(next(blocks) for _ in range(number))) for number in numbers)
         assert tuple(found) == stages
 
 

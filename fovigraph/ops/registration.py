@@ -8,7 +8,7 @@ An operator and its backward pass, each with what the compiler needs (shapes), w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,39 +17,10 @@ from torch.utils.flop_counter import register_flop_formula
 from fovigraph.ops.transforms import differentiable, gradients, transformed
 
 
-class Forward(Protocol):
-    """Computes ``[B, num_dst, O]``."""
-
-    def __call__(
-        self,
-        x: Tensor,
-        weight: Tensor,
-        rows: Sequence[Tensor],
-        share: Tensor | None,
-        bias: Tensor | None,
-        num_dst: int,
-        relu: bool,
-    ) -> Tensor: ...
-
-
-class Backward(Protocol):
-    """Computes the gradients of ``x`` and ``weight``, each empty if it is not needed."""
-
-    def __call__(
-        self,
-        grad: Tensor,
-        x: Tensor,
-        weight: Tensor,
-        rows: Sequence[Tensor],
-        share: Tensor | None,
-        needs: Sequence[bool],
-    ) -> tuple[Tensor, Tensor]: ...
-
-
 def register_conv(
     name: str,
-    forward: Forward,
-    backward: Backward,
+    forward: Callable[..., Tensor],
+    backward: Callable[..., tuple[Tensor, Tensor]],
     plain: Callable[[Tensor, Tensor, Sequence[Tensor], Tensor | None, int], Tensor],
     *,
     depthwise: bool = False,
@@ -58,38 +29,18 @@ def register_conv(
 
     Args:
         name: What it is called in ``torch.ops.fovigraph``; the backward pass ends in ``_backward``.
-        forward: ``(x [B, num_src, C], weight [cells, C, …], rows, share, bias, num_dst, relu)``;
-            ``rows`` are the fields of :class:`~fovigraph.graph.Triples`, sorted in one or several
-            ways, and ``share`` is the factor of every triple, if they have any.
-        backward: ``(grad, x, weight, rows, share, needs)``.
+        forward: ``(x [B, num_src, C], weight [cells, C, …], rows, share, bias, num_dst, relu)`` to
+            ``[B, num_dst, O]``; ``rows`` are the fields of :class:`~fovigraph.graph.Triples`,
+            sorted in one or several ways, and ``share`` is the factor of every triple, if they have
+            any. Torch reads the operator's signature from its annotations.
+        backward: ``(grad, x, weight, rows, share, needs)`` to the gradients of ``x`` and
+            ``weight``, each empty if it is not needed; annotated likewise.
         plain: ``(x, weight, rows, share, num_dst)`` in operations that torch can differentiate.
         depthwise: Whether ``weight`` ``[cells, C, M]`` leads to C · M channels, not to M.
     """
-
-    def operator(
-        x: Tensor,
-        weight: Tensor,
-        rows: Sequence[Tensor],
-        share: Tensor | None,
-        bias: Tensor | None,
-        num_dst: int,
-        relu: bool,
-    ) -> Tensor:
-        return forward(x, weight, rows, share, bias, num_dst, relu)
-
-    def operator_backward(
-        grad: Tensor,
-        x: Tensor,
-        weight: Tensor,
-        rows: Sequence[Tensor],
-        share: Tensor | None,
-        needs: Sequence[bool],
-    ) -> tuple[Tensor, Tensor]:
-        return backward(grad, x, weight, rows, share, needs)
-
-    conv = torch.library.custom_op(f"fovigraph::{name}", operator, mutates_args=())
+    conv = torch.library.custom_op(f"fovigraph::{name}", forward, mutates_args=())
     conv_backward = torch.library.custom_op(
-        f"fovigraph::{name}_backward", operator_backward, mutates_args=()
+        f"fovigraph::{name}_backward", backward, mutates_args=()
     )
 
     @conv.register_fake

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fovigraph.models.backbone import Backbone
+from fovigraph.models.evaluating import evaluating
 from fovigraph.models.fovinet import FoviNet, check_fovinet
 from fovigraph.models.wrapped import unwrapped
 
@@ -66,17 +67,11 @@ def costs(net: FoviNet) -> tuple[list[Cost], Cost, Cost]:
     levels, projector, head = [Cost() for _ in net.pyramid.levels], Cost(), Cost()
     like = next(net.parameters())
     samples = like.new_zeros(1, len(net.retina.array), net.config.retina.channels)
-    modes = [(module, module.training) for module in net.modules()]
     counted: set[int] = set()
-    try:
-        net.eval()
-        with torch.no_grad():
-            features = _backbone(net, samples, levels, counted)
-            embedding, projector.flops = _counted(lambda: net.projector(features.flatten(1)))
-            _, head.flops = _counted(lambda: net.head(embedding))
-    finally:
-        for module, training in modes:
-            module.training = training
+    with evaluating(net), torch.no_grad():
+        features = _backbone(net, samples, levels, counted)
+        embedding, projector.flops = _counted(lambda: net.projector(features.flatten(1)))
+        _, head.flops = _counted(lambda: net.head(embedding))
     projector.parameters = _parameters(net.projector, counted)
     head.parameters = _parameters(net.head, counted)
     return levels, projector, head

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fovigraph._checks import positive_int
+from fovigraph.models.evaluating import evaluating
 from fovigraph.sensing.image import as_image
 
 if TYPE_CHECKING:
@@ -74,15 +75,10 @@ def predictions(
     device, names = next(net.parameters()).device, net.class_names
     if not names:
         raise ValueError("net must have classes to predict, got num_classes=0")
-    modes = {module: module.training for module in net.modules()}
-    try:
-        net.eval()
+    with evaluating(net):
         for batch in _batches(_listed(images), batch_size):
             out = net(batch.to(device), fixations)
             yield from _told(out, names, top, net.config.head.multi_label)
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def _listed(images: Any) -> Iterator[Tensor]:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from fovigraph.models import FoviNet
+from fovigraph.models.evaluating import evaluating
 from fovigraph.nn import BatchNorm
 from fovigraph.train.recipe import Recipe
 
@@ -72,13 +73,10 @@ def values_of_an_image(net: FoviNet, size: int) -> dict[str, int]:
     ]
     image = torch.zeros(1, 3, size, size)
     views = net.views(image, generator=torch.Generator().manual_seed(0))
-    modes = {module: module.training for module in net.modules()}
     try:
-        net.eval()
-        net.see(image, views)
+        with evaluating(net):
+            net.see(image, views)
     finally:
         for handle in handles:
             handle.remove()
-        for module, training in modes.items():
-            module.training = training
     return values

@@ -26,7 +26,7 @@ from fovigraph.models._registry import BackboneConfig, register
 from fovigraph.models.backbone import Backbone, Block, PoolBlock
 from fovigraph.nn import POOL_MODES, KNNConv, KNNPool, KNNSeparableConv, make_norm
 from fovigraph.nn.knn_conv import KNNDepthwiseConv
-from fovigraph.nn.limits import MOST_CHANNELS, check_weights
+from fovigraph.nn.limits import MOST_CHANNELS
 
 
 @dataclass(frozen=True)
@@ -200,9 +200,6 @@ class KNNAlexNet(Backbone):
         num_classes: Classes of a linear classifier on all features of the last level; ``None`` for
             no classifier.
 
-    Attributes:
-        classifier: The linear classifier, or ``None``.
-
     Raises:
         ValueError, TypeError: If ``channels`` does not fit the pyramid, or a name is unknown.
 
@@ -237,11 +234,6 @@ class KNNAlexNet(Backbone):
                 f"convolutions, got {channels}"
             )
         positive_int("in_channels", in_channels)
-        num_features = len(pyramid.levels[-1]) * channels[-1]
-        if num_classes is not None:
-            check_weights(
-                num_features=num_features, num_classes=positive_int("num_classes", num_classes)
-            )
         plan, layers = Plan(pyramid), list[Block]()
         width, widths = in_channels, iter(channels)
         for conv_step, pool_step in _blocks(steps):
@@ -253,8 +245,13 @@ class KNNAlexNet(Backbone):
             block = KNNAlexNetBlock(plan, width, out, conv_step, pool_step, norm=norm, conv=conv)
             layers.append(block)
             width = out
-        self.assemble(layers, plan, in_channels=in_channels, out_channels=width)
-        self.classifier = None if num_classes is None else nn.Linear(num_features, num_classes)
+        self.assemble(
+            layers,
+            plan,
+            in_channels=in_channels,
+            out_channels=width,
+            num_classes=num_classes,
+        )
 
     @classmethod
     def from_config(
@@ -331,10 +328,6 @@ class KNNAlexNet(Backbone):
         """Deprecated: :meth:`steps`."""
         warn_renamed("KNNAlexNet.stages", "KNNAlexNet.steps")
         return cls.steps(*args, **kwargs)
-
-    def finish(self, x: Tensor) -> Tensor:
-        """Map the last level's features ``[*, M, D]`` to logits, if there is a classifier."""
-        return x if self.classifier is None else self.classifier(x.flatten(-2))
 
     def input_weight(self) -> str | None:
         """The first convolution's weight, if the convolutions are full ones."""

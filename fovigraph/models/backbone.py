@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fovigraph._checks import instance, one_of, shown
+from fovigraph._checks import instance, one_of, positive_int, shown
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import Connection, GraphPyramid, Plan
 from fovigraph.nn import KNNPool
+from fovigraph.nn.limits import check_weights
 
 
 class Block(nn.Module):
@@ -120,7 +122,8 @@ class Backbone(nn.Module):
         layers: Its blocks, in the order in which they run; ``"layers.0"`` is the first one's name.
         in_channels: Channels of the samples.
         out_channels: Channels of the last block's features.
-        num_features: Nodes times channels of its output.
+        num_features: Nodes times channels of the last block's features.
+        classifier: A linear classifier on them, or ``None``.
 
     Example:
         >>> import torch, fovigraph as fg
@@ -140,6 +143,7 @@ class Backbone(nn.Module):
     in_channels: int = 3
     out_channels: int
     num_features: int
+    classifier: nn.Linear | None
 
     @classmethod
     def from_config(cls, config: Any, retina: SensorArray, in_channels: int = 3) -> Backbone:
@@ -153,7 +157,13 @@ class Backbone(nn.Module):
         raise NotImplementedError(f"{cls.__name__} must define from_config")
 
     def assemble(
-        self, layers: Iterable[Block], plan: Plan, *, in_channels: int, out_channels: int
+        self,
+        layers: Iterable[Block],
+        plan: Plan,
+        *,
+        in_channels: int,
+        out_channels: int,
+        num_classes: int | None = None,
     ) -> None:
         """Set the attributes of a backbone that is a sequence of blocks.
 
@@ -162,24 +172,37 @@ class Backbone(nn.Module):
             plan: The plan that they were made along.
             in_channels: Channels of the samples.
             out_channels: Channels of the last block's features.
+            num_classes: Classes of a linear classifier on all features of the last level; ``None``
+                for no classifier.
 
         Raises:
-            ValueError, TypeError: If a plan does not fit the ready pyramid that it is for, or
-                something else than a block is among the layers.
+            ValueError, TypeError: If a plan does not fit the ready pyramid that it is for,
+                something else than a block is among the layers, or ``num_classes`` is no whole
+                number above 0.
         """
         blocks = [instance(f"layers[{i}]", block, Block) for i, block in enumerate(layers)]
         self.pyramid = plan.build()
         self.layers = nn.ModuleList(blocks)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.num_features = len(self.pyramid.levels[-1]) * out_channels
+        self.classifier = None
+        if num_classes is not None:
+            positive_int("num_classes", num_classes)
+            check_weights(num_features=self.num_features, num_classes=num_classes)
+            self.classifier = nn.Linear(self.num_features, num_classes)
+
+    def zero_samples(self) -> Tensor:
+        """Return samples ``[1, N, C]`` that are zero, on the device and of the type of weights."""
+        like = next(self.parameters(), torch.empty(0))
+        return like.new_zeros(1, len(self.pyramid.levels[0]), self.in_channels)
 
     def forward(self, x: Float[Tensor, "*batch N C"]) -> Float[Tensor, "..."]:
         """Map samples ``[*, N, C]`` to features ``[*, M, D]`` with ``M · D = num_features``."""
         return self.finish(self._through(x))
 
     def finish(self, x: Tensor) -> Tensor:
-        """Map the last block's features to the backbone's output: the same, unless overridden."""
-        return x
+        """Map the last block's features ``[*, M, D]`` to logits, if there is a classifier."""
+        return x if self.classifier is None else self.classifier(x.flatten(-2))
 
     def _through(
         self,

@@ -16,8 +16,10 @@ from fovigraph._checks import flag, nearest, positive_int, shown, whole_number
 from fovigraph._shipped import config_names, pretrained_names
 from fovigraph.models.channels import with_channels
 from fovigraph.models.config import FoviConfig
+from fovigraph.models.evaluating import evaluating
 from fovigraph.models.fovinet import FoviNet, check_fovinet
 from fovigraph.models.pretrained import HUB_ID, HubOptions, find_pretrained
+from fovigraph.models.wrapped import unwrapped
 
 
 def list_models(pattern: str | Sequence[str] = "*", *, pretrained: bool = False) -> list[str]:
@@ -219,13 +221,9 @@ class FeatureNet(nn.Module):
         super().__init__()
         check_fovinet("net", net)
         self.net = net
-        backbone, modes = net.backbone, [(m, m.training) for m in net.modules()]
-        like = next(net.parameters())
-        zeros = like.new_zeros(1, len(net.retina.array), net.config.retina.channels)
-        with torch.no_grad():
-            seen = backbone.eval().intermediates(zeros, layers)
-        for module, training in modes:
-            module.training = training
+        with evaluating(net), torch.no_grad():
+            zeros = unwrapped(net.backbone).zero_samples()  # type: ignore[operator]  # a Backbone's
+            seen = net.backbone.intermediates(zeros, layers)
         self.info = [
             FeatureInfo(name, each.level, *each.features.shape[1:]) for name, each in seen.items()
         ]

@@ -98,10 +98,9 @@ def _calls(modules: Sequence[nn.Module]) -> Counter[int]:
 def _calls_in_a_pass(backbone: Backbone) -> Counter[int]:
     """Return how often a forward pass of a backbone, on zeros, calls each module in it."""
     calls: Counter[int] = Counter()
-    like = next(backbone.parameters(), torch.empty(0))
-    if like.is_meta:
+    samples = backbone.zero_samples()
+    if samples.is_meta:
         return calls
-    samples = like.new_zeros(1, len(backbone.pyramid.levels[0]), backbone.in_channels)
     modules = list(backbone.modules())
     kept = [(module._forward_pre_hooks, module._forward_hooks) for module in modules]
     try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,9 +14,10 @@ from fovigraph._checks import instance, one_of, positive_float, positive_int, po
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import METRICS, Connection, GraphPyramid, Plan, Step
 from fovigraph.models._registry import BackboneConfig, register
+from fovigraph.models.alexnet import KNNAlexNetBlock
 from fovigraph.models.backbone import Backbone, Block, PoolBlock
-from fovigraph.nn import POOL_MODES, KNNConv, KNNPool, KNNSeparableConv, make_norm
-from fovigraph.nn.limits import MOST_CHANNELS, check_weights
+from fovigraph.nn import POOL_MODES, KNNConv, KNNSeparableConv, make_norm
+from fovigraph.nn.limits import MOST_CHANNELS
 
 CONVS = ("full", "depthwise_separable")
 POOL_K = 9
@@ -113,28 +114,12 @@ class ResNetConfig(BackboneConfig):
                 )
 
 
-class _Kernels:
-    """The sides of the reference kernels of a ResNet's convolutions.
-
-    Args:
-        config: The configuration.
-        in_blocks: Whether they are those of the blocks, not of the stem.
-    """
-
-    def __init__(self, config: ResNetConfig, in_blocks: bool):
-        self.multiplier = config.kernel_multiplier
-        self.factor = 2 if in_blocks and config.double_kernels else 1
-
-    def side(self, k: int, nodes: int) -> int:
-        """Return the side of the kernel of a convolution over k of so many nodes."""
-        if self.multiplier != 1 and k > 1:
-            return math.ceil(self.multiplier * math.sqrt(k))
-        return self.factor * math.ceil(math.sqrt(min(k, nodes)))
-
-    def step(self, plan: Plan, k: int, stride: int = 1) -> Step:
-        """Return a convolution's step from the highest level of a plan."""
-        size = self.side(k, plan.num_nodes)
-        return Step("conv", k=k, stride=stride, kernel_size=size)
+def _kernel_side(config: ResNetConfig, k: int, nodes: int, *, in_block: bool) -> int:
+    """Return the side of the reference kernel of a convolution over k of so many nodes."""
+    if config.kernel_multiplier != 1 and k > 1:
+        return math.ceil(config.kernel_multiplier * math.sqrt(k))
+    factor = 2 if in_block and config.double_kernels else 1
+    return factor * math.ceil(math.sqrt(min(k, nodes)))
 
 
 def _make_conv(kind: str, channels: int, out_channels: int, kernel_size: int | None) -> nn.Module:
@@ -145,42 +130,12 @@ def _make_conv(kind: str, channels: int, out_channels: int, kernel_size: int | N
     return KNNSeparableConv(channels, out_channels, kernel_size, multiplier, bias=False)
 
 
-class ResNetStem(Block):
-    """Convolution, norm, ReLU and a pool.
-
-    Args:
-        plan: The plan of the pyramid, which the block adds its steps to.
-        in_channels: Channels of the samples.
-        config: The network's configuration.
-    """
-
-    fusible = (("conv", "norm", "activation"),)
-
-    def __init__(self, plan: Plan, in_channels: int, config: ResNetConfig):
-        super().__init__()
-        step = _Kernels(config, in_blocks=False).step(plan, config.stem_k, config.stem_stride)
-        self.runs_on["conv"] = place = plan.add(step)
-        self.conv = _make_conv("full", in_channels, config.stem_channels, place.kernel_size)
-        self.norm = make_norm(config.norm, config.stem_channels, place.num_dst)
-        self.activation = nn.ReLU()
-        pool = Step("pool", k=POOL_K, stride=config.stem_pool_stride, mode=config.stem_pool)
-        self.runs_on["pool"] = plan.add(pool)
-        self.pool = KNNPool(config.stem_pool)
-
-    def _convolve(self, x: Tensor, pyramid: GraphPyramid) -> Tensor:
-        return self.activation(self.norm(self.run("conv", x, pyramid)))  # type: ignore[no-any-return]
-
-    def forward(
-        self, x: Float[Tensor, "*batch N C"], pyramid: GraphPyramid
-    ) -> Float[Tensor, "*batch M D"]:
-        """Map samples ``[*, N, C]`` to ``[*, M, stem_channels]``."""
-        return self.run("pool", self._convolve(x, pyramid), pyramid)
-
-    def by_level(self, x: Tensor, pyramid: GraphPyramid) -> Iterator[tuple[int | None, Tensor]]:
-        """Yield what the convolution's activation gives, then what the pool gives."""
-        x = self._convolve(x, pyramid)
-        yield self.runs_on["conv"].dst, x
-        yield self.runs_on["pool"].dst, self.run("pool", x, pyramid)
+def _stem(plan: Plan, in_channels: int, config: ResNetConfig) -> KNNAlexNetBlock:
+    """Return the stem, which is a block of an AlexNet: convolution, norm, ReLU and a pool."""
+    size = _kernel_side(config, config.stem_k, plan.num_nodes, in_block=False)
+    conv = Step("conv", k=config.stem_k, stride=config.stem_stride, kernel_size=size)
+    pool = Step("pool", k=POOL_K, stride=config.stem_pool_stride, mode=config.stem_pool)
+    return KNNAlexNetBlock(plan, in_channels, config.stem_channels, conv, pool, norm=config.norm)
 
 
 class Layer(NamedTuple):
@@ -219,15 +174,16 @@ class ResidualBlock(Block):
         self, plan: Plan, in_channels: int, channels: int, stride: int, config: ResNetConfig
     ):
         super().__init__()
-        kernels, start, width = _Kernels(config, in_blocks=True), plan.level, in_channels
-        pointwise = kernels.side(1, 1)
+        start, width = plan.level, in_channels
+        pointwise = _kernel_side(config, 1, 1, in_block=True)
         layers = self.layers(channels, stride, config.k)
         self.count = len(layers)
         for number, (k, step, out_channels) in enumerate(layers, 1):
             if k is None:
                 place = plan.between(plan.level, plan.level, 1, kernel_size=pointwise)
             else:
-                place = plan.add(kernels.step(plan, k, step))
+                size = _kernel_side(config, k, plan.num_nodes, in_block=True)
+                place = plan.conv(k=k, stride=step, kernel_size=size)
             self._add(f"conv{number}", f"norm{number}", width, out_channels, place, config)
             if number < self.count:
                 self.add_module(f"relu{number}", nn.ReLU())
@@ -315,9 +271,6 @@ class KNNResNet(Backbone):
         num_classes: Classes of a linear classifier on all features of the last level; ``None`` for
             no classifier.
 
-    Attributes:
-        classifier: The linear classifier, or ``None``.
-
     Raises:
         ValueError, TypeError: If the configuration does not fit the retina or the pyramid, or an
             argument is of another type.
@@ -343,8 +296,8 @@ class KNNResNet(Backbone):
         instance("config", config, ResNetConfig)
         positive_int("in_channels", in_channels)
         plan = Plan(retina, config.metric)
-        block: Any = ResNetStem(plan, in_channels, config)
-        layers, width = [block], config.stem_channels
+        layers: list[Block] = [_stem(plan, in_channels, config)]
+        width = config.stem_channels
         for count, channels, stride in zip(
             config.blocks, config.channels, config.strides, strict=True
         ):
@@ -355,12 +308,13 @@ class KNNResNet(Backbone):
                 width = block.out_channels
         if config.out_side is not None:
             layers.append(PoolBlock(plan.add(_last_pool(plan, config.out_side)), "mean"))
-        self.assemble(layers, plan, in_channels=in_channels, out_channels=width)
-        self.classifier = None
-        if num_classes is not None:
-            positive_int("num_classes", num_classes)
-            check_weights(num_features=self.num_features, num_classes=num_classes)
-            self.classifier = nn.Linear(self.num_features, num_classes)
+        self.assemble(
+            layers,
+            plan,
+            in_channels=in_channels,
+            out_channels=width,
+            num_classes=num_classes,
+        )
 
     @classmethod
     def from_config(
@@ -368,10 +322,6 @@ class KNNResNet(Backbone):
     ) -> KNNResNet:
         """Build the backbone that a configuration describes on a retina."""
         return cls(retina, config, in_channels)
-
-    def finish(self, x: Tensor) -> Tensor:
-        """Map the last level's features ``[*, M, D]`` to logits, if there is a classifier."""
-        return x if self.classifier is None else self.classifier(x.flatten(-2))
 
     def input_weight(self) -> str:
         """The stem's weight."""

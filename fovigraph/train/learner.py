@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fovigraph.models import Backbone, FoviNet, FoviOutput, Intermediate
+from fovigraph.models.evaluating import evaluating
 from fovigraph.models.wrapped import unwrapped
 from fovigraph.sensing import as_images
 from fovigraph.sensing.fixation import Fixations
@@ -200,11 +201,8 @@ class LayerProbes(nn.Module):
         if not isinstance(backbone, Backbone) or not backbone.block_names:
             kind = type(backbone).__name__
             raise ValueError(f"objective.probes needs a backbone made of blocks, got {kind}")
-        training = backbone.training
-        with torch.no_grad():
-            nodes, channels = len(net.retina.array), backbone.in_channels
-            blocks = backbone.eval().intermediates(torch.zeros(1, nodes, channels))
-        backbone.train(training)
+        with evaluating(backbone), torch.no_grad():
+            blocks = backbone.intermediates(backbone.zero_samples())
         widths = [block.features.shape[-1] for block in blocks.values()]
         self.maps = nn.ModuleList(nn.Linear(width, num_classes) for width in widths)
 

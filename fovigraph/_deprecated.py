@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -30,8 +31,6 @@ def module_getattr(module: str, renamed: Mapping[str, str]) -> Callable[[str], A
 
     def getattr_(name: str) -> Any:
         if name in renamed:
-            import sys
-
             warn_renamed(f"{module}.{name}", f"{module}.{renamed[name]}")
             return getattr(sys.modules[module], renamed[name])
         raise AttributeError(f"module {module!r} has no attribute {name!r}")

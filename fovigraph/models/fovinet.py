@@ -205,7 +205,7 @@ class FoviNet(nn.Module):
         num_classes = whole_number("num_classes", num_classes)
         names = None if class_names is None else _names(class_names, num_classes)
         several = self.config.head.multi_label if multi_label is None else multi_label
-        told = {"num_classes": num_classes, "multi_label": flag("multi_label", several)}
+        classes = {"num_classes": num_classes, "multi_label": flag("multi_label", several)}
         like = next(self.parameters())
         head = make_head(
             unwrapped(self.projector).out_features,  # type: ignore[arg-type]  # any module's
@@ -213,7 +213,7 @@ class FoviNet(nn.Module):
             self.config.head.dropout,
         )
         self.head = head.to(like.device, like.dtype).train(self.training)
-        self._note(**told, class_names=names, **asdict(Calibration()))
+        self._note(**classes, class_names=names, **asdict(Calibration()))
 
     def _note(self, **head: Any) -> None:
         """Change the section ``head`` of the configuration."""

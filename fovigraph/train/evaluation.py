@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fovigraph.models import Calibration
+from fovigraph.models.predict import THRESHOLD
 from fovigraph.train.scores import average_precision, mean, roc_auc
 
 TOP = 5
@@ -21,9 +22,6 @@ BINS = 15
 
 MOST_IN_MATRIX = 100
 """Classes up to which the confusion matrix is kept."""
-
-HALF = 0.5
-"""The probability from which on an image is said to have a class, where it may have several."""
 
 
 @dataclass
@@ -271,7 +269,7 @@ class LabelSums:
             raise ValueError("labels must give a class to at least 1 image, got none")
         areas = roc_auc(by_count[:, -1], truth)
         precisions = [average_precision(scores, truth) for scores in by_count.unbind(dim=1)]
-        right = ((by_count[:, -1].sigmoid() >= HALF) == truth).double()
+        right = ((by_count[:, -1].sigmoid() >= THRESHOLD) == truth).double()
         rows = zip(
             names,
             truth.sum(0).tolist(),

@@ -1,4 +1,4 @@
-"""The splits of data: those to learn from, and those to be judged on."""
+"""The splits of data: those to train on, and those to test on."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def _name_halves(ax: Axes, array: SensorArray) -> None:
     if array.layout == "uniform":
         return
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
-    ax.set_ylim(bottom, top + 0.055 * (right - left))
+    ax.set_ylim(bottom, top + 0.09 * (right - left))
     for x, side, other in ((left / 2, "left", "right"), (right / 2, "right", "left")):
         text = f"{side} half of the visual field\n(in the {other} half of the brain)"
         ax.text(x, top, text, ha="center", va="bottom", fontsize=10)

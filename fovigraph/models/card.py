@@ -31,12 +31,14 @@ def model_card(net: FoviNet, name: str, origin: str, facts: Mapping[str, str] | 
     retina, fixation, classes = net.config.retina, net.config.fixation, net.config.head.num_classes
     several = ", of which an image may have several" if net.config.head.multi_label else ""
     parameters = sum(parameter.numel() for parameter in net.parameters())
+    channels = retina.channels
+    pixels = "RGB" if channels == 3 else f"{channels} channel{'s' * (channels > 1)}"
     rows = {
         "backbone": f"{net.config.backbone.name}, {parameters:,} parameters "
         "with projector and head",
         "retina": f"{len(net.retina.array)} samples over {retina.fov:g}° "
         f"(a = {retina.cmf_a:g}°, {retina.field_geometry} geometry), {retina.sampling} pixels",
-        "images": f"RGB in [0, 1]; normalised inside: {retina.mean is not None}",
+        "images": f"{pixels} in [0, 1]; normalised inside: {retina.mean is not None}",
         "fixations": f"{fixation.count}, {fixation.policy}",
         "classes": f"{classes}{several}",
         **(facts or {}),
@@ -59,7 +61,7 @@ A foveated network, {as_text(origin)} with fovigraph {__version__}.
 import fovigraph as fg
 
 net = fg.FoviNet.from_pretrained("path/to/this/folder")
-out = net(images)   # [B, 3, H, W]; out.logits are [B, {classes}]
+out = net(images)   # [B, {channels}, H, W]; out.logits are [B, {classes}]
 ```
 """
 

@@ -125,6 +125,11 @@ class Recipe(FoviConfig):
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def check(self) -> None:
+        if self.retina.channels != 3:
+            raise ValueError(
+                "retina.channels must be 3 in a recipe, as images are read in red, green and blue, "
+                f"got {self.retina.channels}"
+            )
         if not self.objective.supervised and self.fixation.count < 2:
             raise ValueError(
                 f"fixation.count must be at least 2 for objective.name={self.objective.name!r}, "

@@ -37,3 +37,11 @@ def test_no_name_adds_lines_cells_or_front_matter(net):
         assert line.count("|") == usual.count("|")
         assert line == usual or "evil" in line
     assert "<img" not in card and "{}%s{name}" in card
+
+
+def test_a_card_says_which_images_a_network_takes(net):
+    assert "| RGB in " in model_card(net, "eye", "trained")
+    grey = model_card(fg.create_model("fovi_tiny", in_channels=1), "eye", "trained")
+    assert "| 1 channel in " in grey
+    assert "# [B, 1, H, W]" in grey
+    assert "RGB" not in grey

@@ -334,7 +334,7 @@ def test_the_first_of_equals_wins_and_nan_wins_always():
 def test_winners_take_a_byte_where_that_is_enough():
     edges, x = ragged().by_dst, randn(2, 8, 3)
     for most, dtype in ((256, torch.uint8), (257, torch.int32), (None, torch.int32)):
-        _, winner = pool._knn_pool(x, edges.src, edges.ptr, "max", None, most=most)
+        _, winner = torch.ops.fovigraph.knn_pool(x, edges.src, edges.ptr, "max", None, most=most)
         assert winner.dtype == dtype
 
 
@@ -415,19 +415,20 @@ def test_strided_and_expanded_features_and_weights_are_taken_as_they_are():
 def test_operators_pass_torchs_own_checks():
     kernel_map = ragged()
     edges, x = kernel_map.by_dst, randn(2, kernel_map.num_src, 3).requires_grad_()
-    pool, by_src = importlib.import_module("fovigraph.ops.knn_pool"), kernel_map.by_src
-    torch.library.opcheck(pool._knn_pool, (x, edges.src, edges.ptr, "mean", None))
+    by_src, operators = kernel_map.by_src, torch.ops.fovigraph
+    torch.library.opcheck(operators.knn_pool.default, (x, edges.src, edges.ptr, "mean", None))
     sources = (by_src.dst, by_src.edge, by_src.ptr)
-    torch.library.opcheck(pool._knn_pool, (x, edges.src, edges.ptr, "max", None, *sources, 9))
-    depthwise = importlib.import_module("fovigraph.ops.knn_depthwise")
+    torch.library.opcheck(
+        operators.knn_pool.default, (x, edges.src, edges.ptr, "max", None, *sources, 9)
+    )
     weight = randn(kernel_map.num_cells, 3, 2).requires_grad_()
     full = importlib.import_module("fovigraph.ops.knn_conv")
     rows, count = full.three_ways(kernel_map), kernel_map.num_dst
     torch.library.opcheck(
-        depthwise._knn_depthwise_conv, (x, weight, rows, None, None, count, False)
+        operators.knn_depthwise_conv.default, (x, weight, rows, None, None, count, False)
     )
     bias = randn(2).requires_grad_()
-    torch.library.opcheck(full._knn_conv, (x, weight, rows, None, bias, count, True))
+    torch.library.opcheck(operators.knn_conv.default, (x, weight, rows, None, bias, count, True))
 
 
 def test_nothing_to_compute_is_no_error():

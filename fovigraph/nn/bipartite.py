@@ -265,9 +265,9 @@ def check_channels(x: Tensor, channels: int, weight: Tensor) -> None:
 
 
 _HOOKS = tuple(
-    name
-    for name in vars(MessagePassing())
-    if name.startswith(("_propagate_", "_message_", "_aggregate_")) and name.endswith("_hooks")
+    f"_{step}_forward_{when}"
+    for step in ("propagate", "message", "aggregate", "message_and_aggregate")
+    for when in ("pre_hooks", "hooks")
 )
 
 

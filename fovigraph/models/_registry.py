@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import NamedTuple, TypeVar
 
-from fovigraph._checks import instance, one_of, shown
+from fovigraph._checks import instance, one_of, positive_ints, shown
 from fovigraph._schema import Section
 from fovigraph.geometry import SensorArray
 from fovigraph.models.backbone import Backbone
+from fovigraph.nn.limits import MOST_CHANNELS
 
 B = TypeVar("B", bound=type[Backbone])
 
@@ -28,6 +29,25 @@ class BackboneConfig(Section):
     @classmethod
     def variants(cls) -> Mapping[str, type[Section]]:
         return {name: family.config for name, family in FAMILIES.items()}
+
+    def check_lists(self, like: str, names: Sequence[str]) -> None:
+        """Check lists of whole numbers above 0, all as long as the one called ``like``.
+
+        Raises:
+            ValueError, TypeError: If ``like`` is empty, or one of ``names`` is of another length or
+                has an entry that is none.
+        """
+        count = len(positive_ints(f"backbone.{like}", getattr(self, like), MOST_CHANNELS))
+        if count == 0:
+            raise ValueError(f"backbone.{like} must have at least one entry, got []")
+        for name in names:
+            values = getattr(self, name)
+            if len(values) != count:
+                raise ValueError(
+                    f"backbone.{name} must have {count} entries like backbone.{like}, "
+                    f"got {len(values)}"
+                )
+            positive_ints(f"backbone.{name}", values, MOST_CHANNELS)
 
 
 class Family(NamedTuple):

@@ -26,7 +26,6 @@ from fovigraph.models._registry import BackboneConfig, register
 from fovigraph.models.backbone import Backbone, Block, PoolBlock
 from fovigraph.nn import POOL_MODES, KNNConv, KNNPool, KNNSeparableConv, make_norm
 from fovigraph.nn.knn_conv import KNNDepthwiseConv
-from fovigraph.nn.limits import MOST_CHANNELS
 
 
 @dataclass(frozen=True)
@@ -64,18 +63,8 @@ class AlexNetConfig(BackboneConfig):
     metric: str = "cortical"
 
     def check(self) -> None:
+        self.check_lists("channels", ("strides", "k"))
         layers = len(self.channels)
-        if layers == 0:
-            raise ValueError("backbone.channels must have at least one entry, got []")
-        for name in ("channels", "strides", "k"):
-            values = getattr(self, name)
-            if len(values) != layers:
-                raise ValueError(
-                    f"backbone.{name} must have {layers} entries like backbone.channels, "
-                    f"got {len(values)}"
-                )
-            positive_ints(f"backbone.{name}", values)
-        positive_ints("backbone.channels", self.channels, MOST_CHANNELS)
         for layer in self.pool_after:
             if not 0 <= layer < layers:
                 raise ValueError(

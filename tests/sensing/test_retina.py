@@ -543,7 +543,7 @@ class TestErrors:
     def test_acuity(self, array, acuity):
         with pytest.raises(ValueError, match="acuity must be"):
             Retina(array, "area", acuity=acuity)
-        with pytest.raises(ValueError, match="retina.acuity must be"):
+        with pytest.raises(ValueError, match=r"retina\.acuity must be"):
             fg.load_config("fovi_cifar10", [f"retina.acuity={acuity}"])
 
     @pytest.mark.parametrize(

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from fovigraph import _compose
-from fovigraph._checks import flag, nearest, positive_int, shown, whole_number
+from fovigraph._checks import flag, nearest, positive_int, shown
 from fovigraph._names import Named, what_is_named
 from fovigraph._shipped import config_names, pretrained_names
 from fovigraph.models.channels import with_channels
 from fovigraph.models.config import FoviConfig
 from fovigraph.models.evaluating import evaluating
 from fovigraph.models.fovinet import FoviNet, check_fovinet
+from fovigraph.models.heads import classes_asked_for
 from fovigraph.models.pretrained import HubOptions, find_pretrained
 from fovigraph.models.wrapped import unwrapped
 
@@ -142,13 +143,7 @@ def create_model(
         config = _compose.changed(_config(name, revision, hub), overrides)
         if in_channels is not None:
             config = with_channels(config, positive_int("in_channels", in_channels))
-        head: dict[str, Any] = {}
-        if num_classes is not None:
-            head = {"num_classes": whole_number("num_classes", num_classes), "class_names": None}
-        if class_names is not None:
-            if isinstance(class_names, str) or not isinstance(class_names, Sequence):
-                raise TypeError(f"class_names must be a list of names, got {shown(class_names)}")
-            head = {"num_classes": len(class_names), **head, "class_names": list(class_names)}
+        head = classes_asked_for(num_classes, class_names)
         net = FoviNet(_compose.changed(config, {"head": head} if head else {}))
     return FeatureNet(net, layers) if features_only else net
 

@@ -143,6 +143,11 @@ def _levels(pyramid: GraphPyramid) -> dict[str, Any]:
             for name, array in zip(pyramid.names, pyramid.levels, strict=True)
         ],
         "graphs": [{"kind": step.kind, "k": graph.k, **_graph(graph)} for step, graph in steps],
+        "shortcuts": [
+            {"below": each.src, "above": each.dst, "k": each.k, **_graph(pyramid.graph(each))}
+            for level in range(1, len(pyramid))
+            for each in pyramid.shortcuts_into(level)
+        ],
         "outlines": [_packed(curve, "<f4") for curve in flat_outlines(retina, edge)],
         "rings": [
             {"degrees": ring, "curves": [_packed(c, "<f4") for c in flat_circle(retina, ring)]}

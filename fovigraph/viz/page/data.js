@@ -17,7 +17,8 @@ function decodeGraph(graph) {
   };
 }
 
-const graphs = data.graphs.map(decodeGraph);
+const graphs = data.graphs.map((graph, below) => ({ below, ...decodeGraph(graph) }));
+const shortcuts = data.shortcuts.map(decodeGraph);
 const levels = data.levels.map((level) => {
   const visual = decode(level.visual, Float32Array);
   return {
@@ -49,11 +50,17 @@ const state = {
   field: null, // per level: paths to or from the unit, [N]; null: nothing is selected
   space: "visual",
   coloring: "paths",
+  through: "all", // what paths lead through: "all" connections, "steps" alone, or "shortcuts"
   zoom: 1,
   photo: null, // the Photo that is shown
   gaze: null, // { row, column } as fractions of it, and { height, width } of the view in its pixels
   look: -1, // the index of the fixation that the gaze is at; -1: none
 };
+
+/** The graphs that lead into a level, not from the level below it in the order of the steps. */
+function shortcutsInto(level) {
+  return shortcuts.filter(({ above }) => above === level);
+}
 
 /** A count and its noun. */
 function counted(count, noun) {

@@ -206,7 +206,10 @@ class Level extends Units {
     const { canvas } = this,
       { name, count } = levels[index],
       graph = graphs[index - 1];
-    const what = counted(count, index ? "unit" : "sample") + (graph ? `, k = ${graph.k}` : "");
+    const incoming = graph ? [`k = ${graph.k}`] : [];
+    for (const { below, k } of shortcutsInto(index))
+      incoming.push(`shortcut from ${levels[below].name}, k = ${k}`);
+    const what = [counted(count, index ? "unit" : "sample"), ...incoming].join(", ");
     const figure = document.createElement("figure"),
       caption = document.createElement("figcaption");
     const [title, size] = [document.createElement("b"), document.createElement("span")];

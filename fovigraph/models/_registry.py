@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from typing import NamedTuple, TypeVar
 
@@ -10,7 +10,6 @@ from fovigraph._checks import instance, one_of, positive_ints, shown
 from fovigraph._schema import Section
 from fovigraph.geometry import SensorArray
 from fovigraph.models.backbone import Backbone
-from fovigraph.nn.limits import MOST_CHANNELS
 
 B = TypeVar("B", bound=type[Backbone])
 
@@ -30,24 +29,30 @@ class BackboneConfig(Section):
     def variants(cls) -> Mapping[str, type[Section]]:
         return {name: family.config for name, family in FAMILIES.items()}
 
-    def check_lists(self, like: str, names: Sequence[str]) -> None:
-        """Check lists of whole numbers above 0, all as long as the one called ``like``.
+    def check_lists(self, first: str, *others: str) -> int:
+        """Check that keys hold lists of whole numbers of at least 1, not empty and equally long.
+
+        Args:
+            first: The key that says how long.
+            others: The other keys.
+
+        Returns:
+            Their length.
 
         Raises:
-            ValueError, TypeError: If ``like`` is empty, or one of ``names`` is of another length or
-                has an entry that is none.
+            ValueError: If they do not.
         """
-        count = len(positive_ints(f"backbone.{like}", getattr(self, like), MOST_CHANNELS))
-        if count == 0:
-            raise ValueError(f"backbone.{like} must have at least one entry, got []")
-        for name in names:
-            values = getattr(self, name)
-            if len(values) != count:
+        length = len(positive_ints(f"backbone.{first}", getattr(self, first)))
+        if length == 0:
+            raise ValueError(f"backbone.{first} must have at least one entry, got []")
+        for name in others:
+            values = positive_ints(f"backbone.{name}", getattr(self, name))
+            if len(values) != length:
                 raise ValueError(
-                    f"backbone.{name} must have {count} entries like backbone.{like}, "
+                    f"backbone.{name} must have {length} entries like backbone.{first}, "
                     f"got {len(values)}"
                 )
-            positive_ints(f"backbone.{name}", values, MOST_CHANNELS)
+        return length
 
 
 class Family(NamedTuple):

@@ -26,6 +26,7 @@ from fovigraph.models._registry import BackboneConfig, register
 from fovigraph.models.backbone import Backbone, Block, PoolBlock
 from fovigraph.nn import POOL_MODES, KNNConv, KNNPool, KNNSeparableConv, make_norm
 from fovigraph.nn.knn_conv import KNNDepthwiseConv
+from fovigraph.nn.limits import MOST_CHANNELS
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class AlexNetConfig(BackboneConfig):
     metric: str = "cortical"
 
     def check(self) -> None:
-        self.check_lists("channels", ("strides", "k"))
-        layers = len(self.channels)
+        layers = self.check_lists("channels", "strides", "k")
+        positive_ints("backbone.channels", self.channels, MOST_CHANNELS)
         for layer in self.pool_after:
             if not 0 <= layer < layers:
                 raise ValueError(

@@ -60,7 +60,7 @@ class ConvNeXtV2Config(BackboneConfig):
     metric: str = "cortical"
 
     def check(self) -> None:
-        self.check_lists("depths", ("channels", "strides"))
+        self.check_lists("depths", "channels", "strides")
         for name in ("k", "stem_k", "downsample_k"):
             positive_int(f"backbone.{name}", getattr(self, name))
         positive_float("backbone.kernel_multiplier", self.kernel_multiplier)

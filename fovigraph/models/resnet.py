@@ -10,7 +10,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fovigraph._checks import instance, one_of, positive_float, positive_int
+from fovigraph._checks import instance, one_of, positive_float, positive_int, positive_ints
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import METRICS, Connection, GraphPyramid, Plan, Step
 from fovigraph.models._registry import BackboneConfig, register
@@ -75,7 +75,8 @@ class ResNetConfig(BackboneConfig):
         one_of("backbone.conv", self.conv, CONVS)
         one_of("backbone.stem_pool", self.stem_pool, POOL_MODES)
         one_of("backbone.metric", self.metric, METRICS)
-        self.check_lists("blocks", ("channels", "strides"))
+        self.check_lists("blocks", "channels", "strides")
+        positive_ints("backbone.channels", self.channels, MOST_CHANNELS)
         for name in ("k", "stem_k", "stem_stride", "stem_pool_stride"):
             positive_int(f"backbone.{name}", getattr(self, name))
         positive_int("backbone.stem_channels", self.stem_channels, MOST_CHANNELS)

@@ -4,14 +4,13 @@ from fovigraph.graph.step import POOL_MODES
 from fovigraph.nn.knn_conv import KNNConv, KNNDepthwiseConv, KNNSeparableConv
 from fovigraph.nn.knn_pool import KNNPool
 from fovigraph.nn.knn_unpool import KNNConvTranspose, KNNUnpool
-from fovigraph.nn.norm import NORMS, BatchNorm, GlobalResponseNorm, GroupNorm, LayerNorm, make_norm
+from fovigraph.nn.norm import NORMS, BatchNorm, GroupNorm, LayerNorm, make_norm
 from fovigraph.nn.on_graph import OnGraph, disjoint_edges
 
 __all__ = [
     "NORMS",
     "POOL_MODES",
     "BatchNorm",
-    "GlobalResponseNorm",
     "GroupNorm",
     "KNNConv",
     "KNNConvTranspose",

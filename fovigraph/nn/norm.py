@@ -224,51 +224,6 @@ class GroupNorm(nn.GroupNorm):
         return super().forward(flat).transpose(1, 2).reshape(x.shape)
 
 
-class GlobalResponseNorm(nn.Module):
-    r"""Global response normalisation of every graph (ConvNeXt V2, Woo et al. 2023).
-
-    .. math::
-        \mathbf{y}_c = (\gamma_c\, n_c + 1)\, \mathbf{x}_c + \beta_c, \qquad
-        n_c = \frac{\lVert\mathbf{x}_c\rVert}
-        {\operatorname{mean}_{c'} \lVert\mathbf{x}_{c'}\rVert + 10^{-6}}
-
-    with the norm of a channel over all nodes. γ and β begin at zero.
-
-    Args:
-        channels: Channels C.
-        num_nodes: Nodes N, to tell the graphs of a disjoint batch apart; ``None`` takes
-            ``[*, N, C]`` alone.
-        eps: Added to the mean.
-
-    Example:
-        >>> import torch, fovigraph as fg
-        >>> fg.nn.GlobalResponseNorm(8)(torch.rand(2, 5, 8)).shape
-        torch.Size([2, 5, 8])
-    """
-
-    def __init__(self, channels: int, num_nodes: int | None = None, *, eps: float = 1e-6):
-        super().__init__()
-        self.channels = _count("channels", channels)
-        self.num_nodes = None if num_nodes is None else _count("num_nodes", num_nodes)
-        self.eps = fraction("eps", eps)
-        self.weight = nn.Parameter(torch.zeros(self.channels))
-        self.bias = nn.Parameter(torch.zeros(self.channels))
-
-    def forward(self, x: Float[Tensor, "*batch N C"]) -> Float[Tensor, "*batch N C"]:
-        """Normalise ``[*, N, C]``, or a disjoint PyG batch ``[ΣN, C]`` of graphs of N nodes."""
-        _check_features(x, self.channels, self.weight)
-        graphs = _one_graph_each(x, x.shape[-2] if self.num_nodes is None else self.num_nodes)
-        # In single precision at least, as sums of squares soon leave the range of half precision.
-        wide = graphs.float() if torch.finfo(x.dtype).bits < 32 else graphs
-        length = torch.linalg.vector_norm(wide, dim=-2, keepdim=True)
-        response = length / (length.mean(dim=-1, keepdim=True) + self.eps)
-        out = wide * (self.weight * response + 1) + self.bias
-        return out.to(x.dtype).view_as(x)
-
-    def extra_repr(self) -> str:
-        return f"channels={self.channels}"
-
-
 def _groups(channels: int) -> int:
     """The most groups, up to 32, of at least four channels each, that divide ``channels``."""
     most = min(32, max(1, channels // 4))

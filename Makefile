@@ -33,8 +33,9 @@ $(READY): pyproject.toml constraints.txt scripts/setup.sh | interpreter
 demo: $(READY)
 	$(VENV)/bin/fovigraph demo --out demo
 
+# A worker for each core, which takes whole files, so that their fixtures are made once.
 test: lint
-	$(VENV)/bin/pytest -q
+	$(VENV)/bin/pytest -q -n auto --dist loadfile
 
 fuzz: $(READY)
 	FOVIGRAPH_FUZZ=$${FOVIGRAPH_FUZZ:-20000} $(VENV)/bin/pytest -q tests/fuzz

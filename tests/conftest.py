@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import pytest
@@ -8,6 +9,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import fovigraph as fg
 
 SHAPES += check_shapes()
+
+torch.manual_seed(0)  # random parameters are named alike in every process of pytest-xdist
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: a thread each
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,8 @@ import pkgutil
 import re
 import runpy
 import shlex
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,23 +59,45 @@ def test_command_lines_are_understood(document, words):
         assert args.model in {*fovigraph.config_names(), *fovigraph.models.pretrained_names()}
 
 
-@pytest.mark.parametrize(
-    ("document", "words"),
-    [each for each in COMMAND_LINES if each.values[1][0] not in ("train", "eval", "convert")],
-)
-def test_command_lines_run(document, words, tmp_path, monkeypatch, capsys):
-    """Those that need no training run, and no network of the fovi package's."""
-    pytest.importorskip("skimage")
+DOCUMENTS = sorted({each.values[0] for each in COMMAND_LINES})
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_documents_command_lines_run_one_after_the_other(document, tmp_path, monkeypatch, capsys):
+    """As they are written, but for what training costs: few scenes, and one epoch or two."""
+    for package in ("skimage", "lightning", "sklearn"):
+        pytest.importorskip(package)
+    from fovigraph.train import recipe, scenes
     from fovigraph.viz import style
 
+    load = recipe.load_recipe
+
+    def load_short(name, overrides=(), **options):
+        found = load(name, overrides, **options)
+        epochs = 2 if options.get("run") else 1  # a run that is resumed goes on
+        return replace(found, train=replace(found.train, epochs=epochs))
+
+    monkeypatch.setattr(recipe, "load_recipe", load_short)
+    monkeypatch.setattr(scenes, "COUNTS", {"train": 40, "test": 20})
     monkeypatch.setattr(style, "DPI", 20)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "photos").mkdir()
-    image = Image.new("RGB", (64, 48), "green")
-    for name in ("photo.jpg", "photos/a.jpg", "photos/b.png"):
-        image.save(tmp_path / name)
-    assert main(words) == 0
-    assert capsys.readouterr().out
+    for name in ("photos", "FOLDER"):
+        for kind, colour in (("cat", "grey"), ("dog", "brown")):
+            (tmp_path / name / kind).mkdir(parents=True)
+            for i in range(10):
+                image = Image.new("RGB", (64, 48), colour)
+                image.save(tmp_path / name / kind / f"{i}.jpg")
+    image.save(tmp_path / "photo.jpg")
+    for name in ("theirs", "fovi-alexnet_a-0.5_res-64_rfmult-2_in1k"):
+        shutil.copytree(ROOT / "tests" / "data" / "upstream_tiny", tmp_path / name)
+    lines = [each.values[1] for each in COMMAND_LINES if each.values[0] == document]
+    if document == "train.md":  # the network that others of its lines start from
+        lines.insert(0, ["train", "fovi_tiny", "data.source=photos", "--out", "runs/first"])
+    for words in lines:
+        if "train.devices=" in " ".join(words):  # in processes of their own, at full length
+            continue
+        assert main(words) == 0, words
+        assert capsys.readouterr().out
 
 
 def test_readmes_links_lead_somewhere():

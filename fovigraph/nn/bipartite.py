@@ -264,13 +264,16 @@ def check_channels(x: Tensor, channels: int, weight: Tensor) -> None:
         raise TypeError(f"x must be {weight.dtype} like the layer's weight, got {x.dtype}")
 
 
+_HOOKS = tuple(
+    f"_{step}_forward_{when}"
+    for step in ("propagate", "message", "aggregate", "message_and_aggregate")
+    for when in ("pre_hooks", "hooks")
+)
+
+
 def wants_messages(layer: MessagePassing) -> bool:
     """Whether an explainer, or a hook on a step of ``propagate``, looks at single messages."""
-    return bool(layer.explain) or any(
-        hooks
-        for name, hooks in vars(layer).items()
-        if name.startswith(("_propagate_", "_message_", "_aggregate_")) and name.endswith("_hooks")
-    )
+    return bool(layer.explain) or any(getattr(layer, name) for name in _HOOKS)
 
 
 def takes_messages(layer: MessagePassing, edges: Edges) -> bool:

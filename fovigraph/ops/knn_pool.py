@@ -7,6 +7,7 @@ the kernels of :mod:`fovigraph.ops.gpu` do the same; their backward pass gathers
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from fovigraph._checks import instance, one_of, whole_number
 from fovigraph._tensors import check_below, float_tensor, index_tensor, may_inspect, same_device
 from fovigraph.graph.kernel_map import Triples, row_ptr
 from fovigraph.ops import gpu, plain
+from fovigraph.ops.registration import directly, unobserved
 from fovigraph.ops.rows import equal_rows, from_node_rows, node_rows
 from fovigraph.ops.transforms import differentiable, gradients, transformed
 
@@ -124,8 +126,7 @@ def reduce_rows(
     return out.view(*x.shape[:-2], *out.shape[-2:])
 
 
-@torch.library.custom_op("fovigraph::knn_pool", mutates_args=())
-def _knn_pool(
+def _forward(
     x: Tensor,
     src: Tensor,
     ptr: Tensor,
@@ -162,7 +163,10 @@ def _knn_pool(
     return from_node_rows(out, len(x), x.shape[2]), winner
 
 
-@_knn_pool.register_fake
+_pool_operator = torch.library.custom_op("fovigraph::knn_pool", _forward, mutates_args=())
+
+
+@_pool_operator.register_fake
 def _(
     x: Tensor,
     src: Tensor,
@@ -183,8 +187,7 @@ def _(
     return out, src.new_empty((num_dst, batch * channels) if reduce == "max" else (0,))
 
 
-@torch.library.custom_op("fovigraph::knn_pool_backward", mutates_args=())
-def _knn_pool_backward(
+def _gradient(
     grad: Tensor,
     winner: Tensor,
     src: Tensor,
@@ -218,7 +221,12 @@ def _knn_pool_backward(
     return from_node_rows(grad_x, len(grad), grad.shape[2])
 
 
-@_knn_pool_backward.register_fake
+_gradient_operator = torch.library.custom_op(
+    "fovigraph::knn_pool_backward", _gradient, mutates_args=()
+)
+
+
+@_gradient_operator.register_fake
 def _(
     grad: Tensor,
     winner: Tensor,
@@ -259,7 +267,7 @@ def _plain_backward(
 
 
 def _winning_source(winner: Tensor, src: Tensor, ptr: Tensor, num_src: int, batch: int) -> Tensor:
-    """Return which source won, ``[B, num_dst, C]``, of what :func:`_knn_pool` returns."""
+    """Return which source won, ``[B, num_dst, C]``, of what :func:`_forward` returns."""
     if winner.dim() == 2:
         return winner.view(len(winner), batch, -1).transpose(0, 1)
     none = src.new_full((1,), num_src)
@@ -276,15 +284,20 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 def _backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Any, ...]:
     winner, src, ptr, edge_weight, *by_src = ctx.saved_tensors
-    backward = _plain_backward if transformed(grad) else _knn_pool_backward
+    backward: Callable[..., Tensor] = _gradient_operator
+    if transformed(grad):
+        backward = _plain_backward
+    elif not torch.is_grad_enabled() and unobserved(grad):
+        backward = _gradient
     grad_x = backward(
         grad.contiguous(), winner, src, ptr, ctx.reduce, edge_weight, ctx.num_src, *by_src
     )
     return grad_x, *[None] * 8
 
 
-_knn_pool.register_autograd(_backward, setup_context=_setup_context)
-differentiable(_knn_pool_backward, _plain_backward, operands=1)
+_pool_operator.register_autograd(_backward, setup_context=_setup_context)
+differentiable(_gradient_operator, _plain_backward, operands=1)
+_knn_pool = directly(_pool_operator, _forward, _setup_context, _backward, operands=(0,))
 
 
 @register_flop_formula(torch.ops.fovigraph.knn_pool)  # type: ignore[untyped-decorator]

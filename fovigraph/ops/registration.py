@@ -3,6 +3,11 @@
 An operator and its backward pass, each with what the compiler needs (shapes), what
 ``torch.utils.flop_counter`` needs (arithmetic) and what autograd and function transforms need
 (derivatives, from the form in :mod:`fovigraph.ops.plain`).
+
+An operator of ``torch.library`` costs hundreds of microseconds of a training step, as its many
+arguments are flattened and put together again, forward and backward. That is more than a GPU needs
+for a small layer. So where nobody looks at operators (:func:`unobserved`), the same functions are
+called without one.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.utils.flop_counter import register_flop_formula
 
 from fovigraph.ops.transforms import differentiable, gradients, transformed
@@ -25,7 +31,7 @@ def register_conv(
     *,
     depthwise: bool = False,
 ) -> Any:
-    """Register a convolution and its backward pass, and return the operator.
+    """Register a convolution and its backward pass, and return what computes it.
 
     Args:
         name: What it is called in ``torch.ops.fovigraph``; the backward pass ends in ``_backward``.
@@ -37,6 +43,9 @@ def register_conv(
             ``weight``, each empty if it is not needed; annotated likewise.
         plain: ``(x, weight, rows, share, num_dst)`` in operations that torch can differentiate.
         depthwise: Whether ``weight`` ``[cells, C, M]`` leads to C · M channels, not to M.
+
+    Returns:
+        The operator, or what calls ``forward`` and ``backward`` directly where nobody would notice.
     """
     conv = torch.library.custom_op(f"fovigraph::{name}", forward, mutates_args=())
     conv_backward = torch.library.custom_op(
@@ -74,7 +83,11 @@ def register_conv(
         if positive is not None:
             grad = grad * ~(positive <= 0)  # NaN passes, as it does through torch.relu
         needs = list(ctx.needs_input_grad[:2])
-        run: Callable[..., Any] = plain_backward if transformed(grad) else conv_backward
+        run: Callable[..., Any] = conv_backward
+        if transformed(grad):
+            run = plain_backward
+        elif not torch.is_grad_enabled() and unobserved(grad, x, weight):
+            run = backward
         grad_x, grad_weight = run(grad.contiguous(), x, weight, rows, share, needs)
         return (
             grad_x if needs[0] else None,
@@ -98,7 +111,59 @@ def register_conv(
     def _(grad: Any, x: Any, weight: Any, rows: Any, share: Any, needs: Any, **_: Any) -> int:
         return _flops(x, weight, rows) * sum(map(bool, needs))
 
-    return conv
+    return directly(conv, forward, setup_context, derivatives, operands=(0, 1, 4))
+
+
+def directly(
+    operator: Any,
+    forward: Callable[..., Any],
+    setup_context: Callable[..., None],
+    derivatives: Callable[..., tuple[Any, ...]],
+    operands: Sequence[int],
+) -> Callable[..., Any]:
+    """Return what calls an operator, or what it does directly where nobody looks at operators.
+
+    Args:
+        operator: The operator of ``torch.library``.
+        forward, setup_context, derivatives: What was registered with it.
+        operands: Which arguments are tensors that may require a gradient, or ``None``.
+    """
+
+    class GraphOperator(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *inputs: Any) -> Any:
+            output = forward(*inputs)
+            setup_context(ctx, inputs, output)
+            return output
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+            found = derivatives(ctx, *grads)
+            return tuple(None if isinstance(grad, list) else grad for grad in found)
+
+    def run(*inputs: Any) -> Any:
+        tensors = [inputs[at] for at in operands if inputs[at] is not None]
+        if not unobserved(*tensors):
+            return operator(*inputs)
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+            return GraphOperator.apply(*inputs)
+        return forward(*inputs)
+
+    return run
+
+
+def unobserved(*tensors: Tensor) -> bool:
+    """Whether nothing needs to see an operator of these tensors.
+
+    What does: ``torch.compile``, ``torch.export`` and tracing; a mode of ``__torch_dispatch__``, as
+    ``torch.utils.flop_counter`` has; the profiler; a subclass of ``Tensor``; a meta tensor.
+    """
+    return not (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._autograd._profiler_enabled()
+        or torch._C._get_tracing_state()
+    ) and all(type(tensor) in (Tensor, Parameter) and not tensor.is_meta for tensor in tensors)
 
 
 def _flops(x_shape: Sequence[int], weight_shape: Sequence[int], rows: Sequence[Any]) -> int:

@@ -18,7 +18,7 @@ SHOWN = 10
 
 
 class Classes(NamedTuple):
-    """What the network tells.
+    """The classes that a network distinguishes.
 
     Attributes:
         names: Names of its classes, in the order of its logits.
@@ -76,7 +76,7 @@ def match_classes(
 
 
 def with_classes(recipe: Recipe, names: Sequence[str]) -> Recipe:
-    """Return a recipe for a network that tells so many classes, of these names, uncalibrated.
+    """Return a recipe whose network has so many classes, of these names, and is uncalibrated.
 
     Whether an image may have several is for the objective to say.
     """

@@ -86,7 +86,7 @@ class LabelScore(ClassScore):
 
 @dataclass(kw_only=True)
 class Figures:
-    """What every evaluation gives; ``dataclasses.asdict`` makes plain data of it.
+    """What every evaluation reports; ``dataclasses.asdict`` makes plain data of it.
 
     Attributes:
         images: Number of images.
@@ -124,7 +124,7 @@ class Figures:
 
 @dataclass(kw_only=True)
 class Evaluation(Figures):
-    """What came out where every image has one class.
+    """The evaluation of a network whose images have one class each.
 
     Attributes:
         top1: Fraction of images of which the likeliest class is the true one.
@@ -152,7 +152,7 @@ class Evaluation(Figures):
 
 @dataclass(kw_only=True)
 class MultiLabelEvaluation(Figures):
-    """What came out where an image may have several classes.
+    """The evaluation of a network whose images may have several classes.
 
     Attributes:
         average_precision: Mean over the classes that an image has of their average precision

@@ -41,7 +41,7 @@ class Draws(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """What came out for b images.
+    """Losses and answers of b images.
 
     Attributes:
         loss: What is made smaller, a scalar: the objective and what head and probes learn by.
@@ -60,7 +60,7 @@ class Figures(NamedTuple):
 
 
 class Learner(nn.Module):
-    """A network with what it learns by.
+    """A network, its objective and its probes.
 
     With a self-supervised objective the head still learns the labels, from detached embeddings; so
     do linear probes, one for each block of the backbone, with any objective.

@@ -29,7 +29,7 @@ LOGGERS = ("tensorboard", "wandb")
 
 @dataclass(frozen=True)
 class TrainConfig(Section):
-    """How long, on what, and what is written.
+    """The training loop of a recipe: how long, on which devices, and what is written.
 
     Attributes:
         epochs: Passes over the training images.

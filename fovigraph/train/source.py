@@ -18,7 +18,7 @@ HUB_ID = r"\w[\w.-]*/\w[\w.-]*"
 
 @dataclass(frozen=True)
 class DataConfig(Section):
-    """What to learn from.
+    """The training data of a recipe.
 
     Attributes:
         source: Must be given: ``"digits"`` (handwritten digits in cluttered scenes, which come with

@@ -143,6 +143,12 @@ def _levels(pyramid: GraphPyramid) -> dict[str, Any]:
             for name, array in zip(pyramid.names, pyramid.levels, strict=True)
         ],
         "graphs": [{"kind": step.kind, "k": graph.k, **_graph(graph)} for step, graph in steps],
+        "shortcuts": [
+            {"kind": "shortcut", "from": each.src, "to": index, "k": each.k, **_graph(graph)}
+            for index in range(1, len(pyramid.levels))
+            for each in pyramid.connections_into(index)[1:]
+            for graph in [pyramid.graph(each)]
+        ],
         "outlines": [_packed(curve, "<f4") for curve in flat_outlines(retina, edge)],
         "rings": [
             {"degrees": ring, "curves": [_packed(c, "<f4") for c in flat_circle(retina, ring)]}

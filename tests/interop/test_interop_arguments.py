@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 import fovigraph as fg
 from fovigraph.interop import convert, from_upstream, read_config, use_neighbours, write_config
 
-WRONG = [None, True, 3, 1.5, b"x", [], ["x"], {"x": 1}, object(), np.zeros(2), torch.zeros(2)]
+WRONG = [None, True, 3, 1.5, b"x", [], ["x"], {"x": 1}, slice(1), np.zeros(2), torch.zeros(2)]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from torch.nn import functional
 import fovigraph as fg
 from fovigraph.graph.kernel_map import KernelMap, bilinear_cells, nearest_cell
 from fovigraph.nn import KNNConv
-from fovigraph.ops.knn_conv_shared import _knn_conv_shared, knn_conv_shared
+from fovigraph.ops.knn_conv_shared import knn_conv_shared
 
 SIDE = 6
 
@@ -129,7 +129,7 @@ def test_the_operator_passes_torchs_checks(tiny):
     x = torch.randn(2, tiny.num_src, 2, requires_grad=True)
     weight = torch.randn(9, 2, 3, requires_grad=True)
     rest = list(kernel_map.by_cell), kernel_map.share_by_cell, None, kernel_map.num_dst, False
-    torch.library.opcheck(_knn_conv_shared, (x, weight, *rest))
+    torch.library.opcheck(torch.ops.fovigraph.knn_conv_shared.default, (x, weight, *rest))
 
 
 def test_the_transposed_map_has_the_same_triples(tiny):

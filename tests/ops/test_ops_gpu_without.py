@@ -56,7 +56,7 @@ def compiled(monkeypatch):
         def get_current_stream(self, device):
             return 0
 
-    chip = launch.Chip(132, 227 << 10, 50 << 20, spare_registers=True)
+    chip = launch.Chip(132, 227 << 10, 50 << 20, reads_shared=True)
     code, run = {}, JITFunction.run
 
     def compile_only(kernel, *args, warmup, **rest):
@@ -78,12 +78,12 @@ def compiled(monkeypatch):
 @ON_CPU_ONLY
 @pytest.mark.parametrize("channels", [3, 96])
 def test_matrix_units_and_asynchronous_copies_are_used(compiled, channels):
-    edges = kernel_map(9, 9, 9, 200)
+    edges = kernel_map(99, 9, 9, 2200)  # gradients of 99 nodes: more than the cache holds
     x = torch.empty(2048, 9, channels, dtype=torch.bfloat16, requires_grad=channels > 3)
     weight = torch.empty(9, channels, 96, dtype=torch.bfloat16, requires_grad=True)
     bias = torch.empty(96, dtype=torch.bfloat16)
     out = ops.knn_conv(x, weight, edges, bias, relu=True)
-    out.backward(torch.empty(2048, 9, 96, dtype=torch.bfloat16))
+    out.backward(torch.empty(2048, 99, 96, dtype=torch.bfloat16))
     outer = "node_outer_kernel" if channels == 3 else "cell_outer_kernel"
     for name in ("gather_gemm_kernel", outer):
         assert "wgmma.mma_async" in compiled[name]

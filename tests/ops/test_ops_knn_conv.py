@@ -7,9 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fovigraph as fg
 from fovigraph import ops
 from fovigraph.graph import KernelMap
+from fovigraph.ops import registration
 
+FULL = torch.ops.fovigraph.knn_conv.default
+DEPTHWISE = torch.ops.fovigraph.knn_depthwise_conv.default
 fast = importlib.import_module("fovigraph.ops.knn_conv")
 depthwise = importlib.import_module("fovigraph.ops.knn_depthwise")
 
@@ -215,7 +219,10 @@ def test_operators_pass_torchs_own_checks(graph):
     kernel_map = graph.kernel_map(4)
     x, weight = make(kernel_map, 2, 3, 4)
     rows, count = fast.three_ways(kernel_map), kernel_map.num_dst
-    for operator, width in ((fast._knn_conv, 4), (depthwise._knn_depthwise_conv, 12)):
+    for operator, width in (
+        (torch.ops.fovigraph.knn_conv.default, 4),
+        (torch.ops.fovigraph.knn_depthwise_conv.default, 12),
+    ):
         bias = torch.randn(width, dtype=torch.float64, requires_grad=True)
         torch.library.opcheck(operator, (x, weight, rows, None, None, count, False))
         torch.library.opcheck(operator, (x, weight, rows, None, bias, count, True))
@@ -242,3 +249,49 @@ def test_the_first_layer_sums_by_node_and_wide_layers_by_cell(monkeypatch):
             fast.gather_gemm(x, weight, kernel_map.by_dst, kernel_map.by_cell)
     assert chosen[0::2] == ["node", "node"]
     assert chosen[1] == "cell"
+
+
+def steps(node):
+    """The names of all steps of a backward pass."""
+    if node is None:
+        return set()
+    return {node.name()}.union(*(steps(before) for before, _ in node.next_functions))
+
+
+LAYERS = {
+    "full": lambda: fg.nn.KNNConv(4, 6, kernel_size=3),
+    "bilinear": lambda: fg.nn.KNNConv(4, 6, kernel_size=3, interpolation="bilinear"),
+    "depthwise": lambda: fg.nn.KNNDepthwiseConv(4, kernel_size=3),
+    "max pool": lambda: fg.nn.KNNPool("max"),
+    "mean pool": lambda: fg.nn.KNNPool("mean"),
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+def test_calling_without_an_operator_changes_no_bit(layer, graph, monkeypatch):
+    layer = layer().double()
+
+    def results():
+        x = torch.linspace(-1, 1, graph.num_src * 4, dtype=torch.float64).view(-1, 4).sin()
+        x.requires_grad_()
+        y = layer(x, graph)
+        wanted = [x, *layer.parameters()]
+        return y, steps(y.grad_fn), torch.autograd.grad(y.square().sum(), wanted)
+
+    y, way, grads = results()
+    for module in (registration, importlib.import_module("fovigraph.ops.knn_pool")):
+        monkeypatch.setattr(module, "unobserved", lambda *_: False)
+    by_operator, other_way, other_grads = results()
+    assert way != other_way  # there are two ways to compare
+    assert torch.equal(y, by_operator)
+    assert all(map(torch.equal, grads, other_grads))
+
+
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+def test_whoever_watches_operators_sees_them(layer, graph):
+    layer = layer()
+    x = torch.rand(graph.num_src, 4, requires_grad=True)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        layer(x, graph).sum().backward()
+    seen = {event.name for event in profiler.events() if event.name.startswith("fovigraph::")}
+    assert len(seen) == 2  # forward and backward

@@ -663,3 +663,22 @@ def assert_no_wrapped_button(browser):
 def test_nothing_went_wrong(opened):
     """Stands last: of everything above."""
     assert opened.get_log("browser") == []
+
+
+def test_shortcuts_are_part_of_the_fields(chromium, folder):
+    """A unit is reached through the steps and past them, as the pyramid counts."""
+    plan = fg.Plan(fg.SensorArray.matched(8))
+    plan.conv(k=4, stride=2)
+    plan.conv(k=4)
+    plan.between(0, 2, k=1)
+    pyramid = plan.build()
+    opened = visit(chromium, folder, explorer_html(pyramid))
+    unit = 5
+    lit = opened.execute_script(f"return pathsOf(2, {unit}).map((paths) => Array.from(paths))")
+    field = pyramid.receptive_field(2, unit)
+    assert [i for i, paths in enumerate(lit[0]) if paths] == field.nodes.tolist()
+    assert [paths for paths in lit[0] if paths] == field.paths.tolist()
+    straight = fg.GraphPyramid(pyramid.levels[0], pyramid.steps).receptive_field(2, unit)
+    assert field.paths.sum() == straight.paths.sum() + 1  # that of the shortcut
+    up = opened.execute_script(f"return Array.from(pathsOf(0, {int(field.nodes[0])})[2])")
+    assert up[unit] == field.paths[0]

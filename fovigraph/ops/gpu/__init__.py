@@ -21,7 +21,7 @@ def serves(*tensors: Tensor) -> bool:
     """Whether the kernels serve these tensors.
 
     They do when all are on one GPU and of one dtype that the kernels know, and Triton is there.
-    What is left goes the way of torch, which also says what is wrong with it.
+    All others are computed by torch's own operations, which also report what is wrong with them.
     """
     first = tensors[0]
     return (

@@ -48,9 +48,10 @@ def gather_outer(x: Tensor, grad: Tensor, by_dst: Triples, by_cell: Triples) -> 
         ``[num_cells, C, O]``.
     """
     # Products cost 8 bytes per triple, channel and output; what they save are the gradients that
-    # each triple would read, of all the batch.
+    # each triple would read, of all the batch, where the second-level cache does not hold them.
     channels, saved = x.shape[2], len(x) * x.element_size()
-    if channels < FEW and saved > 8 * channels:
+    cached = 2 * grad.numel() * grad.element_size() <= chip(x.device).cache_bytes
+    if channels < FEW and saved > 8 * channels and not cached:
         return _by_node(x, grad, by_dst, by_cell)
     return _by_cell(x, grad, by_cell)
 

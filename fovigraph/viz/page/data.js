@@ -27,6 +27,10 @@ const levels = data.levels.map((level) => {
     frames: {},
   };
 });
+// What leads up into each level: the step from the level below, and shortcuts from further down.
+const connectionsInto = levels.map(() => []);
+graphs.forEach((graph, from) => connectionsInto[from + 1].push({ ...graph, from }));
+for (const shortcut of data.shortcuts.map(decodeGraph)) connectionsInto[shortcut.to].push(shortcut);
 const { retina, scores } = data;
 retina.places = decode(retina.places, Float32Array);
 retina.cells &&= decode(retina.cells, Float32Array);

@@ -4,21 +4,17 @@
 function pathsOf(level, unit) {
   const paths = levels.map((each) => new Float64Array(each.count));
   paths[level][unit] = 1;
-  for (let i = level - 1; i >= 0; i--) {
-    const { ptr, src } = graphs[i];
-    for (let dst = 0; dst < paths[i + 1].length; dst++) {
-      const along = paths[i + 1][dst];
-      if (along) for (let e = ptr[dst]; e < ptr[dst + 1]; e++) paths[i][src[e]] += along;
-    }
-  }
-  for (let i = level; i < graphs.length; i++) {
-    const { ptr, src } = graphs[i];
-    for (let dst = 0; dst < paths[i + 1].length; dst++) {
-      let sum = 0;
-      for (let e = ptr[dst]; e < ptr[dst + 1]; e++) sum += paths[i][src[e]];
-      paths[i + 1][dst] = sum;
-    }
-  }
+  for (let to = level; to > 0; to--)
+    for (const { from, ptr, src } of connectionsInto[to])
+      for (let dst = 0; dst < paths[to].length; dst++) {
+        const along = paths[to][dst];
+        if (along) for (let e = ptr[dst]; e < ptr[dst + 1]; e++) paths[from][src[e]] += along;
+      }
+  for (let to = level + 1; to < levels.length; to++)
+    for (const { from, ptr, src } of connectionsInto[to])
+      if (from >= level)
+        for (let dst = 0; dst < paths[to].length; dst++)
+          for (let e = ptr[dst]; e < ptr[dst + 1]; e++) paths[to][dst] += paths[from][src[e]];
   return paths;
 }
 

@@ -218,8 +218,9 @@ class Level extends Units {
     canvas.setAttribute("role", "application");
     canvas.setAttribute("aria-roledescription", "map of units");
     canvas.setAttribute("aria-label", `${name}: ${what}`);
-    if (graph)
-      title.title = `${graph.kind} of the ${graph.k} nearest units of ${levels[index - 1].name}`;
+    title.title = connectionsInto[index]
+      .map(({ kind, k, from }) => `${kind} of the ${k} nearest units of ${levels[from].name}`)
+      .join(", ");
     figure.append(caption, canvas);
     byId("levels").append(figure);
     canvas.addEventListener("pointermove", (event) => {

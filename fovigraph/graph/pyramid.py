@@ -462,7 +462,11 @@ def _all_of(name: str, values: Iterable[T], kind: type[T]) -> tuple[T, ...]:
         items = tuple(values)
     except (TypeError, NotImplementedError):
         raise TypeError(f"{name} must be a list of {kind.__name__}, got {shown(values)}") from None
-    return tuple(instance(f"{name}[{i}]", item, kind) for i, item in enumerate(items))
+    # Whoever follows older pages gives stages: an error that says so, until the alias goes.
+    allowed = "a Step (stages were their former name)" if kind is Step else None
+    return tuple(
+        instance(f"{name}[{i}]", item, kind, allowed=allowed) for i, item in enumerate(items)
+    )
 
 
 def _joining(src: SensorArray, dst: SensorArray, graph: KNNGraph, index: int) -> KNNGraph:

@@ -27,8 +27,8 @@ class KNNPool(MessagePassing):
 
     ``"max"``, ``"mean"`` and ``"sum"`` are what they say; ``"gaussian"`` is the mean weighted by
     :math:`\exp(-q^2 / 2\sigma^2)`, with *q* the distance scaled to [0, 1] within the neighbourhood.
-    A neighbourhood of padding alone gives zero in every mode. Of equal maxima, the first edge's gets
-    the gradient.
+    A neighbourhood of padding alone gives zero in every mode. Of equal maxima, that of the
+    first edge gets the gradient.
 
     The layer holds no geometry and no weights. ``message`` and the aggregation are the definition;
     :func:`fovigraph.ops.knn_pool` computes the same faster.

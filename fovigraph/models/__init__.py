@@ -5,6 +5,7 @@ from fovigraph.models._registry import FAMILIES, BackboneConfig, Family, build_b
 from fovigraph.models.alexnet import KNNAlexNet, KNNAlexNetBlock
 from fovigraph.models.backbone import Backbone, Block, Intermediate, PoolBlock
 from fovigraph.models.calibration import Calibration, MultiLabelCalibration, fit_calibration
+from fovigraph.models.convnext import KNNConvNeXtV2
 from fovigraph.models.create import FeatureNet, create_model, list_models
 from fovigraph.models.fovinet import FoviNet, FoviOutput, MultiLabelOutput
 from fovigraph.models.heads import LinearProbe, NoHead, Projector
@@ -27,6 +28,7 @@ __all__ = [
     "Intermediate",
     "KNNAlexNet",
     "KNNAlexNetBlock",
+    "KNNConvNeXtV2",
     "KNNResNet",
     "LinearProbe",
     "MultiLabelCalibration",

@@ -3,6 +3,7 @@
 from fovigraph._deprecated import module_getattr
 from fovigraph.graph.kernel_map import KernelMap, Triples, nearest_cell
 from fovigraph.graph.knn_graph import METRICS, KNNGraph, graph_from_neighbours, knn_graph
+from fovigraph.graph.patches import PatchStep
 from fovigraph.graph.plan import Plan
 from fovigraph.graph.pyramid import GraphPyramid, ReceptiveField
 from fovigraph.graph.step import Connection, Step
@@ -13,6 +14,7 @@ __all__ = [
     "GraphPyramid",
     "KNNGraph",
     "KernelMap",
+    "PatchStep",
     "Plan",
     "ReceptiveField",
     "Step",

@@ -96,7 +96,7 @@ class Plan:
         """
         instance("step", step, Step)
         index, above = self.level, step.next_level(self.levels[-1])
-        connection = step_connection(step, index, (self.levels[-1], above))
+        connection = step_connection(step, index, (self.levels[-1], above), metric=self.metric)
         if self._ready is not None:
             self._check_fit(connection, above)
             connection = self._ready.connections[index]

@@ -10,6 +10,7 @@ from fovigraph._checks import instance, one_of, positive_int
 from fovigraph.geometry import SensorArray
 from fovigraph.geometry.layout import MAX_SIDE
 from fovigraph.graph.kernel_map import check_kernel_size
+from fovigraph.graph.knn_graph import KNNGraph, knn_graph
 
 KINDS = ("conv", "pool")
 POOL_MODES = ("gaussian", "max", "mean", "sum")
@@ -65,12 +66,21 @@ class Step:
             return level.with_side(self.side)
         return level.strided(self.stride)
 
-    def neighbours(self, src: SensorArray, dst: SensorArray) -> int:
-        """Return the number of neighbours of the graph from ``src`` to ``dst``, before any cap."""
+    def neighbours(self, src: SensorArray, dst: SensorArray, metric: str = "cortical") -> int:
+        """Return the number of neighbours of the graph from ``src`` to ``dst``, before any cap.
+
+        Args:
+            src, dst: The levels below and above the step.
+            metric: Nearness, where the number depends on it: see :func:`~fovigraph.knn_graph`.
+        """
         src, dst = instance("src", src, SensorArray), instance("dst", dst, SensorArray)
         if self.k is not None:
             return self.k
         return (2 * math.ceil(src.resolution / dst.resolution)) ** 2
+
+    def graph(self, src: SensorArray, dst: SensorArray, metric: str = "cortical") -> KNNGraph:
+        """Return the graph of the step from ``src`` to ``dst``."""
+        return knn_graph(src, dst, self.neighbours(src, dst, metric), metric)
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,11 @@ def climb(
 
 
 def step_connection(
-    step: Step, src: int, levels: tuple[SensorArray, SensorArray], k: int | None = None
+    step: Step,
+    src: int,
+    levels: tuple[SensorArray, SensorArray],
+    k: int | None = None,
+    metric: str = "cortical",
 ) -> Connection:
     """Return the connection that a step from the level of index ``src`` to the next is.
 
@@ -118,8 +132,9 @@ def step_connection(
         src: Index of the level below it.
         levels: The levels below and above it.
         k: Neighbours in the step's graph; ``None``: those that the step asks for.
+        metric: Nearness that these are found by.
     """
     below, above = levels
-    k = min(step.neighbours(below, above), len(below)) if k is None else k
+    k = min(step.neighbours(below, above, metric), len(below)) if k is None else k
     size = (step.kernel_size or math.ceil(math.sqrt(k))) if step.kind == "conv" else None
     return Connection(src, src + 1, k, size, step.kind, len(below), len(above))

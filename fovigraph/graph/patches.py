@@ -50,7 +50,7 @@ class PatchStep(Step):
         >>> from fovigraph.graph import PatchStep
         >>> retina = fg.SensorArray.matched(32, cmf_a=2.0)
         >>> fg.GraphPyramid(retina, [PatchStep(patch_size=8)])
-        GraphPyramid(retina 1001 → conv1 17)
+        GraphPyramid(retina 996 → conv1 23)
     """
 
     kind: str = "conv"

@@ -14,6 +14,7 @@ from fovigraph.models.predict import Prediction
 from fovigraph.models.pretrained import pretrained_names
 from fovigraph.models.resnet import KNNResNet
 from fovigraph.models.view import OneView
+from fovigraph.models.vit import KNNViT
 
 __all__ = [
     "FAMILIES",
@@ -30,6 +31,7 @@ __all__ = [
     "KNNAlexNetBlock",
     "KNNConvNeXtV2",
     "KNNResNet",
+    "KNNViT",
     "LinearProbe",
     "MultiLabelCalibration",
     "MultiLabelOutput",

@@ -7,6 +7,7 @@ from fovigraph.models.backbone import Backbone, Block, Intermediate, PoolBlock
 from fovigraph.models.calibration import Calibration, MultiLabelCalibration, fit_calibration
 from fovigraph.models.convnext import KNNConvNeXtV2
 from fovigraph.models.create import FeatureNet, create_model, list_models
+from fovigraph.models.dinov3 import DINOv3
 from fovigraph.models.fovinet import FoviNet, FoviOutput, MultiLabelOutput
 from fovigraph.models.heads import LinearProbe, NoHead, Projector
 from fovigraph.models.inference import Optimized, optimize
@@ -22,6 +23,7 @@ __all__ = [
     "BackboneConfig",
     "Block",
     "Calibration",
+    "DINOv3",
     "Family",
     "FeatureNet",
     "FoviNet",

@@ -21,6 +21,7 @@ from fovigraph.models.predict import Prediction
 from fovigraph.models.pretrained import pretrained_names
 from fovigraph.models.resnet import KNNResNet
 from fovigraph.models.view import OneView
+from fovigraph.models.vit import KNNViT
 
 __all__ = [
     "FAMILIES",
@@ -40,6 +41,7 @@ __all__ = [
     "KNNAlexNetBlock",
     "KNNConvNeXtV2",
     "KNNResNet",
+    "KNNViT",
     "LinearProbe",
     "MeanLogits",
     "MultiLabelCalibration",

@@ -223,10 +223,14 @@ class KNNConv(_KernelConv):
         return self._finish(knn_conv_shared(source, self.weight, kernel_map))
 
     def message(self, x_j: Tensor, cell: Tensor, share: Tensor | None = None) -> Tensor:
-        weight = self._weight_of(cell, x_j)
-        if share is not None:
-            weight = (share[..., None, None] * weight).sum(1)
-        return (x_j.unsqueeze(-2) @ weight).squeeze(-2)
+        weight, x_j = self._weight_of(cell, x_j), x_j.unsqueeze(-2)
+        if share is None:
+            return (x_j @ weight).squeeze(-2)
+        # A share of zero of what is not finite is zero: the fused path passes it over.
+        taken = share[..., None] != 0
+        x_j = torch.where(taken | x_j.isfinite(), x_j, 0)
+        weight = torch.where(taken[..., None] | weight.isfinite(), weight, 0)
+        return torch.einsum("...eic,eico->...eo", share[..., None] * x_j, weight)
 
     def _fused(self, x: Tensor, kernel_map: KernelMap) -> Tensor:
         return ops.knn_conv(x, self.weight, kernel_map, self.bias, self.relu)

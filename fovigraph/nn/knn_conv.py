@@ -146,8 +146,7 @@ class KNNConv(_KernelConv):
 
     With ``interpolation="bilinear"`` the weight of a neighbour is shared among the four cells
     around its place in the kernel, and so moves smoothly with that place; the nearest cell is the
-    special case of neighbours that sit on cells. (The fused sum takes a neighbour's four shares one
-    by one: where its features are infinite, it may be NaN and the messages' sum infinite.)
+    special case of neighbours that sit on cells.
 
     Args:
         in_channels: Channels C of the input.
@@ -224,10 +223,14 @@ class KNNConv(_KernelConv):
         return self._finish(knn_conv_shared(source, self.weight, kernel_map))
 
     def message(self, x_j: Tensor, cell: Tensor, share: Tensor | None = None) -> Tensor:
-        weight = self._weight_of(cell, x_j)
-        if share is not None:
-            weight = (share[..., None, None] * weight).sum(1)
-        return (x_j.unsqueeze(-2) @ weight).squeeze(-2)
+        weight, x_j = self._weight_of(cell, x_j), x_j.unsqueeze(-2)
+        if share is None:
+            return (x_j @ weight).squeeze(-2)
+        # A share of zero of what is not finite is zero: the fused path passes it over.
+        taken = share[..., None] != 0
+        x_j = torch.where(taken | x_j.isfinite(), x_j, 0)
+        weight = torch.where(taken[..., None] | weight.isfinite(), weight, 0)
+        return torch.einsum("...eic,eico->...eo", share[..., None] * x_j, weight)
 
     def _fused(self, x: Tensor, kernel_map: KernelMap) -> Tensor:
         return ops.knn_conv(x, self.weight, kernel_map, self.bias, self.relu)

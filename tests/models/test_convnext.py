@@ -8,6 +8,7 @@ from torch.nn import functional
 import fovigraph as fg
 from fovigraph.models import KNNConvNeXtV2
 from fovigraph.models.convnext import ConvNeXtV2Block, ConvNeXtV2Config, Downsampling
+from fovigraph.models.cost import describe
 from fovigraph.nn import DropPath
 
 FIELD = {"fov": 16.0, "cmf_a": 0.5}
@@ -260,7 +261,7 @@ def test_it_can_do_what_others_can(small, tmp_path):
 
 
 def test_its_cost_is_that_of_its_layers(small):
-    report = fg.models.cost.describe(small)
+    report = describe(small)
     parts = [*report["levels"], report["projector"], report["head"]]
     for key in ("parameters", "flops"):
         assert sum(part[key] for part in parts) == report["total"][key]

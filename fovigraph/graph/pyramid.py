@@ -193,8 +193,11 @@ class GraphPyramid(nn.Module):
 
     def connections_into(self, index: int) -> list[Connection]:
         """Return the connections that lead up into a level above the retina: step and shortcuts."""
-        shortcuts = [each for each in self._between if each.src < each.dst == index]
-        return [self.connections[index - 1], *shortcuts]
+        return [self.connections[index - 1], *self.shortcuts_into(index)]
+
+    def shortcuts_into(self, index: int) -> list[Connection]:
+        """Return the connections that lead up into a level, other than its step."""
+        return [each for each in self._between if each.src < each.dst == index]
 
     def graph(self, connection: Connection) -> KNNGraph:
         """Return the graph that a layer runs on.

@@ -94,6 +94,15 @@ def links(net: FoviNet, theirs: UpstreamConfig) -> Iterator[Link]:
     here, there = "head.1", "head.fix_projector.probe"
     yield _linear_link(net, here, there, first=not len(net.projector))
     yield Link(f"{here}.bias", f"{there}.bias")
+    yield from _aggregation_links(net.aggregation)
+
+
+def _aggregation_links(aggregation: nn.Module) -> Iterator[Link]:
+    """Return the pairs of a recurrent aggregation's tensors; of a mean, none."""
+    for name in aggregation.state_dict():
+        part, _, own = name.partition(".")
+        named = f"rnn.{own}_l0" if part == "cell" else name
+        yield Link(f"aggregation.{name}", f"head.fix_aggregator.{named}")
 
 
 def _projector_links(net: FoviNet, theirs: UpstreamConfig) -> Iterator[Link]:

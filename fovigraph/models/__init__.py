@@ -2,9 +2,16 @@
 
 from fovigraph._deprecated import module_getattr
 from fovigraph.models._registry import FAMILIES, BackboneConfig, Family, build_backbone, register
+from fovigraph.models.aggregation import Aggregation, Attention, MeanLogits, Recurrent
 from fovigraph.models.alexnet import KNNAlexNet, KNNAlexNetBlock
 from fovigraph.models.backbone import Backbone, Block, Intermediate, PoolBlock
-from fovigraph.models.calibration import Calibration, MultiLabelCalibration, fit_calibration
+from fovigraph.models.calibration import (
+    Calibration,
+    JointCalibration,
+    MultiLabelCalibration,
+    MultiLabelJointCalibration,
+    fit_calibration,
+)
 from fovigraph.models.convnext import KNNConvNeXtV2
 from fovigraph.models.create import FeatureNet, create_model, list_models
 from fovigraph.models.dense_resnet import load_dense_resnet
@@ -18,6 +25,8 @@ from fovigraph.models.view import OneView
 
 __all__ = [
     "FAMILIES",
+    "Aggregation",
+    "Attention",
     "Backbone",
     "BackboneConfig",
     "Block",
@@ -27,12 +36,15 @@ __all__ = [
     "FoviNet",
     "FoviOutput",
     "Intermediate",
+    "JointCalibration",
     "KNNAlexNet",
     "KNNAlexNetBlock",
     "KNNConvNeXtV2",
     "KNNResNet",
     "LinearProbe",
+    "MeanLogits",
     "MultiLabelCalibration",
+    "MultiLabelJointCalibration",
     "MultiLabelOutput",
     "NoHead",
     "OneView",
@@ -40,6 +52,7 @@ __all__ = [
     "PoolBlock",
     "Prediction",
     "Projector",
+    "Recurrent",
     "build_backbone",
     "create_model",
     "fit_calibration",

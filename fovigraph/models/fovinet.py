@@ -19,11 +19,12 @@ from fovigraph._pictures import facts_html, pyramid_html
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
 from fovigraph.models._registry import build_backbone
+from fovigraph.models.aggregation import Aggregation, make_aggregation
 from fovigraph.models.backbone import Intermediate
-from fovigraph.models.calibration import Calibration, MultiLabelCalibration
+from fovigraph.models.calibration import Calibration, MultiLabelCalibration, calibration_of
 from fovigraph.models.channels import input_adapter, with_channels
 from fovigraph.models.config import FoviConfig
-from fovigraph.models.heads import Projector, check_class_names, make_head
+from fovigraph.models.heads import Projector, checked_names, classes_asked_for, make_head
 from fovigraph.models.hub import push_to_hub
 from fovigraph.models.predict import Prediction, predictions
 from fovigraph.models.pretrained import HubOptions, find_pretrained, load_weights, save_pretrained
@@ -95,7 +96,8 @@ class FoviNet(nn.Module):
 
     Each fixation is an independent view, folded into the batch. ``logits`` are the mean over
     fixations of their logits while training, and the logarithm of the mean of their softmax
-    probabilities in evaluation (FOVI, Blauch, Alvarez & Konkle 2026). There they are calibrated if
+    probabilities in evaluation (FOVI, Blauch, Alvarez & Konkle 2026), unless the configuration's
+    ``head.aggregation`` puts fixations together in another way. There they are calibrated if
     the configuration's ``head.temperature`` and ``head.sharpening`` say so (:meth:`calibrate`).
     With ``head.multi_label``, an image may have several classes: each has a probability of its own,
     the sigmoid of its logit, of which the mean over fixations is taken.
@@ -150,6 +152,17 @@ class FoviNet(nn.Module):
         self.head = make_head(
             self.projector.out_features, config.head.num_classes, config.head.dropout
         )
+        self.aggregation = self._make_aggregation()
+
+    def _make_aggregation(self) -> Aggregation:
+        head = self.config.head
+        return make_aggregation(
+            head.aggregation,
+            head.num_classes,
+            width=head.aggregation_width,
+            dropout=head.dropout,
+            multi_label=head.multi_label,
+        )
 
     @property
     def class_names(self) -> list[str]:
@@ -160,7 +173,7 @@ class FoviNet(nn.Module):
     def calibration(self) -> Calibration:
         """How fixations' logits become calibrated probabilities in evaluation."""
         head = self.config.head
-        kind = MultiLabelCalibration if head.multi_label else Calibration
+        kind = calibration_of(multi_label=head.multi_label, joint=head.joint)
         return kind(head.temperature, head.sharpening)
 
     def calibrate(self, calibration: Calibration) -> None:
@@ -173,7 +186,7 @@ class FoviNet(nn.Module):
         Raises:
             ValueError, TypeError: If they are not one distinct name for each class.
         """
-        self._note(class_names=_names(class_names, self.config.head.num_classes))
+        self._note(class_names=checked_names(class_names, self.config.head.num_classes))
 
     def reset_classifier(
         self,
@@ -203,7 +216,7 @@ class FoviNet(nn.Module):
             torch.Size([1, 2])
         """
         num_classes = whole_number("num_classes", num_classes)
-        names = None if class_names is None else _names(class_names, num_classes)
+        names = None if class_names is None else checked_names(class_names, num_classes)
         several = self.config.head.multi_label if multi_label is None else multi_label
         classes = {"num_classes": num_classes, "multi_label": flag("multi_label", several)}
         like = next(self.parameters())
@@ -214,6 +227,7 @@ class FoviNet(nn.Module):
         )
         self.head = head.to(like.device, like.dtype).train(self.training)
         self._note(**classes, class_names=names, **asdict(Calibration()))
+        self.aggregation = self._make_aggregation().to(like.device, like.dtype).train(self.training)
 
     def _note(self, **head: Any) -> None:
         """Change the section ``head`` of the configuration."""
@@ -315,14 +329,26 @@ class FoviNet(nn.Module):
         samples = self._samples(images, views, vary, divide_first)
         features = backbone(samples.flatten(0, 1)).flatten(1).unflatten(0, samples.shape[:2])
         embeddings = self.projector(features)
-        fixation_logits = self.head(embeddings)
-        if self.training:
-            logits = fixation_logits.mean(1)
-        else:
-            fixation_logits = self.calibration.of_one(fixation_logits)
-            logits = self.calibration.of_all(fixation_logits)
+        fixation_logits, logits = self.answers(self.head(embeddings))
         kind = MultiLabelOutput if self.config.head.multi_label else FoviOutput
         return kind(logits, embeddings, views.location, fixation_logits, features, views.size)
+
+    def answers(
+        self, probe_logits: Float[Tensor, "B F classes"]
+    ) -> tuple[Float[Tensor, "B F classes"], Float[Tensor, "B classes"]]:
+        """Return the logits of each fixation alone, and those of the image by all of them.
+
+        Args:
+            probe_logits: What ``head`` gives for every fixation's embedding.
+        """
+        alone, calibration = self.aggregation.alone(probe_logits), self.calibration
+        if self.training:
+            return alone, self.aggregation(probe_logits)
+        alone = calibration.of_one(alone)
+        if not self.config.head.joint:
+            return alone, calibration.of_all(alone)
+        logits = calibration.of_one(self.aggregation(probe_logits))
+        return alone, calibration.sharpened(logits, probe_logits.shape[1])
 
     def _samples(
         self,
@@ -525,11 +551,7 @@ class FoviNet(nn.Module):
                 class; or if the first layer cannot take other channels.
             TypeError: If an argument is of another type.
         """
-        if num_classes is not None:
-            whole_number("num_classes", num_classes)
-        if class_names is not None:
-            class_names = _names(class_names, num_classes)
-            num_classes = len(class_names)
+        classes = classes_asked_for(num_classes, class_names)
         if in_channels is not None:
             positive_int("in_channels", in_channels)
         hub = HubOptions(cache_dir, token, local_files_only)
@@ -544,8 +566,8 @@ class FoviNet(nn.Module):
         if config.retina.channels != trained_channels:
             adapt = input_adapter(net)
         load_weights(net, folder / "model.safetensors", adapt)
-        if num_classes is not None:
-            net.reset_classifier(num_classes, class_names)
+        if classes:
+            net.reset_classifier(**classes)
         return net.eval()
 
     @classmethod
@@ -553,21 +575,6 @@ class FoviNet(nn.Module):
         """Deprecated: :func:`fovigraph.from_upstream`, with ``cls`` for a subclass."""
         function = moved("FoviNet.from_upstream", "fovigraph", "from_upstream")
         return function(path_or_hub_id, cls=cls, **options)
-
-
-def _names(class_names: Any, count: int | None) -> list[str]:
-    """Return ``class_names`` as a list, if they are one distinct name for each class.
-
-    Args:
-        class_names: The names.
-        count: Number of classes; ``None``: as many as there are names.
-    """
-    if isinstance(class_names, str) or not isinstance(class_names, Sequence):
-        raise TypeError(f"class_names must be a list of names, got {shown(class_names)}")
-    for i, name in enumerate(class_names):
-        instance(f"class_names[{i}]", name, str, allowed="a string")
-    check_class_names("class_names", class_names, len(class_names) if count is None else count)
-    return list(class_names)
 
 
 def check_fovinet(name: str, value: Any) -> None:

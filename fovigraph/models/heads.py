@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,12 +12,16 @@ from torch import Tensor, nn
 from fovigraph._checks import (
     finite_float,
     fraction,
+    instance,
+    one_of,
     positive_float,
     positive_int,
     positive_ints,
+    shown,
     whole_number,
 )
 from fovigraph._schema import Section
+from fovigraph.models.aggregation import AGGREGATIONS
 from fovigraph.nn import make_norm
 from fovigraph.nn.limits import MOST_CHANNELS, check_weights
 
@@ -44,14 +49,20 @@ class ProjectorConfig(Section):
 
 @dataclass(frozen=True)
 class HeadConfig(Section):
-    """The linear probe.
+    """The linear probe, and how the fixations' logits are put together.
 
     Attributes:
         num_classes: Number of classes; 0: no probe, for embeddings alone.
         class_names: Their names, in order; ``None``: their numbers, from 0.
         multi_label: Whether an image may have several classes, or none: each then has a
             probability of its own, the sigmoid of its logit.
-        dropout: Probability that an embedding's entry is dropped in training.
+        dropout: Probability that an embedding's entry is dropped in training, or an input of the
+            aggregation's.
+        aggregation: How the fixations give the image's logits: ``"mean"``, of logits while
+            training and of probabilities in evaluation; ``"mean_logits"``, always of logits; or
+            learnt, ``"rnn"``, ``"gru"``, ``"lstm"`` over the fixations in their order, or
+            ``"attention"`` among them (:mod:`fovigraph.models.aggregation`).
+        aggregation_width: Entries of a learnt aggregation's state.
         temperature: What logits are divided by in evaluation, so that probabilities are calibrated.
         sharpening: With F fixations, their joint log-probabilities are multiplied by
             F^sharpening in evaluation: the more fixations agree, the higher the confidence.
@@ -63,6 +74,8 @@ class HeadConfig(Section):
     class_names: Sequence[str] | None = None
     multi_label: bool = False
     dropout: float = 0.5
+    aggregation: str = "mean"
+    aggregation_width: int = 128
     temperature: float = 1.0
     sharpening: float = 0.0
 
@@ -71,8 +84,15 @@ class HeadConfig(Section):
         if self.class_names is not None:
             check_class_names("head.class_names", self.class_names, self.num_classes)
         fraction("head.dropout", self.dropout)
+        one_of("head.aggregation", self.aggregation, AGGREGATIONS)
+        positive_int("head.aggregation_width", self.aggregation_width, MOST_CHANNELS)
         positive_float("head.temperature", self.temperature)
         finite_float("head.sharpening", self.sharpening)
+
+    @property
+    def joint(self) -> bool:
+        """Whether the fixations' logits give those of the image, and not their probabilities."""
+        return self.aggregation != "mean"
 
 
 def check_class_names(argument: str, names: Sequence[str], count: int) -> None:
@@ -84,6 +104,48 @@ def check_class_names(argument: str, names: Sequence[str], count: int) -> None:
     if len(set(names)) < count:
         twice = next(name for name in names if list(names).count(name) > 1)
         raise ValueError(f"{argument} must be distinct, got {twice!r} more than once")
+
+
+def checked_names(class_names: Any, count: int | None = None) -> list[str]:
+    """Return the argument ``class_names`` as a list.
+
+    Args:
+        class_names: The names.
+        count: Number of classes; ``None``: as many as there are names.
+
+    Raises:
+        ValueError, TypeError: If they are not one distinct name for each class.
+    """
+    if isinstance(class_names, str) or not isinstance(class_names, Sequence):
+        raise TypeError(f"class_names must be a list of names, got {shown(class_names)}")
+    for i, name in enumerate(class_names):
+        instance(f"class_names[{i}]", name, str, allowed="a string")
+    check_class_names("class_names", class_names, len(class_names) if count is None else count)
+    return list(class_names)
+
+
+def classes_asked_for(num_classes: Any, class_names: Any) -> dict[str, Any]:
+    """Return the entries of the section ``head`` that two arguments ask for.
+
+    Args:
+        num_classes: Number of classes; ``None``: as many as there are names.
+        class_names: Their names; ``None``: their numbers.
+
+    Returns:
+        ``num_classes`` and ``class_names``; nothing if both arguments are ``None``.
+
+    Raises:
+        ValueError, TypeError: If ``num_classes`` is not a whole number from 0, or there is not one
+            distinct name for each class.
+    """
+    if num_classes is not None:
+        num_classes = whole_number("num_classes", num_classes)
+    if class_names is not None:
+        class_names = checked_names(class_names, num_classes)
+        num_classes = len(class_names)
+    if num_classes is None:
+        return {}
+    return {"num_classes": num_classes, "class_names": class_names}
 
 
 class Projector(nn.Sequential):

@@ -68,7 +68,8 @@ class Learner(nn.Module):
     Args:
         recipe: The whole recipe.
         net: The network: a :class:`~fovigraph.FoviNet`, or what has its ``views``, ``see``,
-            ``head`` and ``retina``, and for probes ``see_intermediates`` and a ``backbone``.
+            ``head``, ``aggregation`` and ``retina``, and for probes ``see_intermediates`` and a
+            ``backbone``.
     """
 
     def __init__(self, recipe: Recipe, net: FoviNet):
@@ -131,7 +132,7 @@ class Learner(nn.Module):
             objective = loss = self._classify(out, labels)
         else:
             objective = self._compare(out.embeddings)
-            logits = [self.net.head(out.embeddings.detach()).mean(dim=1)]
+            logits = [self.net.aggregation(self.net.head(out.embeddings.detach()))]
             loss = objective + self._loss(logits[0], labels)
         if self.probes is not None:
             probed = self.probes(blocks, len(labels))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from square_arrays import pixels
 from torch import nn
 from torch.nn import functional
 
@@ -184,13 +185,6 @@ class DenseBlock(nn.Module):
         n = norm / (norm.mean(-1, keepdim=True) + 1e-6)
         y = self.grn.weight * (y * n) + self.grn.bias + y
         return x + self.project(y).permute(0, 3, 1, 2)
-
-
-def pixels(level):
-    """Row and column of every node in the square image of a uniform level."""
-    size = level.resolution
-    x, y = level.cartesian.unbind(1)
-    return (((1 - y) * size - 1) / 2).round().long(), (((1 + x) * size - 1) / 2).round().long()
 
 
 def test_on_a_square_array_it_is_the_dense_network():

@@ -14,6 +14,7 @@ from fovigraph.models.calibration import (
 )
 from fovigraph.models.convnext import KNNConvNeXtV2
 from fovigraph.models.create import FeatureNet, create_model, list_models
+from fovigraph.models.dense_resnet import load_dense_resnet
 from fovigraph.models.fovinet import FoviNet, FoviOutput, MultiLabelOutput
 from fovigraph.models.heads import LinearProbe, NoHead, Projector
 from fovigraph.models.inference import Optimized, optimize
@@ -58,6 +59,7 @@ __all__ = [
     "create_model",
     "fit_calibration",
     "list_models",
+    "load_dense_resnet",
     "optimize",
     "pretrained_names",
     "register",

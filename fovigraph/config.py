@@ -11,13 +11,17 @@ Example:
     2
     >>> to_dict(update_config(config, {"head.num_classes": 3}))["head"]["num_classes"]
     3
+
+The schemas stand beside the classes that they describe, so PyTorch and PyG, which take seconds, are
+imported with the first of them that is used.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from fovigraph import _compose
 from fovigraph._checks import instance, path_of, shown
@@ -26,16 +30,42 @@ from fovigraph._compose import to_yaml as to_yaml
 from fovigraph._plain import ConfigError as ConfigError
 from fovigraph._schema import Section as Section
 from fovigraph._shipped import config_names as config_names
-from fovigraph.models._registry import BackboneConfig as BackboneConfig
-from fovigraph.models.alexnet import AlexNetConfig as AlexNetConfig
-from fovigraph.models.config import TRAINING as TRAINING
-from fovigraph.models.config import FoviConfig as FoviConfig
-from fovigraph.models.heads import HeadConfig as HeadConfig
-from fovigraph.models.heads import ProjectorConfig as ProjectorConfig
-from fovigraph.sensing import FixationConfig as FixationConfig
-from fovigraph.sensing import RetinaConfig as RetinaConfig
 
-C = TypeVar("C", bound=FoviConfig)
+if TYPE_CHECKING:
+    from fovigraph.models._registry import BackboneConfig as BackboneConfig
+    from fovigraph.models.alexnet import AlexNetConfig as AlexNetConfig
+    from fovigraph.models.config import TRAINING as TRAINING
+    from fovigraph.models.config import FoviConfig as FoviConfig
+    from fovigraph.models.heads import HeadConfig as HeadConfig
+    from fovigraph.models.heads import ProjectorConfig as ProjectorConfig
+    from fovigraph.sensing import FixationConfig as FixationConfig
+    from fovigraph.sensing import RetinaConfig as RetinaConfig
+
+C = TypeVar("C", bound="FoviConfig")
+
+_SCHEMAS = {
+    "BackboneConfig": "models._registry",
+    "AlexNetConfig": "models.alexnet",
+    "TRAINING": "models.config",
+    "FoviConfig": "models.config",
+    "HeadConfig": "models.heads",
+    "ProjectorConfig": "models.heads",
+    "FixationConfig": "sensing",
+    "RetinaConfig": "sensing",
+}
+"""Where the schemas are defined, which are imported when they are first used."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _SCHEMAS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"fovigraph.{_SCHEMAS[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_SCHEMAS})
 
 
 @overload
@@ -54,7 +84,7 @@ def load_config(
     name_or_path: str | os.PathLike[str],
     overrides: Sequence[str] = (),
     *,
-    schema: Any = FoviConfig,
+    schema: Any = None,
 ) -> Any:
     """Read a configuration.
 
@@ -68,8 +98,8 @@ def load_config(
         name_or_path: One of :func:`config_names`, or the path of a YAML file (with its suffix).
         overrides: ``"dotted.key=value"`` strings with the value in YAML, applied in order (but
             ``backbone.name`` first).
-        schema: What it is read against. Of a training recipe, :class:`FoviConfig` reads the
-            network and leaves the :data:`TRAINING` sections alone.
+        schema: What it is read against; ``None``: :class:`FoviConfig`, which of a training recipe
+            reads the network, and leaves the :data:`TRAINING` sections alone.
 
     Returns:
         The configuration, complete: a frozen dataclass of that schema.
@@ -90,7 +120,7 @@ def load_config(
 def as_config(config: Mapping[str, Any] | Section) -> FoviConfig: ...
 @overload
 def as_config(config: Mapping[str, Any] | Section, *, schema: type[C]) -> C: ...
-def as_config(config: Mapping[str, Any] | Section, *, schema: Any = FoviConfig) -> Any:
+def as_config(config: Mapping[str, Any] | Section, *, schema: Any = None) -> Any:
     """Check a mapping as :func:`load_config` does a file, and complete it with the defaults.
 
     Args:
@@ -124,7 +154,7 @@ def update_config(config: C, changes: Mapping[str, Any]) -> C:
         >>> update_config(config, {"fixation.count": 2, "head": {"num_classes": 3}}).fixation.count
         2
     """
-    instance("config", config, FoviConfig)
+    instance("config", config, _checked_schema(None))
     return _compose.changed(config, changes)
 
 
@@ -140,6 +170,10 @@ def save_config(config: Mapping[str, Any] | FoviConfig, path: str | os.PathLike[
 
 
 def _checked_schema(schema: Any) -> type[FoviConfig]:
+    from fovigraph.models.config import FoviConfig
+
+    if schema is None:
+        return FoviConfig
     if not (isinstance(schema, type) and issubclass(schema, FoviConfig)):
         raise ConfigError(f"schema must be FoviConfig or a class of it, got {shown(schema)}")
     return schema

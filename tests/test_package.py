@@ -39,3 +39,24 @@ from fovigraph import *
 assert SensorArray is fg.SensorArray and "matplotlib" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_what_needs_no_network_does_not_wait_for_torch():
+    program = """
+import sys
+from fovigraph.cli import main
+for command in (["--version"], ["--help"], ["train", "--help"], ["plot", "--help"]):
+    assert main(command) == 0
+from fovigraph import config
+from fovigraph.config import ConfigError, config_names, load_config
+assert "fovi_tiny" in config_names() and "FoviConfig" in dir(config)
+assert "torch" not in sys.modules and "torch_geometric" not in sys.modules
+assert isinstance(load_config("fovi_tiny"), config.FoviConfig) and "torch" in sys.modules
+try:
+    config.FoviConfg
+except AttributeError as error:
+    assert "has no attribute 'FoviConfg'" in str(error)
+else:
+    raise SystemExit("a name that is not there")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)

@@ -245,7 +245,7 @@ class TestOverrides:
         assert refused(load_config, "fovi_tiny", [override]).startswith("override ")
 
     def test_schema(self) -> None:
-        for schema in (None, 3, int, "FoviConfig"):
+        for schema in (3, int, "FoviConfig"):
             with pytest.raises(ConfigError, match="schema must be FoviConfig"):
                 load_config("fovi_tiny", schema=schema)  # type: ignore[arg-type]
 

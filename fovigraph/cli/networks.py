@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,40 +10,34 @@ from typing import TypeVar
 import torch
 
 from fovigraph._checks import nearest
+from fovigraph._names import Named, what_is_named
 from fovigraph.cli.errors import UserError, users_mistake
 from fovigraph.cli.output import complain
 from fovigraph.config import ConfigError, FoviConfig, config_names, load_config
 from fovigraph.graph import GraphPyramid
 from fovigraph.models import FoviNet, pretrained_names
-from fovigraph.models.pretrained import HUB_ID, find_pretrained, load_weights
+from fovigraph.models.pretrained import find_pretrained, load_weights
 
 C = TypeVar("C", bound=FoviConfig)
 
 
 def saved_folder(name: str, argument: str = "MODEL") -> Path | None:
-    """Return the folder of the trained network that ``name`` is, or None for a configuration.
-
-    A trained network that comes with the package goes before the configuration of its name.
-    """
-    if name not in pretrained_names() and not os.path.isdir(name):
-        if name in config_names() or os.path.isfile(name) or _is_yaml(name):
-            return None
-        if not re.fullmatch(HUB_ID, name):
-            shipped = sorted({*pretrained_names(), *config_names()})
-            hint = nearest(name, shipped)
-            raise UserError(
-                f"{argument} must be one of {', '.join(map(repr, shipped))}, a YAML file, the "
-                f"folder of a saved network, or an id on the Hub (owner/name), got {name!r}"
-                + (f" (did you mean {hint!r}?)" if hint else "")
-            )
+    """Return the folder of the trained network that ``name`` is, or None for a configuration."""
+    found = what_is_named(name)
+    if found is Named.CONFIGURATION:
+        return None
+    if found is None:
+        shipped = sorted({*pretrained_names(), *config_names()})
+        hint = nearest(name, shipped)
+        raise UserError(
+            f"{argument} must be one of {', '.join(map(repr, shipped))}, a YAML file, the "
+            f"folder of a saved network, or an id on the Hub (owner/name), got {name!r}"
+            + (f" (did you mean {hint!r}?)" if hint else "")
+        )
     try:
         return find_pretrained(name, None)
     except FileNotFoundError as error:
         raise UserError(str(error).replace("folder_or_hub_id", "MODEL", 1)) from error
-
-
-def _is_yaml(name: str) -> bool:
-    return name.lower().endswith((".yaml", ".yml"))
 
 
 def read_config(name: str, overrides: Sequence[str]) -> FoviConfig:

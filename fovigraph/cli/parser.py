@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fovigraph._checks import shown
+from fovigraph._names import HUB_ID
 from fovigraph._shipped import config_names, pretrained_names
 from fovigraph.cli.argument_parser import MODEL, meant
 from fovigraph.cli.commands import parsers
@@ -28,9 +29,6 @@ DEFAULTS = {
 
 OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)+=")
 """The beginning of ``KEY=VALUE``."""
-
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-]+")
-"""A network's id on the Hub; a path with a suffix is taken for a photograph."""
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -100,14 +98,19 @@ def _sort_words(args: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _is_model(words: Sequence[str], command: str) -> bool:
-    """Return whether the first word names a network; it may be an image for ``look`` alone."""
+    """Return whether the first word names a network; it may be an image for ``look`` alone.
+
+    There, a path with a suffix that is not YAML's is an image, and a single word is, too, unless
+    it names something that exists.
+    """
     first = words[0]
     if command != "look":
         return True
     if os.path.isfile(first):
         return first.lower().endswith((".yaml", ".yml"))
-    named = first in pretrained_names() or first in config_names() or os.path.isdir(first)
-    return named or (len(words) > 1 and HUB_ID.fullmatch(first) is not None)
+    exists = first in pretrained_names() or first in config_names() or os.path.isdir(first)
+    is_path = "." in first.rpartition("/")[2]
+    return exists or (len(words) > 1 and HUB_ID.fullmatch(first) is not None and not is_path)
 
 
 def _refuse_idle(args: argparse.Namespace) -> None:

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from fovigraph._names import Named, what_is_named
 from fovigraph._table import format_table
 from fovigraph.cli.errors import users_mistake
 from fovigraph.cli.files import make_folder
 from fovigraph.cli.networks import read, saved_folder, say_where_k_is_cut
 from fovigraph.cli.output import complain, say
-from fovigraph.config import config_names
 
 SHOWN_SKIPPED = 5
 """Number of broken images that are named."""
@@ -69,7 +69,7 @@ def _named(args: argparse.Namespace) -> tuple[str | Path, Path]:
     A folder stands for the configuration of the network there; with ``--resume``, when that network
     may be gone, for the recipe of the run that goes on.
     """
-    if args.config in config_names() or args.config.lower().endswith((".yaml", ".yml")):
+    if what_is_named(args.config, configuration_first=True) is Named.CONFIGURATION:
         return args.config, args.out or Path("runs") / Path(args.config).stem
     if args.resume:
         run = args.out or Path(args.config)

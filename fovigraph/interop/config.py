@@ -1,7 +1,7 @@
 """Conversion of configurations: upstream's to ours, and ours to upstream's.
 
 Retina, fixation, projector and head are converted here, for all networks; each family of backbones
-has a file of its own (:mod:`fovigraph.interop.alexnet`), which registers its mapping.
+has a file of its own (as :mod:`fovigraph.interop.alexnet`), which registers its mapping.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from fovigraph.models.calibration import (
     MultiLabelJointCalibration,
     fit_calibration,
 )
+from fovigraph.models.convnext import KNNConvNeXtV2
 from fovigraph.models.create import FeatureNet, create_model, list_models
 from fovigraph.models.fovinet import FoviNet, FoviOutput, MultiLabelOutput
 from fovigraph.models.heads import LinearProbe, NoHead, Projector
@@ -37,6 +38,7 @@ __all__ = [
     "JointCalibration",
     "KNNAlexNet",
     "KNNAlexNetBlock",
+    "KNNConvNeXtV2",
     "KNNResNet",
     "LinearProbe",
     "MeanLogits",

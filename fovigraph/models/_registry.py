@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from typing import NamedTuple, TypeVar
 
-from fovigraph._checks import instance, one_of, shown
+from fovigraph._checks import instance, one_of, positive_ints, shown
 from fovigraph._schema import Section
 from fovigraph.geometry import SensorArray
 from fovigraph.models.backbone import Backbone
@@ -28,6 +28,31 @@ class BackboneConfig(Section):
     @classmethod
     def variants(cls) -> Mapping[str, type[Section]]:
         return {name: family.config for name, family in FAMILIES.items()}
+
+    def check_lists(self, first: str, *others: str) -> int:
+        """Check that keys hold lists of whole numbers of at least 1, not empty and equally long.
+
+        Args:
+            first: The key that says how long.
+            others: The other keys.
+
+        Returns:
+            Their length.
+
+        Raises:
+            ValueError: If they do not.
+        """
+        length = len(positive_ints(f"backbone.{first}", getattr(self, first)))
+        if length == 0:
+            raise ValueError(f"backbone.{first} must have at least one entry, got []")
+        for name in others:
+            values = positive_ints(f"backbone.{name}", getattr(self, name))
+            if len(values) != length:
+                raise ValueError(
+                    f"backbone.{name} must have {length} entries like backbone.{first}, "
+                    f"got {len(values)}"
+                )
+        return length
 
 
 class Family(NamedTuple):

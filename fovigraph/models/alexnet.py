@@ -64,17 +64,7 @@ class AlexNetConfig(BackboneConfig):
     metric: str = "cortical"
 
     def check(self) -> None:
-        layers = len(self.channels)
-        if layers == 0:
-            raise ValueError("backbone.channels must have at least one entry, got []")
-        for name in ("channels", "strides", "k"):
-            values = getattr(self, name)
-            if len(values) != layers:
-                raise ValueError(
-                    f"backbone.{name} must have {layers} entries like backbone.channels, "
-                    f"got {len(values)}"
-                )
-            positive_ints(f"backbone.{name}", values)
+        layers = self.check_lists("channels", "strides", "k")
         positive_ints("backbone.channels", self.channels, MOST_CHANNELS)
         for layer in self.pool_after:
             if not 0 <= layer < layers:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, overload
@@ -12,13 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from fovigraph import _compose
-from fovigraph._checks import flag, nearest, positive_int, shown, whole_number
+from fovigraph._checks import flag, nearest, positive_int, shown
+from fovigraph._names import Named, what_is_named
 from fovigraph._shipped import config_names, pretrained_names
 from fovigraph.models.channels import with_channels
 from fovigraph.models.config import FoviConfig
 from fovigraph.models.evaluating import evaluating
 from fovigraph.models.fovinet import FoviNet, check_fovinet
-from fovigraph.models.pretrained import HUB_ID, HubOptions, find_pretrained
+from fovigraph.models.heads import classes_asked_for
+from fovigraph.models.pretrained import HubOptions, find_pretrained
 from fovigraph.models.wrapped import unwrapped
 
 
@@ -142,40 +143,28 @@ def create_model(
         config = _compose.changed(_config(name, revision, hub), overrides)
         if in_channels is not None:
             config = with_channels(config, positive_int("in_channels", in_channels))
-        head: dict[str, Any] = {}
-        if num_classes is not None:
-            head = {"num_classes": whole_number("num_classes", num_classes), "class_names": None}
-        if class_names is not None:
-            if isinstance(class_names, str) or not isinstance(class_names, Sequence):
-                raise TypeError(f"class_names must be a list of names, got {shown(class_names)}")
-            head = {"num_classes": len(class_names), **head, "class_names": list(class_names)}
+        head = classes_asked_for(num_classes, class_names)
         net = FoviNet(_compose.changed(config, {"head": head} if head else {}))
     return FeatureNet(net, layers) if features_only else net
 
 
 def _config(name: Any, revision: str | None, hub: HubOptions) -> FoviConfig:
     """Return the configuration of the network of a name."""
-    if isinstance(name, (str, os.PathLike)):
-        text = os.fspath(name)
-        is_file = text in config_names() or os.path.isfile(text)
-        if not is_file and (os.path.isdir(text) or _is_hub_id(text)):
-            name = find_pretrained(name, revision, hub) / "config.yaml"
+    text = os.fspath(name) if isinstance(name, (str, os.PathLike)) else ""
+    if what_is_named(text, configuration_first=True) is Named.NETWORK:
+        name = find_pretrained(name, revision, hub) / "config.yaml"
     return _compose.load(name, (), FoviConfig)
 
 
 def _check_trained(name: Any) -> None:
     """Refuse the name of a configuration, which has no trained weights."""
-    if name in config_names() and name not in pretrained_names() and not os.path.isdir(name):
+    if name in config_names() and what_is_named(name) is Named.CONFIGURATION:
         near = nearest(name, pretrained_names())
         raise FileNotFoundError(
             f"name_or_folder_or_hub_id must be one of {', '.join(map(repr, pretrained_names()))}, "
             f"a folder or an id on the Hub to be pretrained, got the configuration {name!r}"
             + (f" (did you mean {near!r}?)" if near else "")
         )
-
-
-def _is_hub_id(text: str) -> bool:
-    return re.fullmatch(HUB_ID, text) is not None and not text.endswith((".yaml", ".yml"))
 
 
 class FeatureInfo(NamedTuple):

@@ -24,7 +24,7 @@ from fovigraph.models.backbone import Intermediate
 from fovigraph.models.calibration import Calibration, MultiLabelCalibration, calibration_of
 from fovigraph.models.channels import input_adapter, with_channels
 from fovigraph.models.config import FoviConfig
-from fovigraph.models.heads import Projector, check_class_names, make_head
+from fovigraph.models.heads import Projector, checked_names, classes_asked_for, make_head
 from fovigraph.models.hub import push_to_hub
 from fovigraph.models.predict import Prediction, predictions
 from fovigraph.models.pretrained import HubOptions, find_pretrained, load_weights, save_pretrained
@@ -186,7 +186,7 @@ class FoviNet(nn.Module):
         Raises:
             ValueError, TypeError: If they are not one distinct name for each class.
         """
-        self._note(class_names=_names(class_names, self.config.head.num_classes))
+        self._note(class_names=checked_names(class_names, self.config.head.num_classes))
 
     def reset_classifier(
         self,
@@ -216,7 +216,7 @@ class FoviNet(nn.Module):
             torch.Size([1, 2])
         """
         num_classes = whole_number("num_classes", num_classes)
-        names = None if class_names is None else _names(class_names, num_classes)
+        names = None if class_names is None else checked_names(class_names, num_classes)
         several = self.config.head.multi_label if multi_label is None else multi_label
         classes = {"num_classes": num_classes, "multi_label": flag("multi_label", several)}
         like = next(self.parameters())
@@ -551,11 +551,7 @@ class FoviNet(nn.Module):
                 class; or if the first layer cannot take other channels.
             TypeError: If an argument is of another type.
         """
-        if num_classes is not None:
-            whole_number("num_classes", num_classes)
-        if class_names is not None:
-            class_names = _names(class_names, num_classes)
-            num_classes = len(class_names)
+        classes = classes_asked_for(num_classes, class_names)
         if in_channels is not None:
             positive_int("in_channels", in_channels)
         hub = HubOptions(cache_dir, token, local_files_only)
@@ -570,8 +566,8 @@ class FoviNet(nn.Module):
         if config.retina.channels != trained_channels:
             adapt = input_adapter(net)
         load_weights(net, folder / "model.safetensors", adapt)
-        if num_classes is not None:
-            net.reset_classifier(num_classes, class_names)
+        if classes:
+            net.reset_classifier(**classes)
         return net.eval()
 
     @classmethod
@@ -579,21 +575,6 @@ class FoviNet(nn.Module):
         """Deprecated: :func:`fovigraph.from_upstream`, with ``cls`` for a subclass."""
         function = moved("FoviNet.from_upstream", "fovigraph", "from_upstream")
         return function(path_or_hub_id, cls=cls, **options)
-
-
-def _names(class_names: Any, count: int | None) -> list[str]:
-    """Return ``class_names`` as a list, if they are one distinct name for each class.
-
-    Args:
-        class_names: The names.
-        count: Number of classes; ``None``: as many as there are names.
-    """
-    if isinstance(class_names, str) or not isinstance(class_names, Sequence):
-        raise TypeError(f"class_names must be a list of names, got {shown(class_names)}")
-    for i, name in enumerate(class_names):
-        instance(f"class_names[{i}]", name, str, allowed="a string")
-    check_class_names("class_names", class_names, len(class_names) if count is None else count)
-    return list(class_names)
 
 
 def check_fovinet(name: str, value: Any) -> None:

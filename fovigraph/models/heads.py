@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,10 +12,12 @@ from torch import Tensor, nn
 from fovigraph._checks import (
     finite_float,
     fraction,
+    instance,
     one_of,
     positive_float,
     positive_int,
     positive_ints,
+    shown,
     whole_number,
 )
 from fovigraph._schema import Section
@@ -101,6 +104,48 @@ def check_class_names(argument: str, names: Sequence[str], count: int) -> None:
     if len(set(names)) < count:
         twice = next(name for name in names if list(names).count(name) > 1)
         raise ValueError(f"{argument} must be distinct, got {twice!r} more than once")
+
+
+def checked_names(class_names: Any, count: int | None = None) -> list[str]:
+    """Return the argument ``class_names`` as a list.
+
+    Args:
+        class_names: The names.
+        count: Number of classes; ``None``: as many as there are names.
+
+    Raises:
+        ValueError, TypeError: If they are not one distinct name for each class.
+    """
+    if isinstance(class_names, str) or not isinstance(class_names, Sequence):
+        raise TypeError(f"class_names must be a list of names, got {shown(class_names)}")
+    for i, name in enumerate(class_names):
+        instance(f"class_names[{i}]", name, str, allowed="a string")
+    check_class_names("class_names", class_names, len(class_names) if count is None else count)
+    return list(class_names)
+
+
+def classes_asked_for(num_classes: Any, class_names: Any) -> dict[str, Any]:
+    """Return the entries of the section ``head`` that two arguments ask for.
+
+    Args:
+        num_classes: Number of classes; ``None``: as many as there are names.
+        class_names: Their names; ``None``: their numbers.
+
+    Returns:
+        ``num_classes`` and ``class_names``; nothing if both arguments are ``None``.
+
+    Raises:
+        ValueError, TypeError: If ``num_classes`` is not a whole number from 0, or there is not one
+            distinct name for each class.
+    """
+    if num_classes is not None:
+        num_classes = whole_number("num_classes", num_classes)
+    if class_names is not None:
+        class_names = checked_names(class_names, num_classes)
+        num_classes = len(class_names)
+    if num_classes is None:
+        return {}
+    return {"num_classes": num_classes, "class_names": class_names}
 
 
 class Projector(nn.Sequential):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fovigraph._checks import instance, shown
+from fovigraph._names import HUB_ID
 from fovigraph.models.card import model_card
-from fovigraph.models.pretrained import HUB_ID, save_pretrained
+from fovigraph.models.pretrained import save_pretrained
 
 if TYPE_CHECKING:
     from fovigraph.models.fovinet import FoviNet
@@ -28,7 +28,7 @@ def push_to_hub(
 ) -> str:
     """Upload a network; see :meth:`fovigraph.FoviNet.push_to_hub`."""
     instance("repo_id", repo_id, str)
-    if not re.fullmatch(HUB_ID, repo_id):
+    if not HUB_ID.fullmatch(repo_id):
         raise ValueError(f"repo_id must be 'owner/name', got {shown(repo_id)}")
     try:
         from huggingface_hub import HfApi

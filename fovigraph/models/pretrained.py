@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from fovigraph._checks import flag, instance, path_of, shown
 from fovigraph._compose import checked, to_dict, write_yaml
+from fovigraph._names import HUB_ID
 from fovigraph._shipped import BUNDLED as BUNDLED
 from fovigraph._shipped import pretrained_names as pretrained_names
 from fovigraph.graph import KNNGraph
@@ -39,9 +40,6 @@ FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 TIED = "tied"
 """The key, in the metadata of ``model.safetensors``, of the names that stand for one tensor."""
-
-HUB_ID = r"[\w-][\w.-]*/[\w-][\w.-]*"
-"""What may be the name of a repository on the Hugging Face Hub."""
 
 _SHOWN = 10
 
@@ -187,7 +185,7 @@ def find_pretrained(
     hub.check()
     if text in pretrained_names():
         return BUNDLED / text
-    if not os.path.exists(folder) and re.fullmatch(HUB_ID, text):
+    if not os.path.exists(folder) and HUB_ID.fullmatch(text):
         folder = _from_hub(text, revision, hub)
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:

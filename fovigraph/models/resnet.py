@@ -75,16 +75,8 @@ class ResNetConfig(BackboneConfig):
         one_of("backbone.conv", self.conv, CONVS)
         one_of("backbone.stem_pool", self.stem_pool, POOL_MODES)
         one_of("backbone.metric", self.metric, METRICS)
-        stages = len(positive_ints("backbone.blocks", self.blocks))
-        if stages == 0:
-            raise ValueError("backbone.blocks must have at least one entry, got []")
-        for name in ("channels", "strides"):
-            values = positive_ints(f"backbone.{name}", getattr(self, name), MOST_CHANNELS)
-            if len(values) != stages:
-                raise ValueError(
-                    f"backbone.{name} must have {stages} entries like backbone.blocks, "
-                    f"got {len(values)}"
-                )
+        self.check_lists("blocks", "channels", "strides")
+        positive_ints("backbone.channels", self.channels, MOST_CHANNELS)
         for name in ("k", "stem_k", "stem_stride", "stem_pool_stride"):
             positive_int(f"backbone.{name}", getattr(self, name))
         positive_int("backbone.stem_channels", self.stem_channels, MOST_CHANNELS)

@@ -1,16 +1,19 @@
 """Layers on foveated graphs, to be used together with PyG's own."""
 
 from fovigraph.graph.step import POOL_MODES
+from fovigraph.nn.drop_path import DropPath
 from fovigraph.nn.knn_conv import KNNConv, KNNDepthwiseConv, KNNSeparableConv
 from fovigraph.nn.knn_pool import KNNPool
 from fovigraph.nn.knn_unpool import KNNConvTranspose, KNNUnpool
-from fovigraph.nn.norm import NORMS, BatchNorm, GroupNorm, LayerNorm, make_norm
+from fovigraph.nn.norm import GRN, NORMS, BatchNorm, GroupNorm, LayerNorm, make_norm
 from fovigraph.nn.on_graph import OnGraph, disjoint_edges
 
 __all__ = [
+    "GRN",
     "NORMS",
     "POOL_MODES",
     "BatchNorm",
+    "DropPath",
     "GroupNorm",
     "KNNConv",
     "KNNConvTranspose",

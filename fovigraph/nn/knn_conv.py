@@ -146,7 +146,8 @@ class KNNConv(_KernelConv):
 
     With ``interpolation="bilinear"`` the weight of a neighbour is shared among the four cells
     around its place in the kernel, and so moves smoothly with that place; the nearest cell is the
-    special case of neighbours that sit on cells.
+    special case of neighbours that sit on cells. (The fused sum takes a neighbour's four shares one
+    by one: where its features are infinite, it may be NaN and the messages' sum infinite.)
 
     Args:
         in_channels: Channels C of the input.

@@ -27,7 +27,8 @@ class KNNPool(MessagePassing):
 
     ``"max"``, ``"mean"`` and ``"sum"`` are what they say; ``"gaussian"`` is the mean weighted by
     :math:`\exp(-q^2 / 2\sigma^2)`, with *q* the distance scaled to [0, 1] within the neighbourhood.
-    A neighbourhood of padding alone gives zero in every mode.
+    A neighbourhood of padding alone gives zero in every mode. Of equal maxima, that of the
+    first edge gets the gradient.
 
     The layer holds no geometry and no weights. ``message`` and the aggregation are the definition;
     :func:`fovigraph.ops.knn_pool` computes the same faster.
@@ -89,6 +90,18 @@ class KNNPool(MessagePassing):
     def message(self, x_j: Tensor, edge_weight: Tensor | None) -> Tensor:
         return x_j if edge_weight is None else x_j * edge_weight[:, None]
 
+    def aggregate(
+        self,
+        inputs: Tensor,
+        index: Tensor,
+        ptr: Tensor | None = None,
+        dim_size: int | None = None,
+    ) -> Tensor:
+        if self.reduce != "max":
+            return super().aggregate(inputs, index, ptr, dim_size)
+        # PyG's maximum shares its gradient among equals; the fused one gives it to the first.
+        return _first_maximum(inputs, index, int(index.max()) + 1 if dim_size is None else dim_size)
+
     def _edge_weight(
         self, distance: Tensor, edge_index: Tensor, num_dst: int, most: float
     ) -> Tensor:
@@ -107,3 +120,25 @@ class KNNPool(MessagePassing):
     def __repr__(self) -> str:
         sigma = f", sigma={self.sigma:g}" if self.mode == "gaussian" else ""
         return f"{type(self).__name__}({self.mode!r}{sigma})"
+
+
+def _first_maximum(x: Tensor, dst: Tensor, num_dst: int) -> Tensor:
+    """Return the maximum of every destination's edges: of the first edge that has it.
+
+    Args:
+        x: Features of the edges, ``[*, E, C]``.
+        dst: Their destinations, ``[E]``.
+        num_dst: Number of destinations.
+
+    Returns:
+        ``[*, num_dst, C]``, zero where there are no edges.
+    """
+    values, edges = x.detach(), x.shape[-2]
+    at, shape = dst[:, None].expand_as(x), (*x.shape[:-2], num_dst, x.shape[-1])
+    best = values.new_zeros(shape).scatter_reduce(-2, at, values, "amax", include_self=False)
+    wins = (values == best.gather(-2, at)) | values.isnan()
+    edge = torch.arange(edges, device=x.device)[:, None]
+    first = at.new_full(shape, edges)
+    first = first.scatter_reduce(-2, at, torch.where(wins, edge, edges), "amin")
+    padded = torch.cat((x, x.new_zeros(*x.shape[:-2], 1, x.shape[-1])), dim=-2)
+    return padded.gather(-2, first)

@@ -20,6 +20,7 @@ from fovigraph.graph.search import k_nearest
 from fovigraph.nn import KNNPool
 from fovigraph.sensing.fixation import as_fixations, as_floats, batch_of_fixations
 from fovigraph.sensing.mipmap import mean_over_cells
+from fovigraph.sensing.retina_config import check_acuity
 
 SAMPLINGS = ("area", "bilinear", "gaussian", "knn_mean", "nearest")
 
@@ -110,7 +111,7 @@ class Retina(FixedTensors):
         self.sampling = one_of("sampling", sampling, SAMPLINGS)
         self.fixation_size = None if fixation_size is None else _size_pair(fixation_size)
         self.color_decay = color_decay
-        self.acuity = None if acuity is None else positive_float("acuity", acuity)
+        self.acuity = None if acuity is None else check_acuity("acuity", acuity)
         cells = None
         if self.sampling == "area":
             cells = _cell_sides(array).clamp(min=1 / (self.acuity or math.inf))

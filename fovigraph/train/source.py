@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from fovigraph._checks import nearest, positive_int
+from fovigraph._names import HUB_ID
 from fovigraph._schema import Section
 
 BUILT_IN = ("digits",)
 """Sources that need no files."""
-
-HUB_ID = r"\w[\w.-]*/\w[\w.-]*"
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def check_source(config: DataConfig) -> str:
             "folder of them, owner/name of a dataset on the Hugging Face Hub, or digits"
         )
     path = Path(source).expanduser()
-    if source in BUILT_IN or os.path.lexists(path) or re.fullmatch(HUB_ID, source):
+    if source in BUILT_IN or os.path.lexists(path) or HUB_ID.fullmatch(source):
         return source
     hint = nearest(source, BUILT_IN)
     raise DataError(

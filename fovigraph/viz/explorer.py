@@ -144,10 +144,9 @@ def _levels(pyramid: GraphPyramid) -> dict[str, Any]:
         ],
         "graphs": [{"kind": step.kind, "k": graph.k, **_graph(graph)} for step, graph in steps],
         "shortcuts": [
-            {"kind": "shortcut", "from": each.src, "to": index, "k": each.k, **_graph(graph)}
-            for index in range(1, len(pyramid.levels))
-            for each in pyramid.connections_into(index)[1:]
-            for graph in [pyramid.graph(each)]
+            {"below": each.src, "above": each.dst, "k": each.k, **_graph(pyramid.graph(each))}
+            for level in range(1, len(pyramid))
+            for each in pyramid.shortcuts_into(level)
         ],
         "outlines": [_packed(curve, "<f4") for curve in flat_outlines(retina, edge)],
         "rings": [

@@ -139,7 +139,7 @@ def _explain_paths(figure: Figure, axes: list[Axes], on_photograph: bool) -> Non
     bar = figure.colorbar(scale, ax=axes, location="bottom", shrink=0.5, aspect=40, pad=0.03)
     bar.set_label(
         "number of paths from a node to the unit, as a share of the most on its level; grey: none\n"
-        "(a path goes up one edge of the graph a level)"
+        "(a path follows edges of the graphs upwards)"
         + ("; yellow lines: half of the most (solid), any (dashed)" if on_photograph else "")
     )
 

@@ -193,7 +193,7 @@ def test_kernels_without_a_multiplier_are_sized_by_what_is_left_of_k(published):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model__arch": "fovi_resnet18"}, "model.arch must be one of .* got 'fovi_resnet18'"),
+        ({"model__arch": "resnet18"}, "model.arch must be one of .* got 'resnet18'"),
         ({"model__arch_spec": "0"}, "model.arch_spec must be one of 'base'"),
         ({"model__arch_flag": "doubleres"}, "model.arch_flag must be '' with model.ref_frame_mult"),
         (

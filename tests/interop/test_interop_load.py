@@ -143,10 +143,11 @@ def test_features_of_several_nodes_come_in_upstreams_order(channels):
 )
 def test_every_graph_has_the_name_of_upstreams_layer(overrides, names):
     config = fg.load_config("fovi_alexnet", [*overrides, "retina.side=32"])
-    found = family_of(config.backbone).graph_names(config.backbone)
+    net = fg.FoviNet(config)
+    found = family_of(config.backbone).connections(net.backbone, config.backbone)
     first = ["0.conv", "0.pool", "1.conv", "1.pool"]
-    assert found == [f"backbone.layers.{name}" for name in first + names]
-    assert len(found) == len(fg.FoviNet(config).pyramid.graphs)
+    assert list(found) == [f"backbone.layers.{name}" for name in first + names]
+    assert tuple(found.values()) == net.pyramid.connections
 
 
 def test_prefixes_of_distributed_training_are_removed(copy, tiny):

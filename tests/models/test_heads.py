@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import fovigraph as fg
 from fovigraph.models import LinearProbe, Projector
 
 
@@ -47,3 +48,24 @@ def test_shapes():
 def test_what_cannot_be_is_named(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"num_classes": 2, "class_names": ["a"]},
+        {"num_classes": -1},
+        {"num_classes": True},
+        {"class_names": "ab"},
+        {"class_names": ["a", " "]},
+        {"class_names": ["a", "a"]},
+        {"class_names": ["a", 3]},
+    ],
+    ids=str,
+)
+def test_wrong_classes_are_refused_alike_with_random_and_with_trained_weights(arguments):
+    with pytest.raises((ValueError, TypeError)) as fresh:
+        fg.create_model("fovi_tiny", **arguments)
+    with pytest.raises(fresh.type) as trained:
+        fg.FoviNet.from_pretrained("fovi_cifar10", **arguments)
+    assert str(fresh.value) == str(trained.value)

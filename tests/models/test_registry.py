@@ -1,5 +1,6 @@
 """Backbones by name: what registers, and what is refused."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -75,3 +76,26 @@ def test_a_family_says_how_it_is_built(retina):
 def test_a_name_that_is_not_registered(retina):
     with pytest.raises(ValueError, match=r"backbone\.name must be one of .*, got 'toy'"):
         build_backbone(ToyConfig(), retina)
+
+
+@dataclass(frozen=True)
+class ListsConfig(BackboneConfig):
+    name: str = "lists"
+    widths: Sequence[int] = (8, 16)
+    sizes: Sequence[int] = (3, 3)
+
+    def check(self):
+        self.check_lists("widths", "sizes")
+
+
+def test_lists_of_a_section_are_checked_together():
+    assert ListsConfig().check_lists("widths", "sizes") == 2
+    assert ListsConfig(widths=[1], sizes=[2]).check_lists("sizes") == 1
+    for lists, message in [
+        ({"widths": []}, r"backbone.widths must have at least one entry, got \[\]"),
+        ({"sizes": [3]}, "backbone.sizes must have 2 entries like backbone.widths, got 1"),
+        ({"widths": [0, 1]}, r"backbone.widths\[0\] must be at least 1, got 0"),
+        ({"sizes": [1, -1]}, r"backbone.sizes\[1\] must be at least 1, got -1"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ListsConfig(**lists)

@@ -127,3 +127,23 @@ def test_bad_arguments_are_refused(graph, x):
 def test_it_prints_itself_in_one_line():
     assert repr(KNNPool("gaussian", 0.3)) == "KNNPool('gaussian', sigma=0.3)"
     assert repr(KNNPool()) == "KNNPool('max')"
+
+
+@pytest.mark.parametrize("values", ["equal", "some equal", "not a number"])
+def test_of_equal_maxima_the_first_edges_gets_the_gradient_on_both_paths(graph, values):
+    x = torch.ones(2, graph.num_src, 3, dtype=torch.float64)
+    if values != "equal":
+        x = torch.randint(0, 3, x.shape).double()
+    if values == "not a number":
+        x[:, ::7] = torch.nan
+    cotangent = torch.rand(2, graph.num_dst, 3, dtype=torch.float64)
+    found = []
+    for fused in (True, False):
+        pool, features = KNNPool("max"), x.clone().requires_grad_()
+        pool.fused = fused
+        out = pool(features, graph)
+        out.backward(cotangent)
+        found.append((out, features.grad))
+    for fast, definition in zip(*found, strict=True):
+        assert torch.equal(fast.nan_to_num(7), definition.nan_to_num(7))
+    assert (found[0][1] != 0).sum() < cotangent.numel()  # some sources win more than once

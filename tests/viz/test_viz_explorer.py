@@ -586,6 +586,93 @@ def test_a_question_mark_shows_the_keys(browser, photograph):
     assert browser.switch_to.active_element == photograph
 
 
+@pytest.fixture(scope="module")
+def residual(array):
+    """A pyramid with a shortcut of several neighbours past a level, and what it is without."""
+    plan = fg.Plan(array)
+    start = plan.level
+    plan.conv(k=9, stride=2)
+    plan.conv(k=4)
+    plan.between(start, plan.level, 5)
+    plan.between(plan.level, plan.level, 3)  # leads to no other level
+    plan.pool(k=4, stride=2)
+    pyramid = plan.build()
+    return pyramid, fg.GraphPyramid(array, pyramid.steps)
+
+
+def lit(browser, level, unit):
+    """Paths from or to a unit, of every level."""
+    browser.execute_script("select(...arguments)", level, unit, False)
+    return fields(browser)
+
+
+def fields(browser):
+    """Paths that are lit, of every level."""
+    counts = browser.execute_script("return state.field.map((paths) => Array.from(paths))")
+    return [np.array(each) for each in counts]
+
+
+def paths_to(pyramid, level, unit, source):
+    """Paths from every node of a level to a unit above it."""
+    field = pyramid.receptive_field(level, unit, source)
+    return np.bincount(field.nodes, field.paths, minlength=len(pyramid.levels[source]))
+
+
+def test_shortcuts_lead_paths_both_ways(other, residual):
+    from selenium.webdriver.support.ui import Select
+
+    both, steps_alone = residual
+    browser = other(explorer_html(both))
+    ways = Select(browser.find_element("id", "through"))
+    for way, pyramid in (("steps", steps_alone), ("all", both)):
+        ways.select_by_value(way)
+        for level in range(len(both)):
+            found = lit(browser, level, 1)
+            for source in range(level + 1):
+                assert found[source].tolist() == paths_to(pyramid, level, 1, source).tolist()
+            for top in range(level + 1, len(both)):
+                units = range(len(both.levels[top]))
+                to_all = [paths_to(pyramid, top, unit, level)[1] for unit in units]
+                assert found[top].tolist() == to_all
+    assert paths_to(both, 2, 1, 0).sum() == paths_to(steps_alone, 2, 1, 0).sum() + 5
+
+
+def test_a_shortcut_can_be_followed_alone(other, residual):
+    from selenium.webdriver.support.ui import Select
+
+    both, _ = residual
+    browser = other(explorer_html(both))
+    before = lit(browser, 2, 1)
+    Select(browser.find_element("id", "through")).select_by_value("shortcuts")
+    after = fields(browser)
+    graph = both.between(0, 2, 5)
+    into = graph.edge_index[0][graph.edge_index[1] == 1].tolist()
+    assert np.flatnonzero(after[0]).tolist() == sorted(into)
+    assert not any(after[1]) and any(before[1])
+    assert len(into) < np.count_nonzero(before[0])
+
+
+def test_captions_name_the_shortcuts(other, residual, pyramid):
+    both, _ = residual
+    browser = other(explorer_html(both))
+    captions = [each.text for each in browser.find_elements("css selector", "#levels figcaption")]
+    shown = [caption for caption in captions if "shortcut from retina, k = 5" in caption]
+    assert shown == [captions[2]]
+    assert browser.find_element("id", "ways").is_displayed()
+    assert not other(explorer_html(pyramid)).find_element("id", "ways").is_displayed()
+
+
+def test_every_shortcut_of_a_resnet_is_there():
+    config = fg.load_config("fovi_resnet18_lowres")
+    pyramid = fg.FoviNet(config).pyramid
+    held = data(explorer_html(pyramid))["shortcuts"]
+    assert len(held) == 3
+    assert all(each["k"] == 1 and each["above"] == each["below"] + 2 for each in held)
+    for each in held:
+        graph = pyramid.between(each["below"], each["above"], 1)
+        assert unpack(each["src"], "<u2").tolist() == graph.edge_index[0].tolist()
+
+
 def test_every_way_of_drawing(browser):
     from selenium.webdriver.support.ui import Select
 
@@ -663,22 +750,3 @@ def assert_no_wrapped_button(browser):
 def test_nothing_went_wrong(opened):
     """Stands last: of everything above."""
     assert opened.get_log("browser") == []
-
-
-def test_shortcuts_are_part_of_the_fields(chromium, folder):
-    """A unit is reached through the steps and past them, as the pyramid counts."""
-    plan = fg.Plan(fg.SensorArray.matched(8))
-    plan.conv(k=4, stride=2)
-    plan.conv(k=4)
-    plan.between(0, 2, k=1)
-    pyramid = plan.build()
-    opened = visit(chromium, folder, explorer_html(pyramid))
-    unit = 5
-    lit = opened.execute_script(f"return pathsOf(2, {unit}).map((paths) => Array.from(paths))")
-    field = pyramid.receptive_field(2, unit)
-    assert [i for i, paths in enumerate(lit[0]) if paths] == field.nodes.tolist()
-    assert [paths for paths in lit[0] if paths] == field.paths.tolist()
-    straight = fg.GraphPyramid(pyramid.levels[0], pyramid.steps).receptive_field(2, unit)
-    assert field.paths.sum() == straight.paths.sum() + 1  # that of the shortcut
-    up = opened.execute_script(f"return Array.from(pathsOf(0, {int(field.nodes[0])})[2])")
-    assert up[unit] == field.paths[0]

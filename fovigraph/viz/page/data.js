@@ -17,7 +17,8 @@ function decodeGraph(graph) {
   };
 }
 
-const graphs = data.graphs.map(decodeGraph);
+const graphs = data.graphs.map((graph, below) => ({ below, ...decodeGraph(graph) }));
+const shortcuts = data.shortcuts.map(decodeGraph);
 const levels = data.levels.map((level) => {
   const visual = decode(level.visual, Float32Array);
   return {
@@ -27,10 +28,6 @@ const levels = data.levels.map((level) => {
     frames: {},
   };
 });
-// What leads up into each level: the step from the level below, and shortcuts from further down.
-const connectionsInto = levels.map(() => []);
-graphs.forEach((graph, from) => connectionsInto[from + 1].push({ ...graph, from }));
-for (const shortcut of data.shortcuts.map(decodeGraph)) connectionsInto[shortcut.to].push(shortcut);
 const { retina, scores } = data;
 retina.places = decode(retina.places, Float32Array);
 retina.cells &&= decode(retina.cells, Float32Array);
@@ -53,11 +50,17 @@ const state = {
   field: null, // per level: paths to or from the unit, [N]; null: nothing is selected
   space: "visual",
   coloring: "paths",
+  through: "all", // what paths lead through: "all" connections, "steps" alone, or "shortcuts"
   zoom: 1,
   photo: null, // the Photo that is shown
   gaze: null, // { row, column } as fractions of it, and { height, width } of the view in its pixels
   look: -1, // the index of the fixation that the gaze is at; -1: none
 };
+
+/** The graphs that lead into a level, not from the level below it in the order of the steps. */
+function shortcutsInto(level) {
+  return shortcuts.filter(({ above }) => above === level);
+}
 
 /** A count and its noun. */
 function counted(count, noun) {

@@ -1,20 +1,29 @@
 // ---- the graph ----------------------------------------------------------------------------------
 
+/** The graphs that paths may take into a level: its step's, and those of its shortcuts. */
+function graphsInto(level) {
+  const steps = level ? [graphs[level - 1]] : [],
+    shortcuts = shortcutsInto(level);
+  if (state.through === "steps" || !shortcuts.length) return steps;
+  return state.through === "shortcuts" ? shortcuts : [...steps, ...shortcuts];
+}
+
 /** Paths between a unit and every unit of every level, by count. */
 function pathsOf(level, unit) {
   const paths = levels.map((each) => new Float64Array(each.count));
   paths[level][unit] = 1;
-  for (let to = level; to > 0; to--)
-    for (const { from, ptr, src } of connectionsInto[to])
-      for (let dst = 0; dst < paths[to].length; dst++) {
-        const along = paths[to][dst];
-        if (along) for (let e = ptr[dst]; e < ptr[dst + 1]; e++) paths[from][src[e]] += along;
+  for (let i = level; i > 0; i--)
+    for (const { below, ptr, src } of graphsInto(i))
+      for (let dst = 0; dst < paths[i].length; dst++) {
+        const along = paths[i][dst];
+        if (along) for (let e = ptr[dst]; e < ptr[dst + 1]; e++) paths[below][src[e]] += along;
       }
-  for (let to = level + 1; to < levels.length; to++)
-    for (const { from, ptr, src } of connectionsInto[to])
-      if (from >= level)
-        for (let dst = 0; dst < paths[to].length; dst++)
-          for (let e = ptr[dst]; e < ptr[dst + 1]; e++) paths[to][dst] += paths[from][src[e]];
+  for (let i = level + 1; i < levels.length; i++)
+    for (const { below, ptr, src } of graphsInto(i)) {
+      if (below < level) continue; // around the unit's level
+      for (let dst = 0; dst < paths[i].length; dst++)
+        for (let e = ptr[dst]; e < ptr[dst + 1]; e++) paths[i][dst] += paths[below][src[e]];
+    }
   return paths;
 }
 

@@ -48,6 +48,12 @@ function listenToControls() {
     state.coloring = event.target.value;
     redraw();
   });
+  byId("through").addEventListener("change", (event) => {
+    state.through = event.target.value;
+    const { level, unit } = state;
+    state.unit = -1; // to find its paths anew
+    select(level, unit, true);
+  });
   byId("zoom").addEventListener("input", (event) => {
     state.zoom = 2 ** Number(event.target.value);
     byId("zoomed").textContent = `${Number(state.zoom.toPrecision(2))}×`;
@@ -83,6 +89,7 @@ function listenToPage() {
 async function start() {
   for (const [index, { name }] of levels.entries())
     byId("level").add(new Option(`${index}. ${name}`, index));
+  byId("ways").hidden = !shortcuts.length;
   chooseInk();
   picture = new Picture();
   panels = [

@@ -206,7 +206,10 @@ class Level extends Units {
     const { canvas } = this,
       { name, count } = levels[index],
       graph = graphs[index - 1];
-    const what = counted(count, index ? "unit" : "sample") + (graph ? `, k = ${graph.k}` : "");
+    const incoming = graph ? [`k = ${graph.k}`] : [];
+    for (const { below, k } of shortcutsInto(index))
+      incoming.push(`shortcut from ${levels[below].name}, k = ${k}`);
+    const what = [counted(count, index ? "unit" : "sample"), ...incoming].join(", ");
     const figure = document.createElement("figure"),
       caption = document.createElement("figcaption");
     const [title, size] = [document.createElement("b"), document.createElement("span")];
@@ -218,9 +221,8 @@ class Level extends Units {
     canvas.setAttribute("role", "application");
     canvas.setAttribute("aria-roledescription", "map of units");
     canvas.setAttribute("aria-label", `${name}: ${what}`);
-    title.title = connectionsInto[index]
-      .map(({ kind, k, from }) => `${kind} of the ${k} nearest units of ${levels[from].name}`)
-      .join(", ");
+    if (graph)
+      title.title = `${graph.kind} of the ${graph.k} nearest units of ${levels[index - 1].name}`;
     figure.append(caption, canvas);
     byId("levels").append(figure);
     canvas.addEventListener("pointermove", (event) => {

@@ -44,7 +44,8 @@ def from_upstream(
         revision: Branch, tag or commit on the Hub.
         neighbours: Neighbour lists exported from an upstream network, or their file, to
             reproduce one machine's network exactly
-            (:func:`fovigraph.interop.use_neighbours`); ``None``: the canonical graphs.
+            (:func:`fovigraph.interop.use_neighbours`); ``"recomputed"``: those that upstream finds
+            on this machine's CPU; ``None``: the canonical graphs.
         strict: Whether every tensor must be there and fit; otherwise those that do not are logged.
         cache_dir: Folder of the Hub's cache; ``None``: huggingface_hub's own.
         cls: The class of the network, :class:`~fovigraph.FoviNet` or a class of it.

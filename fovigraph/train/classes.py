@@ -14,11 +14,11 @@ from fovigraph.train.recipe import Recipe
 from fovigraph.train.source import DataError
 
 SHOWN = 10
-"""Names that are listed."""
+"""Number of names that a message lists."""
 
 
 class Classes(NamedTuple):
-    """What the network tells.
+    """The classes of a network, and how the data's labels number them.
 
     Attributes:
         names: Names of its classes, in the order of its logits.
@@ -76,9 +76,9 @@ def match_classes(
 
 
 def with_classes(recipe: Recipe, names: Sequence[str]) -> Recipe:
-    """Return a recipe for a network that tells so many classes, of these names, uncalibrated.
+    """Return a recipe whose network has classes of these names, and no calibration.
 
-    Whether an image may have several is for the objective to say.
+    Whether an image may have several of them follows from the objective.
     """
     head = {"num_classes": len(names), "class_names": list(names), **asdict(Calibration())}
     head["multi_label"] = recipe.objective.multi_label

@@ -20,7 +20,7 @@ from fovigraph.train.evaluation import ClassSums, Evaluation, LabelSums, MultiLa
 from fovigraph.train.scores import need_sklearn
 
 RUNS = 5
-"""Of which the median is the network's speed."""
+"""Number of timed passes, whose median is the network's speed."""
 
 
 class Labelled(Protocol):
@@ -54,15 +54,15 @@ def evaluate(
     Args:
         net: The network.
         batches: The images, on any device; they are moved to the network's.
-        fixations: How often to look at an image; ``None``: as often as the network does. Where more
-            fixations than some number would show nothing else, or are not given, there are that
-            many, and ``note`` says so.
+        fixations: How often to look at an image; ``None``: as often as the network does.
+            A policy may have fewer different ones: then there are as many as it has, and ``note``
+            says so.
         classes: Their names, in order; ``None``: the network's.
         generator: Source of the policy's random numbers, on the CPU; torch's global state if
             ``None``.
 
     Returns:
-        What came out; of a network with ``head.multi_label``, a :class:`MultiLabelEvaluation`.
+        The evaluation; of a network with ``head.multi_label``, a :class:`MultiLabelEvaluation`.
 
     Raises:
         ImportError: If scikit-learn is not installed.
@@ -207,6 +207,6 @@ def _check_batch(batch: Any, count: int, several: bool) -> None:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= count:
         raise ValueError(
-            f"labels must be from 0 to {count - 1}, as the network tells {count} classes, "
+            f"labels must be from 0 to {count - 1}, as the network has {count} classes, "
             f"got {low if low < 0 else high}"
         )

@@ -15,10 +15,10 @@ from fovigraph.models.predict import THRESHOLD
 from fovigraph.train.scores import average_precision, mean, roc_auc
 
 TOP = 5
-"""A class among so many of the likeliest is right in ``top5``."""
+"""In ``top5``, an image is correct if its class is among so many of the likeliest."""
 
 BINS = 15
-"""Of confidence, in the calibration error."""
+"""Number of bins of confidence, in the calibration error."""
 
 MOST_IN_MATRIX = 100
 """Classes up to which the confusion matrix is kept."""
@@ -99,8 +99,9 @@ class Figures:
         calibration_error: Expected calibration error: the mean over answers of the difference of
             accuracy and confidence in their bin (Guo et al. 2017, eq. 3).
         reliability: The bins.
-        images_per_second: Of the network alone, images being there: the median of 5 runs after one
-            that does not count, of ``speed_images`` images at once with ``speed_fixations`` each.
+        images_per_second: Of the network alone, without reading images: the median of 5 runs after
+            one that does not count, of ``speed_images`` images at once, each with
+            ``speed_fixations``.
         speed_images, speed_fixations, device: See there.
         parameters: Number of learnt parameters.
         flops: Useful arithmetic for one fixation.
@@ -124,7 +125,7 @@ class Figures:
 
 @dataclass(kw_only=True)
 class Evaluation(Figures):
-    """What came out where every image has one class.
+    """The evaluation of a network for images that have one class each.
 
     Attributes:
         top1: Fraction of images of which the likeliest class is the true one.
@@ -152,7 +153,7 @@ class Evaluation(Figures):
 
 @dataclass(kw_only=True)
 class MultiLabelEvaluation(Figures):
-    """What came out where an image may have several classes.
+    """The evaluation of a network for images that may have several classes.
 
     Attributes:
         average_precision: Mean over the classes that an image has of their average precision

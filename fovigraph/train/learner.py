@@ -41,10 +41,11 @@ class Draws(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """What came out for b images.
+    """What a step computed of b images.
 
     Attributes:
-        loss: What is made smaller, a scalar: the objective and what head and probes learn by.
+        loss: What the optimiser minimises, a scalar: the objective, and the losses of head and
+            probes.
         objective: The objective alone, a scalar; in evaluation the head's cross-entropy.
         correct: How many images were classified correctly, ``[1 + probes]``: by the head, by each
             probe. Where an image may have several classes, the share of them that was, summed.
@@ -60,7 +61,7 @@ class Figures(NamedTuple):
 
 
 class Learner(nn.Module):
-    """A network with what it learns by.
+    """A network with its objective and its probes.
 
     With a self-supervised objective the head still learns the labels, from detached embeddings; so
     do linear probes, one for each block of the backbone, with any objective.

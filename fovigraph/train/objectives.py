@@ -47,7 +47,7 @@ class ObjectiveConfig(Section):
         name: ``"classify"``; ``"multi_label"``, where an image may have several classes or none,
             by the binary cross-entropy of each; or, without labels and with an image's fixations
             as its views, ``"simclr"``, ``"vicreg"`` or ``"barlow_twins"``. Then the head and the
-            probes, which do not act on the network, still learn the labels.
+            probes still learn the labels, from detached embeddings and features.
         per_fixation: Whether ``classify`` and ``multi_label`` ask every fixation for the classes,
             not their mean.
         label_smoothing: Of ``classify`` and ``multi_label``: a share of each target is spread

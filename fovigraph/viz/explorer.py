@@ -187,7 +187,7 @@ def _retina(pyramid: GraphPyramid, retina: Retina) -> dict[str, Any]:
 def _edge_weights(retina: Retina) -> Tensor:
     """Return how much of every photoreceptor goes into its node's sample, ``[E]``.
 
-    Found by pooling neighbours that are 1 one at a time, the first of every node, the second, ….
+    Computed by pooling features that are 1 at one neighbour of every node, and 0 elsewhere.
     """
     graph = retina.graph
     dst, edge = graph.edge_index[1], torch.arange(graph.num_edges, device=graph.ptr.device)

@@ -19,7 +19,7 @@ from fovigraph.viz import style
 from fovigraph.viz.photograph import photograph
 
 STRIP = 3.0
-"""Times as long as wide: of longer pictures only the part with the views is drawn."""
+"""Largest ratio of sides: of a longer picture only the part with the views is drawn."""
 
 
 def plot_fixations(

@@ -21,7 +21,7 @@ def serves(*tensors: Tensor) -> bool:
     """Whether the kernels serve these tensors.
 
     They do when all are on one GPU and of one dtype that the kernels know, and Triton is there.
-    What is left goes the way of torch, which also says what is wrong with it.
+    Torch computes everything else, and its errors say what is wrong.
     """
     first = tensors[0]
     return (
@@ -44,5 +44,5 @@ def _has_triton() -> bool:
 
 
 def winner_dtype(most: int | None) -> torch.dtype:
-    """Return the smallest integers that tell so many neighbours apart (not known how many: all)."""
+    """Return the smallest integer type that numbers so many neighbours; ``None``: any number."""
     return torch.uint8 if most is not None and most <= 256 else torch.int32

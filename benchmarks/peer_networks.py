@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,18 +107,29 @@ MEAN = [0.485, 0.456, 0.406]
 STD = [0.229, 0.224, 0.225]
 
 
-def outputs(net: Any, images: torch.Tensor, fixations: torch.Tensor) -> dict[str, torch.Tensor]:
+def in_alexnet(name: str, module: Any) -> bool:
+    """Whether a module is a layer, or a part of one, of an AlexNet or of a projector."""
+    return name.startswith(("backbone.layers.", "projector.layers.fc")) and name.count(".") <= 3
+
+
+def outputs(
+    net: Any,
+    images: torch.Tensor,
+    fixations: torch.Tensor,
+    kept: Callable[[str, Any], bool] = in_alexnet,
+) -> dict[str, torch.Tensor]:
     """What every part of a network gives, in evaluation.
 
     Args:
         net: The network.
         images: `[B, 3, H, W]` in [0, 1].
         fixations: `[F, 2]`, for every image.
+        kept: Whether to keep the output of a module of `net.network`, by its name and itself.
 
     Returns:
-        `samples` `[B, F, N, 3]`; under the name of every module of the backbone and the projector
-        its output, `[B, F, N, C]` or `[B, F, C]`; `fixation_logits` `[B, F, classes]`,
-        `probabilities` `[B, classes]`.
+        `samples` `[B, F, N, 3]`; under the name of every module that is kept its output,
+        `[B, F, N, C]` or `[B, F, C]`; `fixation_logits` `[B, F, classes]`, `probabilities`
+        `[B, classes]`.
     """
     found: dict[str, torch.Tensor] = {}
     shape = (len(fixations), len(images))
@@ -133,7 +145,7 @@ def outputs(net: Any, images: torch.Tensor, fixations: torch.Tensor) -> dict[str
     handles = [
         module.register_forward_hook(keep(name))
         for name, module in net.network.named_modules()
-        if name.startswith(("backbone.layers.", "projector.layers.fc")) and name.count(".") <= 3
+        if kept(name, module)
     ]
     net.eval()
     with torch.no_grad():

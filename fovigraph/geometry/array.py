@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from fovigraph._checks import one_of, positive_int
+from fovigraph._checks import flag, one_of, positive_int
 from fovigraph._pictures import array_html
 from fovigraph.geometry.fixed import isolated
 from fovigraph.geometry.layout import LAYOUTS, MAX_NODES, MAX_SIDE, Layout, check_sizes
@@ -73,19 +73,25 @@ class SensorArray:
         cmf_a: float = 0.5,
         layout: str = "isotropic",
         field_geometry: str = "planar",
+        at_least: bool = False,
     ) -> SensorArray:
         """Return the largest array with no more nodes than a square image of ``side`` pixels.
 
         Args:
             side: Side of the image to match, pixels, at most 4096. The other arguments: see
                 :class:`SensorArray`.
+            at_least: Whether to return the smallest array with no fewer nodes instead.
 
         Raises:
             ValueError, TypeError: If an argument is not of the kind said above.
         """
         side = positive_int("side", side, MAX_SIDE)
         one = cls(1, fov=fov, cmf_a=cmf_a, layout=layout, field_geometry=field_geometry)
-        array = one.with_resolution(_largest(LAYOUTS[layout], one.fov, one.cmf_a, side**2))
+        largest = LAYOUTS[layout], one.fov, one.cmf_a
+        if not flag("at_least", at_least):
+            array = one.with_resolution(_largest(*largest, side**2))
+        else:  # the next one after the largest with fewer
+            array = one.with_resolution(_largest(*largest, side**2 - 1) + 1) if side > 1 else one
         array.side = side
         return array
 
@@ -124,8 +130,12 @@ class SensorArray:
             field_geometry=self.field_geometry,
         )
 
-    def with_side(self, side: int) -> SensorArray:
+    def with_side(self, side: int, *, at_least: bool = False) -> SensorArray:
         """Return the array matched to another side over the same field and magnification.
+
+        Args:
+            side: Side of the image to match, pixels.
+            at_least: Whether it has no fewer nodes than that image, rather than no more.
 
         Raises:
             ValueError, TypeError: As :meth:`matched`.
@@ -136,6 +146,7 @@ class SensorArray:
             cmf_a=self.cmf_a,
             layout=self.layout,
             field_geometry=self.field_geometry,
+            at_least=at_least,
         )
 
     @property

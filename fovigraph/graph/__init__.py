@@ -1,6 +1,7 @@
 """The graphs between sensor arrays, and the pyramid that a network is built on."""
 
 from fovigraph._deprecated import module_getattr
+from fovigraph.graph.covering import covering_k
 from fovigraph.graph.kernel_map import KernelMap, Triples, nearest_cell
 from fovigraph.graph.knn_graph import METRICS, KNNGraph, graph_from_neighbours, knn_graph
 from fovigraph.graph.plan import Plan
@@ -17,6 +18,7 @@ __all__ = [
     "ReceptiveField",
     "Step",
     "Triples",
+    "covering_k",
     "graph_from_neighbours",
     "knn_graph",
     "nearest_cell",

@@ -73,9 +73,13 @@ class Plan:
         *,
         side: int | None = None,
         kernel_size: int | None = None,
+        at_least: bool = False,
     ) -> Connection:
         """Add a convolution's step; arguments are as for :class:`~fovigraph.Step`."""
-        return self.add(Step("conv", k=k, stride=stride, side=side, kernel_size=kernel_size))
+        step = Step(
+            "conv", k=k, stride=stride, side=side, kernel_size=kernel_size, at_least=at_least
+        )
+        return self.add(step)
 
     def pool(
         self,

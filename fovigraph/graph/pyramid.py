@@ -220,14 +220,19 @@ class GraphPyramid(nn.Module):
             f"{len(self._between)} other connections, got {connection}"
         )
 
-    def connect(self, connection: Connection) -> KNNGraph:
+    def connect(self, connection: Connection, graph: KNNGraph | None = None) -> KNNGraph:
         """Add the graph of a connection between two levels, as a :class:`~fovigraph.Plan` does.
 
         From then on it belongs to the pyramid: receptive fields lead through it where it leads up,
         and :meth:`to_hetero_data` carries it.
 
+        Args:
+            connection: The connection.
+            graph: Its graph, found elsewhere; ``None``: the one that :meth:`between` makes.
+
         Raises:
-            ValueError, TypeError: If the connection is not between two levels of this pyramid.
+            ValueError, TypeError: If the connection is not between two levels of this pyramid, or
+                the graph does not join them.
         """
         if instance("connection", connection, Connection).kind != "between":
             return self.graph(connection)
@@ -238,6 +243,8 @@ class GraphPyramid(nn.Module):
                 f"connection must lead from {nodes[0]} to {nodes[1]} nodes, as levels "
                 f"{self.names[ends[0]]!r} and {self.names[ends[1]]!r} have, got {connection}"
             )
+        if graph is not None:
+            self._give_graph(connection, graph)
         graph = self.between(connection.src, connection.dst, connection.k)
         if connection not in self._between:
             self._between.append(connection)
@@ -409,9 +416,19 @@ class GraphPyramid(nn.Module):
         name = (self.names[connection.src], f"between_k{connection.k}", self.names[connection.dst])
         levels = dict(zip(self.names, self.levels, strict=True))
         [graph] = hetero.read_graphs(data, levels, {name: connection.k}, self.metric, self.graphs)
+        self.connect(connection, graph)
+
+    def _give_graph(self, connection: Connection, graph: KNNGraph) -> None:
+        """Make a graph that of a connection between two levels."""
+        src, dst = self.levels[connection.src], self.levels[connection.dst]
+        if (graph.src, graph.dst, graph.k) != (src, dst, connection.k):
+            raise ValueError(
+                f"graph must lead from {src} to {dst} with k={connection.k}, "
+                f"got {graph.src} to {graph.dst} with k={graph.k}"
+            )
         key = ("between", connection.src, connection.dst, connection.k)
-        self._side_graph(key, lambda: graph)
-        self._between.append(connection)
+        if self._side_graph(key, lambda: graph) is not graph:
+            raise ValueError(f"graph must be None: the pyramid has one already for {connection}")
 
     def rows(self) -> list[dict[str, int | str | None]]:
         """Return one row a level: what :meth:`summary` prints."""
@@ -448,7 +465,11 @@ def _all_of(name: str, values: Iterable[T], kind: type[T]) -> tuple[T, ...]:
         items = tuple(values)
     except (TypeError, NotImplementedError):
         raise TypeError(f"{name} must be a list of {kind.__name__}, got {shown(values)}") from None
-    return tuple(instance(f"{name}[{i}]", item, kind) for i, item in enumerate(items))
+    # Whoever follows older pages gives stages: an error that says so, until the alias goes.
+    allowed = "a Step (stages were their former name)" if kind is Step else None
+    return tuple(
+        instance(f"{name}[{i}]", item, kind, allowed=allowed) for i, item in enumerate(items)
+    )
 
 
 def _joining(src: SensorArray, dst: SensorArray, graph: KNNGraph, index: int) -> KNNGraph:

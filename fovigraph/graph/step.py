@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fovigraph._checks import instance, one_of, positive_int
+from fovigraph._checks import flag, instance, one_of, positive_int
 from fovigraph.geometry import SensorArray
 from fovigraph.geometry.layout import MAX_SIDE
 from fovigraph.graph.kernel_map import check_kernel_size
@@ -24,6 +24,7 @@ class Step:
         k: Neighbours; ``None`` spans the step: ``(2 · ceil(R_in / R_out))²``, R the resolutions.
         stride: How many times coarser the next level is.
         side: Instead of a stride, the side that the next level is matched to.
+        at_least: Whether that level has no fewer nodes than ``side²``, rather than no more.
         kernel_size: Side of a convolution's reference kernel; ``None`` means ``ceil(sqrt(k))``.
         mode: How a pool reduces its neighbours, as :class:`~fovigraph.nn.KNNPool` names it.
 
@@ -42,6 +43,7 @@ class Step:
     side: int | None = None
     kernel_size: int | None = None
     mode: str = "max"
+    at_least: bool = False
 
     def __post_init__(self) -> None:
         one_of("kind", self.kind, KINDS)
@@ -53,6 +55,8 @@ class Step:
         if self.kernel_size is not None:
             check_kernel_size(self.kernel_size)
         positive_int("stride", self.stride)
+        if flag("at_least", self.at_least) and self.side is None:
+            raise ValueError("at_least must be False unless a side is given, got True")
         if self.side is not None and self.stride != 1:
             raise ValueError(f"give stride={self.stride} or side={self.side}, not both")
         if self.kind == "pool" and self.kernel_size is not None:
@@ -62,7 +66,7 @@ class Step:
         """Return the level that this step leads to from ``level``."""
         instance("level", level, SensorArray)
         if self.side is not None:
-            return level.with_side(self.side)
+            return level.with_side(self.side, at_least=self.at_least)
         return level.strided(self.stride)
 
     def neighbours(self, src: SensorArray, dst: SensorArray) -> int:

@@ -9,7 +9,14 @@ from typing import Any
 from fovigraph._checks import shown
 from fovigraph.config import AlexNetConfig, ConfigError
 from fovigraph.geometry import SensorArray
-from fovigraph.interop.family import UpstreamFamily, register_upstream
+from fovigraph.graph import Connection
+from fovigraph.interop.family import (
+    METRICS,
+    NORMS,
+    UpstreamFamily,
+    read_out_side,
+    register_upstream,
+)
 from fovigraph.interop.upstream_config import UpstreamConfig, only, reverse
 from fovigraph.interop.weights import Link, kernel_link, norm_links
 from fovigraph.models import Backbone, KNNAlexNet, KNNAlexNetBlock
@@ -28,23 +35,6 @@ SPECS: dict[str, tuple[tuple[int, int, int], ...]] = {
 POOL_AFTER = (0, 1, 4)
 POOL: dict[str, Any] = {"pool": "max", "pool_k": 9, "pool_stride": 2}
 """The pools, which are the same in all of upstream's specifications."""
-
-NORMS = {
-    "batch": "batch",
-    "force_batch": "batch",
-    "layer_chan": "channel",
-    "channel": "channel",
-    "layer_space": "node",
-    "coord": "node",
-    "layer_all": "layer",
-    "layer": "layer",
-    "group": "group",
-    "none": "none",
-}
-"""``model.norm`` → our ``backbone.norm``."""
-
-METRICS: dict[Any, str] = {True: "cortical", False: "visual", "geodesic": "geodesic"}
-"""``saccades.sample_cortex`` → our ``backbone.metric``."""
 
 
 @register_upstream("alexnet")
@@ -68,7 +58,7 @@ class UpstreamAlexNet(UpstreamFamily[AlexNetConfig]):
             "k": [side**2 for side in sides],
             "pool_after": [layer for layer in POOL_AFTER if layer < len(layers)],
             **POOL,
-            "out_side": _out_side(theirs),
+            "out_side": read_out_side(theirs),
             "norm": theirs.choice("model.norm", NORMS),
             "metric": theirs.choice("saccades.sample_cortex", METRICS),
         }
@@ -117,15 +107,15 @@ class UpstreamAlexNet(UpstreamFamily[AlexNetConfig]):
             yield from norm_links(f"{here}.norm", f"{there}.norm", layer.norm, ours.norm)
             in_channels = channels
 
-    def graph_names(self, ours: AlexNetConfig) -> list[str]:
-        """Return upstream's names of the layers that own the pyramid's graphs, in order."""
-        names = []
-        for index in range(len(ours.channels)):
-            names.append(f"backbone.layers.{index}.conv")
-            if index in ours.pool_after:
-                names.append(f"backbone.layers.{index}.pool")
-        last = [f"backbone.layers.{len(ours.channels)}"] if ours.out_side is not None else []
-        return names + last
+    def connections(self, backbone: Backbone, ours: AlexNetConfig) -> dict[str, Connection]:
+        """Return where upstream's layers run, by their names."""
+        found = {}
+        last = f"backbone.layers.{len(ours.channels)}"  # the mean pool, in our last block or alone
+        for index, block in enumerate(backbone.layers):
+            for name, connection in block.runs_on.items():
+                is_last = name == "pool" and index not in ours.pool_after
+                found[last if is_last else f"backbone.layers.{index}.{name}"] = connection
+        return found
 
 
 def _check_convolution(theirs: UpstreamConfig) -> None:
@@ -136,12 +126,6 @@ def _check_convolution(theirs: UpstreamConfig) -> None:
             f"must be 'default', got {shown(conv)}: upstream's depthwise convolutions, of as many "
             "outputs a channel as it takes, are not loaded yet",
         )
-
-
-def _out_side(theirs: UpstreamConfig) -> int | None:
-    if theirs.get("model.out_grid_size") in (None, -1):
-        return None
-    return theirs.whole("model.out_grid_size")
 
 
 def _capped(

@@ -8,11 +8,36 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from fovigraph._checks import shown
 from fovigraph._plain import ConfigError
+from fovigraph.graph import Connection
 from fovigraph.interop.upstream_config import UpstreamConfig
 from fovigraph.interop.weights import Link
 from fovigraph.models import Backbone, BackboneConfig
 
 C = TypeVar("C", bound=BackboneConfig)
+
+NORMS = {
+    "batch": "batch",
+    "force_batch": "batch",
+    "layer_chan": "channel",
+    "channel": "channel",
+    "layer_space": "node",
+    "coord": "node",
+    "layer_all": "layer",
+    "layer": "layer",
+    "group": "group",
+    "none": "none",
+}
+"""``model.norm`` → our ``backbone.norm``."""
+
+METRICS: dict[Any, str] = {True: "cortical", False: "visual", "geodesic": "geodesic"}
+"""``saccades.sample_cortex`` → our ``backbone.metric``."""
+
+
+def read_out_side(theirs: UpstreamConfig) -> int | None:
+    """Return our ``backbone.out_side``, ``model.out_grid_size`` there."""
+    if theirs.get("model.out_grid_size") in (None, -1):
+        return None
+    return theirs.whole("model.out_grid_size")
 
 
 class UpstreamFamily(ABC, Generic[C]):
@@ -42,8 +67,8 @@ class UpstreamFamily(ABC, Generic[C]):
         """Return the pairs of a backbone's tensors and upstream's."""
 
     @abstractmethod
-    def graph_names(self, ours: C) -> list[str]:
-        """Return upstream's names of the layers that own the pyramid's graphs, in their order."""
+    def connections(self, backbone: Backbone, ours: C) -> dict[str, Connection]:
+        """Return where upstream's kNN layers run in our backbone's pyramid, by their names."""
 
 
 FAMILIES: dict[str, UpstreamFamily[Any]] = {}

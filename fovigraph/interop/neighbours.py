@@ -2,7 +2,8 @@
 
 Which of several equally near neighbours upstream takes depends on rounding, and so differs between
 machines. Lists exported from a network on one machine reproduce that network exactly, together with
-the coordinates at which it samples images, whose last bits depend on rounding too.
+the coordinates at which it samples images, whose last bits depend on rounding too. Those that
+upstream has on this machine can be recomputed (:mod:`fovigraph.interop.recomputed`).
 """
 
 from __future__ import annotations
@@ -15,16 +16,15 @@ import torch
 from torch import Tensor
 
 from fovigraph._checks import instance, path_of, shown
-from fovigraph.graph import GraphPyramid, KNNGraph, graph_from_neighbours, nearest_cell
+from fovigraph.graph import Connection, GraphPyramid, KNNGraph, graph_from_neighbours, nearest_cell
 from fovigraph.graph.search import k_nearest
 from fovigraph.interop.checkpoint import read_tensors
 from fovigraph.interop.family import family_of
+from fovigraph.interop.recomputed import PLACES, RECOMPUTED, recomputed_neighbours
 from fovigraph.models import FoviNet
 from fovigraph.models.wrapped import unwrapped
 
 Lists = Mapping[str, Tensor]
-
-PLACES = "retina.cartesian"
 
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -54,7 +54,9 @@ def use_neighbours(net: FoviNet, lists: Lists | str | os.PathLike[str]) -> None:
             ``"L.cells"``, its ``local_rf.argmax(-1).T``, of the same shape; and
             ``"retina.cartesian"``, upstream's ``retinal_transform.sampler.coords.cartesian``,
             ``[N, 2]``. Or the file that ``torch.save`` or safetensors wrote them to. Without cells
-            or places, our geometry decides.
+            or places, our geometry decides. ``"recomputed"`` stands for
+            :func:`~fovigraph.interop.recomputed_neighbours`, upstream's on this machine's CPU (a
+            file of that name is ``"./recomputed"``).
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -63,22 +65,22 @@ def use_neighbours(net: FoviNet, lists: Lists | str | os.PathLike[str]) -> None:
     """
     instance("net", net, FoviNet)
     check_lists("lists", lists)
-    source, lists = _read(lists)
+    source, lists = _read(recomputed_neighbours(net) if lists == RECOMPUTED else lists)
     pyramid, places = net.pyramid, lists.pop(PLACES, None)
     if places is not None:
         places = _checked_places(source, places, net.retina.array.cartesian)
-    layers = family_of(net.config.backbone).graph_names(net.config.backbone)
-    _check_names(source, lists, layers, pyramid)
-    step, graphs = 0, []
-    try:
-        for step, layer in enumerate(layers):
-            given = lists[f"{layer}.neighbours"], lists.get(f"{layer}.cells")
-            graphs.append(_graph(pyramid, step, *given))
-    except (ValueError, TypeError) as error:
-        raise type(error)(f"{source}: {layers[step]}: {error}") from error
+    backbone = unwrapped(net.backbone)
+    ours = net.config.backbone
+    connections = family_of(ours).connections(backbone, ours)  # type: ignore[arg-type]
+    _check_names(source, lists, connections)
+    graphs = _graphs(source, lists, connections, pyramid)
+    steps = [graphs[connection] for connection in pyramid.connections]
+    new = GraphPyramid(pyramid.levels[0], pyramid.steps, pyramid.metric, steps)
+    for connection, graph in graphs.items():
+        if connection.kind == "between":
+            new.connect(connection, graph)
     device = next(net.parameters()).device
-    new = GraphPyramid(pyramid.levels[0], pyramid.steps, pyramid.metric, graphs)
-    unwrapped(net.backbone).pyramid = new.to(device)
+    backbone.pyramid = new.to(device)
     if places is not None:
         net.retina.grid = places.to(device)
 
@@ -105,10 +107,11 @@ def _read(lists: Lists | str | os.PathLike[str]) -> tuple[str, dict[str, Tensor]
     return source, {name.removeprefix("network."): values for name, values in lists.items()}
 
 
-def _check_names(source: str, lists: Lists, layers: list[str], pyramid: GraphPyramid) -> None:
-    wanted = {f"{layer}.neighbours" for layer in layers}
-    sizes = zip(layers, pyramid.kernel_sizes, strict=True)
-    optional = {f"{layer}.cells" for layer, size in sizes if size is not None}
+def _check_names(source: str, lists: Lists, connections: Mapping[str, Connection]) -> None:
+    wanted = {f"{layer}.neighbours" for layer in connections}
+    optional = {
+        f"{layer}.cells" for layer, each in connections.items() if each.kernel_size is not None
+    }
     for what, which in (
         ("lacks", wanted - lists.keys()),
         ("has, unlike the network,", lists.keys() - wanted - optional),
@@ -139,9 +142,49 @@ def _checked_places(source: str, places: Tensor, ours: Tensor) -> Tensor:
     return places.float()
 
 
-def _graph(pyramid: GraphPyramid, step: int, neighbours: Tensor, cells: Tensor | None) -> KNNGraph:
-    """Make the graph of one step from upstream's ``[k, nodes]`` lists."""
-    usual, size = pyramid.graphs[step], pyramid.kernel_sizes[step]
+def _graphs(
+    source: str, lists: Lists, connections: Mapping[str, Connection], pyramid: GraphPyramid
+) -> dict[Connection, KNNGraph]:
+    """Make the graphs of all connections; equal lists over equal levels give the same graph."""
+    made: list[tuple[KNNGraph, int | None, Tensor, Tensor | None, KNNGraph]] = []
+    graphs: dict[Connection, KNNGraph] = {}
+    for layer, connection in connections.items():
+        neighbours, cells = lists[f"{layer}.neighbours"], lists.get(f"{layer}.cells")
+        usual, size = pyramid.graph(connection), connection.kernel_size
+        graph = next(
+            (
+                graph
+                for before, its_size, its_neighbours, its_cells, graph in made
+                if before is usual
+                and its_size == size
+                and _same(its_neighbours, neighbours)
+                and _same(its_cells, cells)
+            ),
+            None,
+        )
+        if graph is None:
+            try:
+                graph = _graph(usual, size, neighbours, cells)
+            except (ValueError, TypeError) as error:
+                raise type(error)(f"{source}: {layer}: {error}") from error
+            made.append((usual, size, neighbours, cells, graph))
+        if graphs.setdefault(connection, graph) is not graph:
+            other = next(name for name, each in connections.items() if each == connection)
+            raise ValueError(
+                f"{source}: {layer}: neighbours and cells must be those of {other}, which runs "
+                "between the same levels"
+            )
+    return graphs
+
+
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return torch.equal(one, other)
+
+
+def _graph(usual: KNNGraph, size: int | None, neighbours: Tensor, cells: Tensor | None) -> KNNGraph:
+    """Make a graph from upstream's ``[k, nodes]`` lists, in place of the canonical one."""
     shape = (usual.k, usual.num_dst)
     if neighbours.dtype not in _WHOLE:
         raise TypeError(f"neighbours must be whole numbers, got {neighbours.dtype}")

@@ -185,6 +185,10 @@ class Backbone(nn.Module):
         self.layers = nn.ModuleList(blocks)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.num_features = len(self.pyramid.levels[-1]) * out_channels
+        self.add_classifier(num_classes)
+
+    def add_classifier(self, num_classes: int | None) -> None:
+        """Set :attr:`classifier` to a linear one on all features, or to ``None``."""
         self.classifier = None
         if num_classes is not None:
             positive_int("num_classes", num_classes)

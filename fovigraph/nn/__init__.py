@@ -1,16 +1,21 @@
 """Layers on foveated graphs, to be used together with PyG's own."""
 
 from fovigraph.graph.step import POOL_MODES
+from fovigraph.nn.attention import NodeAttention
+from fovigraph.nn.drop_path import DropPath
 from fovigraph.nn.knn_conv import KNNConv, KNNDepthwiseConv, KNNSeparableConv
 from fovigraph.nn.knn_pool import KNNPool
 from fovigraph.nn.knn_unpool import KNNConvTranspose, KNNUnpool
-from fovigraph.nn.norm import NORMS, BatchNorm, GroupNorm, LayerNorm, make_norm
+from fovigraph.nn.norm import GRN, NORMS, BatchNorm, GroupNorm, LayerNorm, make_norm
 from fovigraph.nn.on_graph import OnGraph, disjoint_edges
+from fovigraph.nn.positions import RotaryPositions, SinePositions
 
 __all__ = [
+    "GRN",
     "NORMS",
     "POOL_MODES",
     "BatchNorm",
+    "DropPath",
     "GroupNorm",
     "KNNConv",
     "KNNConvTranspose",
@@ -19,7 +24,10 @@ __all__ = [
     "KNNSeparableConv",
     "KNNUnpool",
     "LayerNorm",
+    "NodeAttention",
     "OnGraph",
+    "RotaryPositions",
+    "SinePositions",
     "disjoint_edges",
     "make_norm",
 ]

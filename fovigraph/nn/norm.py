@@ -224,6 +224,46 @@ class GroupNorm(nn.GroupNorm):
         return super().forward(flat).transpose(1, 2).reshape(x.shape)
 
 
+class GRN(nn.Module):
+    r"""Global response normalisation of every graph (Woo et al. 2023, ConvNeXt V2).
+
+    .. math::
+        \mathbf{y}_{n,c} = x_{n,c} + \gamma_c\, x_{n,c}\,
+            \frac{g_c}{\tfrac{1}{C} \sum_{c'} g_{c'} + \epsilon} + \beta_c,
+        \qquad g_c = \sqrt{\textstyle\sum_n x_{n,c}^2}
+
+    The weight :math:`\gamma` and the bias :math:`\beta` start at zero, where it is the identity.
+
+    Args:
+        channels: Channels C.
+        num_nodes: Nodes N, to tell the graphs of a disjoint batch apart; ``None`` takes
+            ``[*, N, C]`` alone.
+        eps: Added to the mean norm.
+    """
+
+    def __init__(self, channels: int, num_nodes: int | None = None, *, eps: float = 1e-6):
+        super().__init__()
+        self.channels = channels = _count("channels", channels)
+        self.num_nodes = None if num_nodes is None else _count("num_nodes", num_nodes)
+        self.eps = fraction("eps", eps)
+        self.weight = nn.Parameter(torch.zeros(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Float[Tensor, "*batch N C"]) -> Float[Tensor, "*batch N C"]:
+        """Normalise ``[*, N, C]``, or a disjoint PyG batch ``[ΣN, C]`` of graphs of N nodes."""
+        _check_features(x, self.channels, self.weight)
+        graphs = _one_graph_each(x, x.shape[-2] if self.num_nodes is None else self.num_nodes)
+        half = torch.finfo(x.dtype).bits < 32  # sums of squares overflow in half precision
+        graphs = graphs.float() if half else graphs
+        norms = torch.linalg.vector_norm(graphs, dim=-2, keepdim=True)
+        share = norms / (norms.mean(-1, keepdim=True) + self.eps)
+        out = (graphs * (1 + self.weight * share) + self.bias).view_as(x)
+        return out.to(x.dtype) if half else out
+
+    def extra_repr(self) -> str:
+        return f"channels={self.channels}, num_nodes={self.num_nodes}"
+
+
 def _groups(channels: int) -> int:
     """The most groups, up to 32, of at least four channels each, that divide ``channels``."""
     most = min(32, max(1, channels // 4))

@@ -20,6 +20,7 @@ from fovigraph.graph.search import k_nearest
 from fovigraph.nn import KNNPool
 from fovigraph.sensing.fixation import as_fixations, as_floats, batch_of_fixations
 from fovigraph.sensing.mipmap import mean_over_cells
+from fovigraph.sensing.retina_config import check_acuity
 
 SAMPLINGS = ("area", "bilinear", "gaussian", "knn_mean", "nearest")
 
@@ -110,7 +111,7 @@ class Retina(FixedTensors):
         self.sampling = one_of("sampling", sampling, SAMPLINGS)
         self.fixation_size = None if fixation_size is None else _size_pair(fixation_size)
         self.color_decay = color_decay
-        self.acuity = None if acuity is None else positive_float("acuity", acuity)
+        self.acuity = None if acuity is None else check_acuity("acuity", acuity)
         cells = None
         if self.sampling == "area":
             cells = _cell_sides(array).clamp(min=1 / (self.acuity or math.inf))
@@ -122,7 +123,7 @@ class Retina(FixedTensors):
             saturation = _saturation(array, self.color_decay)
         center, scale = _normalisation(mean, std)
         # In half precision nodes would move by pixels, as fixed tensors do not.
-        self.fix(grid=_places(array), cells=cells, saturation=saturation, mean=center, std=scale)
+        self.fix(grid=places(array), cells=cells, saturation=saturation, mean=center, std=scale)
 
         self.photoreceptors: Retina | None = None
         oversampling = _oversampling(oversampling)
@@ -364,7 +365,7 @@ def _varied(colors: Tensor, vary: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 @isolated
-def _places(array: SensorArray) -> Tensor:
+def places(array: SensorArray) -> Tensor:
     """Places of the nodes in radii of the field of view, ``[N, 2]``, single precision.
 
     Computed in single precision from the first step on, as the ``fovi`` package does, so that both

@@ -10,6 +10,11 @@ from fovigraph._schema import Section
 from fovigraph.nn.limits import MOST_CHANNELS
 
 
+def check_acuity(name: str, value: float) -> float:
+    """Return a number of cells across the field of view, or say which are allowed."""
+    return positive_float(name, value, least=1e-6, most=1e6)
+
+
 @dataclass(frozen=True)
 class RetinaConfig(Section):
     """The section ``retina``: the sensor array, and how it samples images.
@@ -48,9 +53,11 @@ class RetinaConfig(Section):
         positive_int("retina.side", self.side)
         positive_float("retina.fov", self.fov)
         positive_float("retina.cmf_a", self.cmf_a)
-        for name in ("acuity", "fixation_size", "color_decay"):
+        for name in ("fixation_size", "color_decay"):
             if getattr(self, name) is not None:
                 positive_float(f"retina.{name}", getattr(self, name))
+        if self.acuity is not None:
+            check_acuity("retina.acuity", self.acuity)
         positive_int("retina.channels", self.channels, MOST_CHANNELS)
         if self.color_decay is not None and self.channels != 3:
             raise ValueError(

@@ -86,7 +86,9 @@ def calibrate(
         return f"not calibrated, as {reason}"
     own = min(policy_for(net, None)[0].count, policy.count)
     with torch.enable_grad():
-        found = fit_calibration(torch.cat(every), torch.cat(labels), own)
+        found = fit_calibration(
+            torch.cat(every), torch.cat(labels), own, joint=net.config.head.joint
+        )
     net.calibrate(found)
     looks = f"{policy.count} fixation{'s' * (policy.count > 1)}"
     return (

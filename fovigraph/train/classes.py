@@ -18,7 +18,7 @@ SHOWN = 10
 
 
 class Classes(NamedTuple):
-    """The classes of a network, and how the data's labels number them.
+    """The classes that a network distinguishes.
 
     Attributes:
         names: Names of its classes, in the order of its logits.
@@ -76,7 +76,7 @@ def match_classes(
 
 
 def with_classes(recipe: Recipe, names: Sequence[str]) -> Recipe:
-    """Return a recipe whose network has classes of these names, and no calibration.
+    """Return a recipe whose network has so many classes, of these names, and is uncalibrated.
 
     Whether an image may have several of them follows from the objective.
     """

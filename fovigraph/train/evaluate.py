@@ -138,13 +138,17 @@ def fixation_logits(
 ) -> Tensor:
     """Return the logits ``[B, F, classes]`` of images at all fixations of a policy.
 
-    As many fixations are computed at a time as the network's configuration has.
+    They are what the network's calibration takes: of each fixation alone, or, if it is a
+    :class:`~fovigraph.models.JointCalibration`, of the first 1, 2, … F together. As many fixations
+    are computed at a time as the network's configuration has.
     """
     where = policy(images, generator).location
     at_a_time = min(net.fixation_policy.count, policy.count)
-    return torch.cat(
-        [net(images, some).fixation_logits for some in where.split(at_a_time, dim=1)], dim=1
-    )
+    looks = (net(images, some) for some in where.split(at_a_time, dim=1))
+    if not net.config.head.joint:
+        return torch.cat([look.fixation_logits for look in looks], dim=1)
+    logits = torch.cat([net.head(look.embeddings) for look in looks], dim=1)
+    return net.calibration.of_one(net.aggregation.first(logits))
 
 
 def policy_for(net: FoviNet, count: int | None) -> tuple[FixationPolicy, str | None]:

@@ -86,7 +86,7 @@ class LabelScore(ClassScore):
 
 @dataclass(kw_only=True)
 class Figures:
-    """What every evaluation gives; ``dataclasses.asdict`` makes plain data of it.
+    """What every evaluation reports; ``dataclasses.asdict`` makes plain data of it.
 
     Attributes:
         images: Number of images.
@@ -125,7 +125,7 @@ class Figures:
 
 @dataclass(kw_only=True)
 class Evaluation(Figures):
-    """The evaluation of a network for images that have one class each.
+    """The evaluation of a network whose images have one class each.
 
     Attributes:
         top1: Fraction of images of which the likeliest class is the true one.
@@ -153,7 +153,7 @@ class Evaluation(Figures):
 
 @dataclass(kw_only=True)
 class MultiLabelEvaluation(Figures):
-    """The evaluation of a network for images that may have several classes.
+    """The evaluation of a network whose images may have several classes.
 
     Attributes:
         average_precision: Mean over the classes that an image has of their average precision

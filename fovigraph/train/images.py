@@ -138,7 +138,7 @@ class LoadedImages:
 
 
 class ImageStream:
-    """Images that come one after the other.
+    """A stream of images.
 
     Args:
         rows: A ``datasets.IterableDataset``.

@@ -41,7 +41,7 @@ class Draws(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """What a step computed of b images.
+    """Losses and answers of b images.
 
     Attributes:
         loss: What the optimiser minimises, a scalar: the objective, and the losses of head and
@@ -61,7 +61,7 @@ class Figures(NamedTuple):
 
 
 class Learner(nn.Module):
-    """A network with its objective and its probes.
+    """A network, its objective and its probes.
 
     With a self-supervised objective the head still learns the labels, from detached embeddings; so
     do linear probes, one for each block of the backbone, with any objective.
@@ -69,7 +69,8 @@ class Learner(nn.Module):
     Args:
         recipe: The whole recipe.
         net: The network: a :class:`~fovigraph.FoviNet`, or what has its ``views``, ``see``,
-            ``head`` and ``retina``, and for probes ``see_intermediates`` and a ``backbone``.
+            ``head``, ``aggregation`` and ``retina``, and for probes ``see_intermediates`` and a
+            ``backbone``.
     """
 
     def __init__(self, recipe: Recipe, net: FoviNet):
@@ -132,7 +133,7 @@ class Learner(nn.Module):
             objective = loss = self._classify(out, labels)
         else:
             objective = self._compare(out.embeddings)
-            logits = [self.net.head(out.embeddings.detach()).mean(dim=1)]
+            logits = [self.net.aggregation(self.net.head(out.embeddings.detach()))]
             loss = objective + self._loss(logits[0], labels)
         if self.probes is not None:
             probed = self.probes(blocks, len(labels))

@@ -41,13 +41,13 @@ OBJECTIVES = ("classify", "multi_label", "simclr", "vicreg", "barlow_twins")
 
 @dataclass(frozen=True)
 class ObjectiveConfig(Section):
-    """What is learnt.
+    """The objective of a recipe: what is learnt.
 
     Attributes:
         name: ``"classify"``; ``"multi_label"``, where an image may have several classes or none,
             by the binary cross-entropy of each; or, without labels and with an image's fixations
             as its views, ``"simclr"``, ``"vicreg"`` or ``"barlow_twins"``. Then the head and the
-            probes still learn the labels, from detached embeddings and features.
+            probes, whose gradients do not reach the network, still learn the labels.
         per_fixation: Whether ``classify`` and ``multi_label`` ask every fixation for the classes,
             not their mean.
         label_smoothing: Of ``classify`` and ``multi_label``: a share of each target is spread

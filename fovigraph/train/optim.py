@@ -29,7 +29,7 @@ SCHEDULES = ("cosine", "constant", "plateau")
 
 @dataclass(frozen=True)
 class OptimizerConfig(Section):
-    """How weights are changed.
+    """The optimiser of a recipe.
 
     Attributes:
         name: ``"adamw"``, ``"sgd"`` or ``"lars"``.

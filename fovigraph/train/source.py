@@ -16,7 +16,7 @@ BUILT_IN = ("digits",)
 
 @dataclass(frozen=True)
 class DataConfig(Section):
-    """What to learn from.
+    """The training data of a recipe.
 
     Attributes:
         source: Must be given: ``"digits"`` (handwritten digits in cluttered scenes, which come with

@@ -11,7 +11,7 @@ from fovigraph.train.processes import Processes
 
 
 class Tally:
-    """Sums, over images, of the objective and of each classifier's correct classifications.
+    """Sums over images: of the objective, and of each classifier's correct answers.
 
     Args:
         classifiers: Number of classifiers: 1 (the head) + the probes.

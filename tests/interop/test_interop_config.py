@@ -193,7 +193,7 @@ def test_kernels_without_a_multiplier_are_sized_by_what_is_left_of_k(published):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model__arch": "fovi_resnet18"}, "model.arch must be one of .* got 'fovi_resnet18'"),
+        ({"model__arch": "resnet18"}, "model.arch must be one of .* got 'resnet18'"),
         ({"model__arch_spec": "0"}, "model.arch_spec must be one of 'base'"),
         ({"model__arch_flag": "doubleres"}, "model.arch_flag must be '' with model.ref_frame_mult"),
         (
@@ -220,9 +220,10 @@ def test_kernels_without_a_multiplier_are_sized_by_what_is_left_of_k(published):
         ({"saccades__cmf_a": -1}, "saccades.cmf_a must be a number, got -1"),
         ({"saccades__cmf_a": [0.1, 1.0]}, "saccades.cmf_a must be one number"),
         ({"saccades__cmf_a": "${training.a}"}, "saccades.cmf_a cannot be resolved"),
-        ({"saccades__fix_agg": None}, "saccades.fix_agg must be 'mean', got None"),
-        ({"saccades__fix_agg": "force_mean"}, "averages probabilities in evaluation"),
-        ({"saccades__fix_agg": "lstm"}, "no learnt aggregation"),
+        ({"saccades__fix_agg": None}, "saccades.fix_agg must be one of .*, got None: a network w"),
+        ({"saccades__fix_agg": "lstm"}, "got 'lstm': upstream's cannot run"),
+        ({"saccades__fix_agg": "attn"}, "attends across the images of a batch"),
+        ({"saccades__fix_agg": "grru"}, "got 'grru' .did you mean 'gru'"),
         ({"saccades__sup_policy": None}, "saccades.sup_policy must be one of"),
         ({"saccades__nearcenter_dist": -0.1}, "fixation.spread must be from 0 to 1"),
         ({"saccades__fixation_size_max_frac": 1.5}, "saccades.rescale_fov must be 0 unless"),
@@ -265,6 +266,8 @@ class TestBack:
             {"model__arch_spec": "4layer_nostride", "model__mlp": ""},
             {"model__arch_spec": "base_lowres_smallrf", "model__out_grid_size": 2},
             {"saccades__sample_cortex": False},
+            {"saccades__fix_agg": "force_mean"},
+            {"saccades__fix_agg": "gru"},
             {"saccades__fixation_size_min_frac": 0.25, "saccades__fixation_size_max_frac": 0.25},
         ],
     )
@@ -290,6 +293,12 @@ class TestBack:
             ("fixation.policy=center", "retina.fixation_size must be a number"),
             ("fixation.aspect=[1,2]", "fixation.aspect must be"),
             ("head.dropout=0.1", "head.dropout must be 0.5"),
+            ("head.aggregation=lstm", "head.aggregation must be one of .*upstream's cannot run"),
+            ("head.aggregation=attention", "head.aggregation must be one of .*across the images"),
+            (
+                "head.aggregation=gru head.aggregation_width=64",
+                "head.aggregation_width must be 128",
+            ),
             ("projector.channels=[9]", "projector.channels must have no entry or at least two"),
             ("projector.channels=[64,64] projector.norm=group", "projector.channels must be"),
             ("projector.norm=layer", "projector.norm must be one of"),

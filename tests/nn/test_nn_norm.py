@@ -8,7 +8,7 @@ from torch import distributed, nn
 from torch.func import functional_call, grad, replace_all_batch_norm_modules_, vmap
 from torch.optim.swa_utils import update_bn
 
-from fovigraph.nn import NORMS, BatchNorm, GroupNorm, LayerNorm, make_norm
+from fovigraph.nn import GRN, NORMS, BatchNorm, GroupNorm, LayerNorm, make_norm
 
 NODES, CHANNELS = 10, 12
 
@@ -51,6 +51,34 @@ def test_wrong_shapes_are_refused(name, x):
     if name in ("node", "layer", "group"):
         with pytest.raises(ValueError, match="must have 10 nodes"):
             norm(x[:, 1:])
+
+
+def test_global_response_norm_is_its_formula(x):
+    norm = GRN(CHANNELS, NODES).double()
+    assert norm(x).equal(x)  # with the weights that it starts with
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    response = torch.stack([x[:, :, c].square().sum(1).sqrt() for c in range(CHANNELS)], 1)
+    share = response / (sum(response.unbind(1)) / CHANNELS + 1e-6)[:, None]
+    expected = norm.weight * (x * share[:, None]) + norm.bias + x
+    torch.testing.assert_close(norm(x), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(norm(x.flatten(0, 1)), expected.flatten(0, 1))
+    torch.testing.assert_close(norm(x.view(2, 2, NODES, CHANNELS)).flatten(0, 1), expected)
+    assert torch.autograd.gradcheck(norm, x[:1].requires_grad_())
+
+
+def test_global_response_norm_of_large_halves_and_of_zeros_is_finite(x):
+    norm = GRN(CHANNELS)
+    nn.init.ones_(norm.weight)
+    halves = (x * 1000).half()
+    torch.testing.assert_close(norm(halves), norm(halves.float()).half())
+    zeros = torch.zeros(2, NODES, CHANNELS, requires_grad=True)
+    norm(zeros).sum().backward()
+    assert zeros.grad.isfinite().all()
+    with pytest.raises(ValueError, match="12 channels"):
+        norm(x[..., 1:].float())
+    with pytest.raises(ValueError, match="must have 10 nodes"):
+        GRN(CHANNELS, NODES)(x[:, 1:].float())
 
 
 def test_unknown_names_are_refused():

@@ -56,7 +56,7 @@ def compiled(monkeypatch):
         def get_current_stream(self, device):
             return 0
 
-    chip = launch.Chip(132, 227 << 10, 50 << 20, spare_registers=True)
+    chip = launch.Chip(132, 227 << 10, 50 << 20, reads_shared=True)
     code, run = {}, JITFunction.run
 
     def compile_only(kernel, *args, warmup, **rest):

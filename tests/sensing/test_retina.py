@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fovigraph as fg
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import knn_graph
 from fovigraph.sensing import Retina, as_images, retina
@@ -537,6 +538,13 @@ class TestErrors:
     def test_image_size(self, array, image_size, error):
         with pytest.raises(error, match="image_size must be"):
             Retina(array).pixels(CENTER, image_size, 12)
+
+    @pytest.mark.parametrize("acuity", [0.0, 7e-69, 1e300, math.inf])
+    def test_acuity(self, array, acuity):
+        with pytest.raises(ValueError, match="acuity must be"):
+            Retina(array, "area", acuity=acuity)
+        with pytest.raises(ValueError, match=r"retina\.acuity must be"):
+            fg.load_config("fovi_cifar10", [f"retina.acuity={acuity}"])
 
     @pytest.mark.parametrize(
         ("vary", "error", "message"),

@@ -21,7 +21,7 @@ def serves(*tensors: Tensor) -> bool:
     """Whether the kernels serve these tensors.
 
     They do when all are on one GPU and of one dtype that the kernels know, and Triton is there.
-    Torch computes everything else, and its errors say what is wrong.
+    All others are computed by torch's own operations, which also report what is wrong with them.
     """
     first = tensors[0]
     return (

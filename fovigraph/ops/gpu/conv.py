@@ -117,7 +117,7 @@ def make_plan(
     """
     block_b = power_of_two(batch, 16, dot.side)
     block_o = power_of_two(out_channels, 16, 128)
-    if gpu.spare_registers and dot.size == 2 and block_b == 128 and out_channels % 256 == 0:
+    if gpu.reads_shared and dot.size == 2 and block_b == 128 and out_channels % 256 == 0:
         block_o = 256
 
     def programs() -> int:

@@ -24,21 +24,21 @@ class Chip(NamedTuple):
     """Shared memory that one program may use."""
     cache_bytes: int
     """Second-level cache."""
-    spare_registers: bool
-    """Whether matrix units take operands from shared memory (as Hopper's do), not registers."""
+    reads_shared: bool
+    """Whether matrix units read operands from shared memory (as Hopper's do), not registers."""
 
 
 @cache
 def chip(device: torch.device) -> Chip:
     """Describe a GPU; or something small for Triton's interpreter, which runs on the CPU."""
     if device.type != "cuda":
-        return Chip(2, 1 << 16, 1 << 20, spare_registers=False)
+        return Chip(2, 1 << 16, 1 << 20, reads_shared=False)
     properties = torch.cuda.get_device_properties(device)
     return Chip(
         properties.multi_processor_count,
         getattr(properties, "shared_memory_per_block_optin", 99 << 10),
         getattr(properties, "L2_cache_size", 0) or 4 << 20,
-        spare_registers=properties.major in (9, 10),
+        reads_shared=properties.major in (9, 10),
     )
 
 
@@ -107,7 +107,7 @@ def warps(gpu: Chip, area: int) -> int:
 
     A thread has room for 128 sums where operands need no registers, and for 64 where they do.
     """
-    return 8 if area > 128 * (128 if gpu.spare_registers else 64) else 4
+    return 8 if area > 128 * (128 if gpu.reads_shared else 64) else 4
 
 
 def stages(gpu: Chip, dot: Dot, block_m: int, block_n: int, block_k: int, indirect: bool) -> int:

@@ -1,0 +1,341 @@
+"""ResNets of upstream's: their configurations, tensors and answers, those of every layer."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from drawn_weights import dense_resnet18, drawn
+from omegaconf import OmegaConf
+
+import fovigraph as fg
+from fovigraph.interop import convert, read_config, use_neighbours, write_config
+from fovigraph.interop.family import family_of
+from fovigraph.interop.load import links
+from fovigraph.interop.upstream_config import UpstreamConfig
+from fovigraph.interop.weights import to_ours, to_theirs
+from fovigraph.models import load_dense_resnet
+from fovigraph.nn import KNNConv
+
+ACCURACY = 1e-5
+"""Largest difference, relative to the largest value of a layer."""
+
+NETWORKS = [
+    *("resnet9", "resnet18", "resnet18_m2", "resnet50", "resnet50_m2"),
+    *("dense18", "dense18_m2"),  # which have taken over a dense network's weights
+]
+
+
+@pytest.fixture(scope="module")
+def file():
+    """What upstream computed: `tests/make_upstream_resnets.py` describes the arrays."""
+    with np.load(Path(__file__).parents[1] / "data" / "upstream_resnets.npz") as file:
+        assert str(file["version"]) == "2.4.0"
+        arrays = {name: file[name] for name in file.files}
+    networks = json.loads(str(arrays.pop("networks")))
+    del arrays["version"]
+    return networks, {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def recorded(request, file):
+    networks, arrays = file
+    network = networks[request.param]
+    sizes = [math.prod(shape) for _, shape in network["outputs"]]
+    values = arrays[f"outputs/{request.param}"].split(sizes)
+    return SimpleNamespace(
+        config=network["config"],
+        lists={name: arrays[f"list{number}"] for name, number in network["lists"].items()},
+        outputs={
+            name: value.view(shape)
+            for (name, shape), value in zip(network["outputs"], values, strict=True)
+        },
+        name=request.param,
+        **{name: arrays[name] for name in ("images", "fixations", "samples")},
+    )
+
+
+@pytest.fixture(scope="module")
+def loaded(recorded):
+    """Our network of the configuration, with upstream's weights, names and neighbours."""
+    ours = read_config(recorded.config)
+    if recorded.name != "resnet9":
+        widths = {"channels": [4, 8, 16, 32], "stem_channels": 4}
+        ours = replace(ours, backbone=replace(ours.backbone, **widths))
+    net = fg.FoviNet(ours).eval()
+    pairs = list(links(net, UpstreamConfig(recorded.config)))
+    theirs = drawn(to_theirs(net.state_dict(), pairs))
+    net.load_state_dict(to_ours(theirs, pairs, net.state_dict(), source="drawn"))
+    if recorded.name.startswith("dense"):
+        preserve = recorded.name.endswith("m2")
+        load_dense_resnet(net.backbone, drawn(dense_resnet18(4)), preserve_kernel_norm=preserve)
+        theirs = to_theirs(net.state_dict(), pairs)
+    use_neighbours(net, recorded.lists)
+    return SimpleNamespace(net=net, pairs=pairs, theirs=theirs)
+
+
+def some(output):
+    """The nodes and channels that are recorded of ``[image, fixation, node, channel]``."""
+    for dim, most in ((2, 20), (3, 2)):
+        size = output.shape[dim]
+        output = output.index_select(dim, torch.linspace(0, size - 1, min(size, most)).long())
+    return output
+
+
+def close(ours, theirs):
+    return float((ours - theirs).abs().max()) <= ACCURACY * float(theirs.abs().max())
+
+
+def test_every_layer_gives_upstreams_output(recorded, loaded):
+    net, found = loaded.net, {}
+    last = len(net.backbone.layers) - 1
+    places = {"network.backbone.maxpool": "backbone.layers.0"}
+    places["network.backbone.avgpool"] = f"backbone.layers.{last}"
+    for link in loaded.pairs:
+        theirs, ours = link.theirs.rpartition(".")[0], link.ours.rpartition(".")[0]
+        places[theirs] = ours
+        places[theirs.rpartition(".")[0]] = ours.rpartition(".")[0]  # the block that it is in
+    for ours in {*places.values(), "retina"}:
+        net.get_submodule(ours).register_forward_hook(
+            lambda _, __, out, ours=ours: found.update({ours: out})
+        )
+    with torch.no_grad():
+        out = net(recorded.images, recorded.fixations)
+    layers = [name for name in recorded.outputs if name.startswith("backbone.")]
+    assert len(layers) >= 20
+    for name in layers:
+        ours = found[places[f"network.{name}"]].unflatten(0, (1, 2))
+        assert close(some(ours), recorded.outputs[name]), name
+    assert torch.equal(found["retina"], recorded.samples)
+    assert close(out.fixation_logits, recorded.outputs["fixation_logits"])
+    assert close(out.logits.exp(), recorded.outputs["probabilities"])
+
+
+def test_tensors_are_bitwise_equal_there_and_back(loaded):
+    back = to_theirs(loaded.net.state_dict(), loaded.pairs)
+    assert back.keys() == loaded.theirs.keys()
+    assert all(torch.equal(back[name], loaded.theirs[name]) for name in back)
+    assert all(tensor.is_contiguous() for tensor in back.values())
+
+
+def test_lists_name_every_connection_of_the_pyramid(recorded, loaded):
+    net = loaded.net
+    found = family_of(net.config.backbone).connections(net.backbone, net.config.backbone)
+    assert {"retina.cartesian", *(f"{name}.neighbours" for name in found)} <= recorded.lists.keys()
+    assert set(found.values()) == set(net.pyramid.relations().values())
+    for name, connection in found.items():
+        given = recorded.lists[f"{name}.neighbours"].T
+        edges = net.pyramid.graph(connection).edge_index
+        assert edges.shape[1] == (given < connection.num_src).sum()
+    convs = [m for m in net.backbone.modules() if isinstance(m, KNNConv)]
+    assert len(convs) == sum(name.endswith(".cells") for name in recorded.lists)
+
+
+# ---- folders of upstream's trainer
+
+
+@pytest.fixture(scope="module")
+def folder(file, tmp_path_factory):
+    """A folder as upstream's trainer writes it, of a ResNet-9, and its neighbour lists."""
+    networks, arrays = file
+    content, path = networks["resnet9"]["config"], tmp_path_factory.mktemp("resnet9")
+    OmegaConf.save(OmegaConf.create(content), path / "resolved_config.yaml")
+    net = fg.FoviNet(read_config(content))
+    own = net.state_dict()
+    weights = drawn(to_theirs(own, links(net, UpstreamConfig(content))))
+    torch.save({"epoch": 3, "state_dict": weights}, path / "final_weights.pth")
+    lists = {key: arrays[f"list{number}"] for key, number in networks["resnet9"]["lists"].items()}
+    return SimpleNamespace(path=path, config=content, weights=weights, lists=lists)
+
+
+def test_a_folder_is_loaded(folder, file):
+    net = fg.from_upstream(folder.path, neighbours=folder.lists)
+    _, arrays = file
+    with torch.no_grad():
+        out = net(arrays["images"], arrays["fixations"])
+    assert close(out.fixation_logits.flatten(), arrays["outputs/resnet9"][:20])
+    assert not net.training
+    assert isinstance(net.backbone, fg.models.KNNResNet)
+
+
+def test_a_folder_goes_there_and_back(folder, tmp_path):
+    ours = convert(folder.path, tmp_path / "ours")
+    assert fg.FoviNet.from_pretrained(ours).config == read_config(folder.config)
+    back = convert(ours, tmp_path / "back", to_upstream=True)
+    weights = torch.load(back / "state_dict.pth")["state_dict"]
+    assert list(weights) == list(folder.weights)
+    assert all(torch.equal(weights[name], folder.weights[name]) for name in weights)
+    assert OmegaConf.to_container(OmegaConf.load(back / "resolved_config.yaml")) == folder.config
+
+
+@pytest.mark.parametrize("recorded", ["resnet50"], indirect=True)
+def test_lists_of_layers_between_the_same_levels_must_agree(loaded, recorded):
+    lists, before = dict(recorded.lists), loaded.net.pyramid
+    del lists["backbone.layer1.1.conv1.cells"]
+    message = r"layer1\.1\.conv1: neighbours and cells must be those of backbone\.layer1\.0\.conv3"
+    with pytest.raises(ValueError, match=message):
+        use_neighbours(loaded.net, lists)
+    assert loaded.net.pyramid is before
+    lists["backbone.layer1.1.conv1.neighbours"] = lists["backbone.layer1.1.conv1.neighbours"].flip(
+        1
+    )
+    with pytest.raises(ValueError, match=r"layer1\.1\.conv1: these are not the nearest neighbours"):
+        use_neighbours(loaded.net, lists)
+
+
+# ---- configurations
+
+
+def changed(content, **changes):
+    content = {section: dict(keys) for section, keys in content.items()}
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        content[section][name] = value
+    return content
+
+
+@pytest.fixture
+def published(file):
+    """Upstream's published AlexNet as a ResNet-18."""
+    content = changed(file[0]["resnet18_m2"]["config"], model__mlp="1024-1024")
+    return changed(content, saccades__resize_size=64, data__num_classes=1000)
+
+
+@pytest.mark.parametrize(
+    ("arch", "name"),
+    [
+        ("fovi_resnet18", "fovi_resnet18"),
+        ("saccadenet_knnresnet18", "fovi_resnet18"),
+        ("fovi_resnet50", "fovi_resnet50"),
+        ("saccadenet_knnresnet50", "fovi_resnet50"),
+    ],
+)
+def test_published_values_are_our_configurations(published, arch, name):
+    ours = read_config(changed(published, model__arch=arch))
+    assert ours.backbone == fg.load_config(name).backbone
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"model__arch": "fovi_resnet9", "model__ref_frame_mult": None}, "fovi_resnet9"),
+        (
+            {"model__arch": "fovi_resnet18_lowres", "model__ref_frame_mult": 1},
+            "fovi_resnet18_lowres",
+        ),
+        (
+            {
+                "model__arch": "saccadenet_knnresnet18_lowres",
+                "model__ref_frame_mult": 0,
+                "model__stem_conv_stride": 2,
+            },
+            "fovi_resnet18_lowres",
+        ),
+    ],
+)
+def test_forms_of_low_resolution_and_without_a_multiplier(published, changes, name):
+    assert read_config(changed(published, **changes)).backbone == fg.load_config(name).backbone
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"model__stem_kernel_size": 3}, {"stem_k": 9}),
+        ({"model__stem_conv_stride": 1}, {"stem_stride": 1, "stem_pool_stride": 2}),
+        ({"model__stem_pool_stride": 4}, {"stem_stride": 2, "stem_pool_stride": 4}),
+        ({"model__out_grid_size": None}, {"out_side": None}),
+        ({"model__norm": "layer_chan"}, {"norm": "channel"}),
+        ({"model__channel_mult": 0.5, "model__k_mult": 3}, {"channels": [64, 128, 256, 512]}),
+        ({"saccades__sample_cortex": False}, {"metric": "visual"}),
+        (
+            {"model__arch_flag": "doubleres", "model__ref_frame_mult": 1},
+            {"double_kernels": True, "kernel_multiplier": 1.0},
+        ),
+    ],
+)
+def test_keys_are_mapped_and_written_back(published, changes, expected):
+    ours = read_config(
+        changed(published, **{"model__norm_mlp": 0, "model__arch_flag": None} | changes)
+    )
+    for key, value in expected.items():
+        assert getattr(ours.backbone, key) == value
+    assert read_config(write_config(ours)) == ours
+
+
+def test_every_key_of_a_resnet_is_mapped_or_known_to_be_irrelevant(published, caplog):
+    read_config(changed(published, model__conv_layer_cls="default", model__vit={"patch_size": 8}))
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "arch"),
+    [
+        ("fovi_resnet9", "fovi_resnet9"),
+        ("fovi_resnet18", "fovi_resnet18"),
+        ("fovi_resnet50", "fovi_resnet50"),
+        ("fovi_resnet18_lowres", "fovi_resnet18_lowres"),
+    ],
+)
+def test_shipped_networks_have_upstreams_names(name, arch):
+    ours = fg.load_config(name, ["fixation.in_eval=random"])
+    theirs = write_config(ours)
+    assert theirs["model"]["arch"] == arch
+    assert replace(read_config(theirs), retina=ours.retina) == ours
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model__arch": "fovi_resnet34"}, "model.arch must be one of .*'fovi_resnet50'"),
+        ({"model__arch": "fovi_resnet18_dwsep"}, "model.arch must be one of"),
+        ({"model__arch_flag": "doubleres"}, "model.arch_flag must be '' with model.ref_frame_mult"),
+        (
+            {"model__arch_flag": "circref", "model__ref_frame_mult": 1},
+            "model.arch_flag must be '' or 'doubleres' with",
+        ),
+        ({"model__stem_kernel_size": 1}, "model.stem_kernel_size must be at least 2, got 1"),
+        ({"model__stem_kernel_size": -7}, "model.stem_kernel_size must be at least 2, got -7"),
+        ({"model__stem_conv_stride": 1.5}, "model.stem_conv_stride must be a whole number"),
+        ({"model__stem_pool_stride": 0}, "backbone.stem_pool_stride must be at least 1, got 0"),
+        ({"model__norm": "none"}, "model.norm must not be 'none'"),
+        ({"model__ref_frame_mult": "two"}, "model.ref_frame_mult must be a number"),
+        ({"saccades__sample_cortex": 2}, "saccades.sample_cortex must be one of"),
+    ],
+    ids=str,
+)
+def test_what_is_not_supported_is_named(published, changes, message):
+    with pytest.raises(fg.ConfigError, match=message):
+        read_config(changed(published, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"channels": [32, 64, 128, 256]},
+            r"backbone.channels must be \[64, 128, 256, 512\] to be",
+        ),
+        ({"strides": [1, 1, 2, 2]}, r"backbone.strides must be \[1, 2, 2, 2\]"),
+        ({"k": 16}, "backbone.k must be 9 to be written"),
+        ({"stem_channels": 32}, "backbone.stem_channels must be 64"),
+        ({"stem_pool": "mean"}, "backbone.stem_pool must be 'max'"),
+        ({"conv": "depthwise_separable"}, "backbone.conv must be 'full'"),
+        ({"stem_k": 50}, "backbone.stem_k must be the square of a whole number"),
+        ({"stem_k": 1}, "backbone.stem_k must be the square of a whole number, above 1"),
+        ({"norm": "none"}, "backbone.norm must not be 'none' to be written"),
+        (
+            {"blocks": [3, 4, 6, 3]},
+            r"backbone.block and .blocks must be one of basic \[1, 1, 1, 1\]",
+        ),
+    ],
+    ids=str,
+)
+def test_what_upstream_does_not_have_is_named(changes, message):
+    overrides = {f"backbone.{key}": value for key, value in changes.items()}
+    config = fg.config.update_config(fg.load_config("fovi_resnet18"), overrides)
+    with pytest.raises(fg.ConfigError, match=message):
+        write_config(config)

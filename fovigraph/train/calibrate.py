@@ -90,8 +90,8 @@ def calibrate(
             torch.cat(every), torch.cat(labels), own, joint=net.config.head.joint
         )
     net.calibrate(found)
-    looks = f"{policy.count} fixation{'s' * (policy.count > 1)}"
+    fixations = f"{policy.count} fixation{'s' * (policy.count > 1)}"
     return (
-        f"calibrated on {seen} held-out images with {looks}: "
+        f"calibrated on {seen} held-out images with {fixations}: "
         f"temperature {found.temperature:.3g}, sharpening {found.sharpening:.3g}"
     )

@@ -144,10 +144,10 @@ def fixation_logits(
     """
     where = policy(images, generator).location
     at_a_time = min(net.fixation_policy.count, policy.count)
-    looks = (net(images, some) for some in where.split(at_a_time, dim=1))
+    outputs = (net(images, some) for some in where.split(at_a_time, dim=1))
     if not net.config.head.joint:
-        return torch.cat([look.fixation_logits for look in looks], dim=1)
-    logits = torch.cat([net.head(look.embeddings) for look in looks], dim=1)
+        return torch.cat([output.fixation_logits for output in outputs], dim=1)
+    logits = torch.cat([net.head(output.embeddings) for output in outputs], dim=1)
     return net.calibration.of_one(net.aggregation.first(logits))
 
 
@@ -166,8 +166,8 @@ def policy_for(net: FoviNet, count: int | None) -> tuple[FixationPolicy, str | N
     elif not FIXATION_POLICIES[config.policy].random or config.in_eval == "center":
         most = 1
         note = "In evaluation the network looks at the image's centre alone: once is enough."
-    looks = min(count, most)
-    config = replace(config, count=looks, eval_count=looks)
+    given = min(count, most)
+    config = replace(config, count=given, eval_count=given)
     return policy_of(config).eval(), note if most < count else None
 
 

@@ -381,7 +381,7 @@ class Trainer:
         several = [torch.zeros(0, 2, self.recipe.head.num_classes)]  # logits and labels
         self.wrapped.eval()
         with self._averaged():
-            for figures, batch in self._look(self.testing):
+            for figures, batch in self._figures_of(self.testing):
                 tally.add(figures, len(batch.labels))
                 if objective.multi_label:
                     logits = figures.logits.float().cpu()
@@ -397,8 +397,8 @@ class Trainer:
         """Return a context in which the weights are their average, if there is one."""
         return nullcontext() if self.average is None else self.average.applied()
 
-    def _look(self, batches: Batches) -> Iterator[tuple[Figures, Batch]]:
-        """Evaluate batch after batch."""
+    def _figures_of(self, batches: Batches) -> Iterator[tuple[Figures, Batch]]:
+        """Yield the figures of every batch, as in evaluation."""
         for index, batch in enumerate(batches.epoch(0)):
             shape = (self.recipe.train.batch_size, *batch.images.shape[1:])
             generator = self.random.generator(RandomNumbers.EVALUATION, index)
@@ -415,7 +415,7 @@ class Trainer:
         known: list[list[Tensor]] = []
         for batches in self.neighbours:
             features, labels, count = [], [], 0
-            for figures, batch in self._look(batches):
+            for figures, batch in self._figures_of(batches):
                 features.append(figures.features.float().mean(dim=1))
                 labels.append(batch.labels.to(figures.features.device))
                 count += len(batch.labels)

@@ -72,15 +72,13 @@ def recomputed_neighbours(net: FoviNet) -> dict[str, Tensor]:
             "net must have retina.layout='isotropic' for its neighbourhoods to be recomputed, got "
             f"{net.config.retina.layout!r}"
         )
-    layers = family_of(net.config.backbone).graph_names(net.config.backbone)
     lists = {PLACES: places(net.retina.array)}
-    for layer, graph, size in zip(
-        layers, net.pyramid.graphs, net.pyramid.kernel_sizes, strict=True
-    ):
-        hood = _Neighbourhoods(graph)
+    layers = family_of(net.config.backbone).connections(net.backbone, net.config.backbone)
+    for layer, connection in layers.items():
+        hood = _Neighbourhoods(net.pyramid.graph(connection))
         lists[f"{layer}.neighbours"] = hood.index
-        if size is not None:
-            lists[f"{layer}.cells"] = hood.cells(size)
+        if connection.kernel_size is not None:
+            lists[f"{layer}.cells"] = hood.cells(connection.kernel_size)
     return lists
 
 

@@ -67,9 +67,9 @@ def explorer_html(
 
     The page samples the photograph as the retina does wherever the gaze is dragged, draws the
     samples in the visual field and on the cortex, and lights the fields of any unit that is pointed
-    at. Photographs can be opened in it; they stay there. It holds all it needs, the graphs' edges
-    among it, and asks the network for nothing. Class scores are those that are given, as the page
-    does not hold the weights.
+    at (:meth:`~fovigraph.GraphPyramid.receptive_field`). Photographs can be opened in it; they stay
+    there. It holds all it needs, the graphs' edges among it, and asks the network for nothing.
+    Class scores are those that are given, as the page does not hold the weights.
 
     Args:
         pyramid: The levels and graphs.

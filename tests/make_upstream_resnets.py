@@ -14,8 +14,10 @@ and statistics are those of `drawn_weights.py`, and so not kept. The file has
     networks        JSON; of every network `config`, `lists` (name → number) and `outputs`
                     ([name, shape] in the order of the row)
 
-`resnet9` has the peer's widths. The others, which have every size of kernel, are 16 times narrower,
-which the peer has no option for: here a class of its own makes them so.
+The two that are called `dense…` have taken over a dense ResNet-18, with weights drawn in the same
+way, and with `preserve_kernel_norm` for the larger kernels. `resnet9` has the peer's widths. The
+others, which have every size of kernel, are 16 times narrower, which the peer has no option for:
+here a class of its own makes them so.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ from drawn_weights import drawn
 from make_upstream_checkpoint import smooth_images
 
 architectures = peer.import_peer("fovi.models.architectures")
+pretrained_resnet = peer.import_peer("fovi.models.pretrained_resnet")
+torchvision_resnet = peer.import_peer("torchvision.models.resnet")
 
 NARROWER = 16
 NETWORKS = {
@@ -44,8 +48,24 @@ NETWORKS = {
     "resnet18_m2": {"model__arch": "fovi_resnet18"},
     "resnet50": {"model__arch": "fovi_resnet50", "model__ref_frame_mult": 1},
     "resnet50_m2": {"model__arch": "fovi_resnet50"},
+    "dense18": {"model__arch": "fovi_resnet18", "model__ref_frame_mult": 1},
+    "dense18_m2": {"model__arch": "fovi_resnet18"},
 }
 FIXATIONS = torch.tensor([[0.4124, 0.5437], [0.0262, 0.868]])
+
+
+class NarrowDense(torchvision_resnet.ResNet):  # type: ignore[misc, name-defined]
+    """torchvision's ResNet-18 with fewer channels."""
+
+    def __init__(self) -> None:
+        super().__init__(torchvision_resnet.BasicBlock, [2, 2, 2, 2])
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        first = name == "inplanes" and not hasattr(self, "inplanes")
+        super().__setattr__(name, value // NARROWER if first else value)
+
+    def _make_layer(self, block: Any, planes: int, *args: Any, **options: Any) -> Any:
+        return super()._make_layer(block, planes // NARROWER, *args, **options)
 
 
 class Narrow(architectures.KNNResNet):  # type: ignore[misc, name-defined]
@@ -103,6 +123,12 @@ def main(path: Path) -> None:
         with mock.patch.object(architectures, "KNNResNet", kind):
             net = peer.build(content)
         net.load_state_dict(drawn(net.state_dict()))
+        if name.startswith("dense"):
+            dense = NarrowDense()
+            dense.load_state_dict(drawn(dense.state_dict()))
+            pretrained_resnet.load_torchvision_resnet_backbone(
+                net.network.backbone, dense, preserve_kernel_norm=name.endswith("m2")
+            )
         found = peer.outputs(net, images / 255, FIXATIONS, in_resnet)
         outputs = {key: found[key] for key in ("fixation_logits", "probabilities")}
         outputs |= {key: some(v) for key, v in found.items() if key.startswith("backbone.")}

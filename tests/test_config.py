@@ -394,7 +394,7 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
             "head: {xyzzy: 3}",
             "head.xyzzy",
             "; head has head.num_classes, head.class_names, head.multi_label, head.dropout, "
-            "head.temperature, head.sharpening",
+            "head.aggregation, head.aggregation_width, head.temperature, head.sharpening",
         ),
         ("qqqq: 1", "qqqq", "; a configuration has retina, fixation, backbone, projector, head"),
     ],

@@ -249,7 +249,8 @@ def nearest_cell(offset: Float[Tensor, "*E 2"], kernel_size: int) -> Int64[Tenso
     The cells are the grid ``linspace(-1, 1, kernel_size)²``; a tie goes to the lower index.
 
     Args:
-        offset: Position in the kernel, ``[..., 2]``, each coordinate in [-1, 1].
+        offset: Position in the kernel, ``[..., 2]``; beyond [-1, 1], infinite ones included, the
+            nearest edge.
         kernel_size: Side of the reference kernel.
 
     Returns:
@@ -267,7 +268,7 @@ def nearest_cell(offset: Float[Tensor, "*E 2"], kernel_size: int) -> Int64[Tenso
 def cell_of(offset: Float[Tensor, "*E 2"], kernel_size: int) -> Int64[Tensor, "*E"]:
     """As :func:`nearest_cell`, of arguments that are known to be right."""
     # The margin keeps a tie a tie through single precision.
-    grid = torch.ceil((offset.double() + 1) / 2 * (kernel_size - 1) - 0.5 - 1e-5)
+    grid = torch.ceil((offset.double().clamp(-1, 1) + 1) / 2 * (kernel_size - 1) - 0.5 - 1e-5)
     u, v = grid.clamp_(0, kernel_size - 1).long().unbind(-1)
     return u * kernel_size + v
 
@@ -278,7 +279,8 @@ def bilinear_cells(
     """Return the four cells of the reference kernel around each offset, and the share of each.
 
     Args:
-        offset: Position in the kernel, ``[..., 2]``; beyond [-1, 1], the nearest edge.
+        offset: Position in the kernel, ``[..., 2]``; beyond [-1, 1], infinite ones included, the
+            nearest edge.
         kernel_size: Side of the reference kernel.
 
     Returns:

@@ -148,6 +148,9 @@ class GraphPyramid(nn.Module):
     def receptive_field(self, level: int | str, unit: int, source: int | str = 0) -> ReceptiveField:
         """Return the nodes of a lower level that reach a unit, and by how many paths.
 
+        Paths lead up, by steps and by connections past levels. Connections within a level, as those
+        of attention, are no part of them.
+
         Args:
             level: The unit's level, by index or name.
             unit: The unit's index within its level.

@@ -10,12 +10,14 @@ from fovigraph.interop.conversion import convert
 from fovigraph.interop.family import UpstreamFamily, register_upstream
 from fovigraph.interop.load import from_upstream
 from fovigraph.interop.neighbours import use_neighbours
+from fovigraph.interop.recomputed import recomputed_neighbours
 
 __all__ = [
     "UpstreamFamily",
     "convert",
     "from_upstream",
     "read_config",
+    "recomputed_neighbours",
     "register_upstream",
     "use_neighbours",
     "write_config",

@@ -17,6 +17,7 @@ from fovigraph._checks import shown
 from fovigraph.config import ConfigError, FoviConfig, as_config
 from fovigraph.interop.family import family_of, upstream_family
 from fovigraph.interop.upstream_config import UpstreamConfig, only, reverse
+from fovigraph.models.aggregation import LEARNT
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,19 @@ POLICIES = {
 SAMPLERS = {"grid_nn": "nearest", "grid_bilinear": "bilinear", "pooling": "knn_mean"}
 """``saccades.sampler`` → our ``retina.sampling``."""
 
+AGGREGATIONS = {"mean": "mean", "force_mean": "mean_logits", "rnn": "rnn", "gru": "gru"}
+"""``saccades.fix_agg`` → our ``head.aggregation``."""
+
+NO_AGGREGATIONS = {
+    "None": "a network without a probe is not loaded yet",
+    "lstm": "upstream's cannot run",
+    "attn": "upstream's attends across the images of a batch, ours across an image's fixations",
+}
+"""Why the others are not exchanged."""
+
+_WIDTH = 128
+"""Entries of the state of upstream's recurrent aggregations."""
+
 _GROUPS = 32
 """Groups of upstream's projector norm, whatever the channels."""
 
@@ -109,6 +123,8 @@ def read_config(content: Mapping[Any, Any], source: str = "config") -> FoviConfi
         "head": {
             "num_classes": theirs.whole("data.num_classes"),
             "dropout": _dropout(theirs),
+            "aggregation": theirs.choice("saccades.fix_agg", AGGREGATIONS),
+            "aggregation_width": _WIDTH,
         },
     }
     unknown = theirs.not_looked_at((*IRRELEVANT, *family.irrelevant))
@@ -187,13 +203,11 @@ def _refuse(theirs: UpstreamConfig) -> None:
     channels = theirs.whole("model.in_channels", 3)
     if channels != 3:
         theirs.fail("model.in_channels", f"must be 3 (red, green, blue), got {channels}")
-    aggregation = theirs.get("saccades.fix_agg")
-    if aggregation != "mean":
-        reason = {
-            "None": "a network without a probe is not loaded yet",
-            "force_mean": "fovigraph averages probabilities in evaluation, not logits",
-        }.get(str(aggregation), "fovigraph has no learnt aggregation over fixations yet")
-        theirs.fail("saccades.fix_agg", f"must be 'mean', got {shown(aggregation)}: {reason}")
+    reason = NO_AGGREGATIONS.get(str(theirs.get("saccades.fix_agg")))
+    if reason is not None:
+        allowed = ", ".join(map(repr, AGGREGATIONS))
+        got = shown(theirs.get("saccades.fix_agg"))
+        theirs.fail("saccades.fix_agg", f"must be one of {allowed}, got {got}: {reason}")
 
 
 def _retina(theirs: UpstreamConfig) -> dict[str, Any]:
@@ -380,8 +394,22 @@ def _write_fixation(config: FoviConfig) -> dict[str, Any]:
         "saccades.nearcenter_dist": fixation.spread if fixation.policy == "near_center" else None,
         "saccades.nonrandom_first": int(fixation.center_first),
         "saccades.add_aspect_variation": int(aspect != [1.0, 1.0]),
-        "saccades.fix_agg": "mean",
+        "saccades.fix_agg": _write_aggregation(config),
     }
+
+
+def _write_aggregation(config: FoviConfig) -> str:
+    """Return upstream's ``saccades.fix_agg``."""
+    aggregation = config.head.aggregation
+    theirs = {"lstm": "lstm", "attention": "attn"}.get(aggregation)
+    if theirs is not None:
+        raise ConfigError(
+            f"head.aggregation must be one of {', '.join(map(repr, AGGREGATIONS.values()))} to be "
+            f"written for upstream, got {aggregation!r}: {NO_AGGREGATIONS[theirs]}"
+        )
+    if aggregation in LEARNT:
+        only("head.aggregation_width", config.head.aggregation_width, _WIDTH)
+    return str(reverse(AGGREGATIONS, "head.aggregation", aggregation))
 
 
 def _write_projector(config: FoviConfig, norm: str) -> dict[str, Any]:
@@ -395,7 +423,7 @@ def _write_projector(config: FoviConfig, norm: str) -> dict[str, Any]:
             f"whose single layer ends in a ReLU; got {list(projector.channels)}"
         )
     if projector.norm == "batch":
-        ours = getattr(config.backbone, "norm", "none")
+        ours = getattr(config.backbone, "norm", "batch")
         only("backbone.norm (with projector.norm='batch')", ours, "batch")
         norm = "force_batch"
     elif projector.norm not in ("none", "group"):

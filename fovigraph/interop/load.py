@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fovigraph._checks import flag, shown
 from fovigraph.config import ConfigError
 from fovigraph.interop import checkpoint, config
-from fovigraph.interop.family import upstream_family
+from fovigraph.interop.family import family_of, upstream_family
 from fovigraph.interop.neighbours import check_lists, use_neighbours
 from fovigraph.interop.upstream_config import UpstreamConfig
 from fovigraph.interop.weights import Link, features_link, norm_links, to_ours
@@ -44,7 +44,8 @@ def from_upstream(
         revision: Branch, tag or commit on the Hub.
         neighbours: Neighbour lists exported from an upstream network, or their file, to
             reproduce one machine's network exactly
-            (:func:`fovigraph.interop.use_neighbours`); ``None``: the canonical graphs.
+            (:func:`fovigraph.interop.use_neighbours`); ``"recomputed"``: those that upstream finds
+            on this machine's CPU; ``None``: the canonical graphs.
         strict: Whether every tensor must be there and fit; otherwise those that do not are logged.
         cache_dir: Folder of the Hub's cache; ``None``: huggingface_hub's own.
         cls: The class of the network, :class:`~fovigraph.FoviNet` or a class of it.
@@ -94,6 +95,15 @@ def links(net: FoviNet, theirs: UpstreamConfig) -> Iterator[Link]:
     here, there = "head.1", "head.fix_projector.probe"
     yield _linear_link(net, here, there, first=not len(net.projector))
     yield Link(f"{here}.bias", f"{there}.bias")
+    yield from _aggregation_links(net.aggregation)
+
+
+def _aggregation_links(aggregation: nn.Module) -> Iterator[Link]:
+    """Return the pairs of a recurrent aggregation's tensors; of a mean, none."""
+    for name in aggregation.state_dict():
+        part, _, own = name.partition(".")
+        named = f"rnn.{own}_l0" if part == "cell" else name
+        yield Link(f"aggregation.{name}", f"head.fix_aggregator.{named}")
 
 
 def _projector_links(net: FoviNet, theirs: UpstreamConfig) -> Iterator[Link]:
@@ -117,4 +127,6 @@ def _projector_links(net: FoviNet, theirs: UpstreamConfig) -> Iterator[Link]:
 def _linear_link(net: FoviNet, here: str, there: str, *, first: bool) -> Link:
     """Return the pair of a linear map's weights, the first after the backbone or a later one."""
     here, there = f"{here}.weight", f"{there}.weight"
-    return features_link(here, there, len(net.pyramid.levels[-1])) if first else Link(here, there)
+    if not first:
+        return Link(here, there)
+    return features_link(here, there, family_of(net.config.backbone).rows(net.backbone))

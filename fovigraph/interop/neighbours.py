@@ -2,7 +2,8 @@
 
 Which of several equally near neighbours upstream takes depends on rounding, and so differs between
 machines. Lists exported from a network on one machine reproduce that network exactly, together with
-the coordinates at which it samples images, whose last bits depend on rounding too.
+the coordinates at which it samples images, whose last bits depend on rounding too. Those that
+upstream has on this machine can be recomputed (:mod:`fovigraph.interop.recomputed`).
 """
 
 from __future__ import annotations
@@ -19,12 +20,11 @@ from fovigraph.graph import Connection, GraphPyramid, KNNGraph, graph_from_neigh
 from fovigraph.graph.search import k_nearest
 from fovigraph.interop.checkpoint import read_tensors
 from fovigraph.interop.family import family_of
+from fovigraph.interop.recomputed import PLACES, RECOMPUTED, recomputed_neighbours
 from fovigraph.models import FoviNet
 from fovigraph.models.wrapped import unwrapped
 
 Lists = Mapping[str, Tensor]
-
-PLACES = "retina.cartesian"
 
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -54,7 +54,9 @@ def use_neighbours(net: FoviNet, lists: Lists | str | os.PathLike[str]) -> None:
             ``"L.cells"``, its ``local_rf.argmax(-1).T``, of the same shape; and
             ``"retina.cartesian"``, upstream's ``retinal_transform.sampler.coords.cartesian``,
             ``[N, 2]``. Or the file that ``torch.save`` or safetensors wrote them to. Without cells
-            or places, our geometry decides.
+            or places, our geometry decides. ``"recomputed"`` stands for
+            :func:`~fovigraph.interop.recomputed_neighbours`, upstream's on this machine's CPU (a
+            file of that name is ``"./recomputed"``).
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -63,7 +65,7 @@ def use_neighbours(net: FoviNet, lists: Lists | str | os.PathLike[str]) -> None:
     """
     instance("net", net, FoviNet)
     check_lists("lists", lists)
-    source, lists = _read(lists)
+    source, lists = _read(recomputed_neighbours(net) if lists == RECOMPUTED else lists)
     pyramid, places = net.pyramid, lists.pop(PLACES, None)
     if places is not None:
         places = _checked_places(source, places, net.retina.array.cartesian)
@@ -202,7 +204,7 @@ def _graph(usual: KNNGraph, size: int | None, neighbours: Tensor, cells: Tensor 
 
 def _check_reach(usual: KNNGraph, neighbours: Tensor) -> None:
     """Refuse neighbours ``[nodes, k]`` that are not the nearest of this geometry."""
-    if usual.metric == "geodesic":
+    if usual.metric.startswith("geodesic"):
         return
     src, dst = usual.src, usual.dst
     if usual.metric == "cortical":

@@ -2,11 +2,19 @@
 
 from fovigraph._deprecated import module_getattr
 from fovigraph.models._registry import FAMILIES, BackboneConfig, Family, build_backbone, register
+from fovigraph.models.aggregation import Aggregation, Attention, MeanLogits, Recurrent
 from fovigraph.models.alexnet import KNNAlexNet, KNNAlexNetBlock
 from fovigraph.models.backbone import Backbone, Block, Intermediate, PoolBlock
-from fovigraph.models.calibration import Calibration, MultiLabelCalibration, fit_calibration
+from fovigraph.models.calibration import (
+    Calibration,
+    JointCalibration,
+    MultiLabelCalibration,
+    MultiLabelJointCalibration,
+    fit_calibration,
+)
 from fovigraph.models.convnext import KNNConvNeXtV2
 from fovigraph.models.create import FeatureNet, create_model, list_models
+from fovigraph.models.dense_resnet import load_dense_resnet
 from fovigraph.models.dinov3 import DINOv3
 from fovigraph.models.fovinet import FoviNet, FoviOutput, MultiLabelOutput
 from fovigraph.models.heads import LinearProbe, NoHead, Projector
@@ -19,6 +27,8 @@ from fovigraph.models.vit import KNNViT
 
 __all__ = [
     "FAMILIES",
+    "Aggregation",
+    "Attention",
     "Backbone",
     "BackboneConfig",
     "Block",
@@ -29,13 +39,16 @@ __all__ = [
     "FoviNet",
     "FoviOutput",
     "Intermediate",
+    "JointCalibration",
     "KNNAlexNet",
     "KNNAlexNetBlock",
     "KNNConvNeXtV2",
     "KNNResNet",
     "KNNViT",
     "LinearProbe",
+    "MeanLogits",
     "MultiLabelCalibration",
+    "MultiLabelJointCalibration",
     "MultiLabelOutput",
     "NoHead",
     "OneView",
@@ -43,10 +56,12 @@ __all__ = [
     "PoolBlock",
     "Prediction",
     "Projector",
+    "Recurrent",
     "build_backbone",
     "create_model",
     "fit_calibration",
     "list_models",
+    "load_dense_resnet",
     "optimize",
     "pretrained_names",
     "register",

@@ -55,6 +55,10 @@ class Calibration:
         """Return the logits of images, from those of their fixations (:meth:`of_one`)."""
         count = fixation_logits.shape[1]
         logits = fixation_logits.log_softmax(-1).logsumexp(1) - math.log(count)
+        return self.sharpened(logits, count)
+
+    def sharpened(self, logits: Float[Tensor, "B C"], count: int) -> Float[Tensor, "B C"]:
+        """Return the logits of images, more certain the more fixations they are of."""
         return logits if self.sharpening == 0 else logits * count**self.sharpening
 
     def of_first(self, fixation_logits: Float[Tensor, "B F C"]) -> Float[Tensor, "B F C"]:
@@ -95,10 +99,7 @@ class MultiLabelCalibration(Calibration):
         yes, no = (
             functional.logsigmoid(z).logsumexp(1) for z in (fixation_logits, -fixation_logits)
         )
-        logits = yes - no
-        if self.sharpening == 0:
-            return logits
-        return logits * fixation_logits.shape[1] ** self.sharpening
+        return self.sharpened(yes - no, fixation_logits.shape[1])
 
     def of_first(self, fixation_logits: Float[Tensor, "B F C"]) -> Float[Tensor, "B F C"]:
         """Return logits with only the first 1, 2, … F fixations (:meth:`of_one`)."""
@@ -115,10 +116,63 @@ class MultiLabelCalibration(Calibration):
         return logits.sigmoid()
 
 
+class JointCalibration(Calibration):
+    r"""The same for logits that the first f of an image's fixations give together, not each alone.
+
+    .. math::
+        \log p_f = f^{\beta} \, z_f / T + \text{const}
+
+    So it is where an :class:`~fovigraph.models.aggregation.Aggregation` gives the image's logits.
+
+    Example:
+        >>> import torch
+        >>> from fovigraph.models import JointCalibration
+        >>> JointCalibration(sharpening=1.0).of_all(torch.tensor([[[2.0, 0.0], [3.0, 0.0]]]))
+        tensor([[6., 0.]])
+    """
+
+    def of_all(self, joint: Float[Tensor, "B F C"]) -> Float[Tensor, "B C"]:
+        """Return the logits of images, from those that their fixations give (:meth:`of_one`)."""
+        return self.sharpened(joint[:, -1], joint.shape[1])
+
+    def of_first(self, joint: Float[Tensor, "B F C"]) -> Float[Tensor, "B F C"]:
+        """Return log-probabilities with only the first 1, 2, … F fixations (:meth:`of_one`)."""
+        return (joint * self._powers(joint)).log_softmax(-1)
+
+    def _powers(self, joint: Tensor) -> Tensor:
+        """Return f^β, ``[F, 1]``."""
+        count = torch.arange(1, joint.shape[1] + 1, device=joint.device)
+        return (count**self.sharpening)[:, None]
+
+
+class MultiLabelJointCalibration(JointCalibration):
+    """The same for classes of which an image may have several, or none."""
+
+    def of_first(self, joint: Float[Tensor, "B F C"]) -> Float[Tensor, "B F C"]:
+        """Return logits with only the first 1, 2, … F fixations (:meth:`of_one`)."""
+        return joint * self._powers(joint)
+
+    probabilities = staticmethod(MultiLabelCalibration.probabilities)
+
+
+def calibration_of(*, multi_label: bool, joint: bool) -> type[Calibration]:
+    """Return the kind of calibration of a network.
+
+    Args:
+        multi_label: Whether an image may have several classes.
+        joint: Whether its fixations' logits give those of the image, and not their probabilities.
+    """
+    if joint:
+        return MultiLabelJointCalibration if multi_label else JointCalibration
+    return MultiLabelCalibration if multi_label else Calibration
+
+
 def fit_calibration(
     fixation_logits: Float[Tensor, "B F C"],
     labels: Int64[Tensor, " B"] | Bool[Tensor, "B C"],
     own: int | None = None,
+    *,
+    joint: bool = False,
 ) -> Calibration:
     """Return the calibration that makes held-out images' labels likeliest.
 
@@ -132,6 +186,8 @@ def fit_calibration(
         fixation_logits: Of images that the network did not learn from; not calibrated.
         labels: Their classes; or which classes each has, for a :class:`MultiLabelCalibration`.
         own: From 1 to F; ``None``: all numbers count alike.
+        joint: Whether ``fixation_logits`` are what the first 1, 2, … F fixations give together, for
+            a :class:`JointCalibration`.
 
     Raises:
         ValueError: If there are no images, logits are not finite, or ``own`` is not one of F.
@@ -149,9 +205,8 @@ def fit_calibration(
     if own is not None and len(count) > 1:
         weight[count == own] = len(count) - 1
     logits, which, labels = fixation_logits.double().cpu(), count.long() - 1, labels.cpu()
-    kind, loss_of = (
-        (Calibration, _class_loss) if labels.ndim == 1 else (MultiLabelCalibration, _label_loss)
-    )
+    kind = calibration_of(multi_label=labels.ndim != 1, joint=joint)
+    loss_of = _class_loss if labels.ndim == 1 else _label_loss
     free = torch.zeros(2, dtype=torch.float64, requires_grad=True)  # log T and β
     steps = torch.optim.LBFGS([free], max_iter=100, line_search_fn="strong_wolfe")
 

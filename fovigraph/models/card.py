@@ -39,7 +39,8 @@ def model_card(net: FoviNet, name: str, origin: str, facts: Mapping[str, str] | 
         "retina": f"{len(net.retina.array)} samples over {retina.fov:g}° "
         f"(a = {retina.cmf_a:g}°, {retina.field_geometry} geometry), {retina.sampling} pixels",
         "images": f"{pixels} in [0, 1]; normalised inside: {retina.mean is not None}",
-        "fixations": f"{fixation.count}, {fixation.policy}",
+        "fixations": f"{fixation.count}, {fixation.policy}, put together by "
+        f"{net.config.head.aggregation.replace('_', ' of ')}",
         "classes": f"{classes}{several}",
         **(facts or {}),
     }

@@ -54,16 +54,8 @@ class ConvNeXtV2Config(BackboneConfig):
 
     def check(self) -> None:
         one_of("backbone.metric", self.metric, METRICS)
-        stages = len(positive_ints("backbone.blocks", self.blocks))
-        if stages == 0:
-            raise ValueError("backbone.blocks must have at least one entry, got []")
-        for name in ("channels", "strides"):
-            values = positive_ints(f"backbone.{name}", getattr(self, name), MOST_CHANNELS)
-            if len(values) != stages:
-                raise ValueError(
-                    f"backbone.{name} must have {stages} entries like backbone.blocks, "
-                    f"got {len(values)}"
-                )
+        self.check_lists("blocks", "channels", "strides")
+        positive_ints("backbone.channels", self.channels, MOST_CHANNELS)
         for name in ("k", "stem_k", "downsample_k"):
             positive_int(f"backbone.{name}", getattr(self, name))
         if fraction("backbone.drop_path", self.drop_path) == 1:

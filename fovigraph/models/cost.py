@@ -57,8 +57,9 @@ def costs(net: FoviNet) -> tuple[list[Cost], Cost, Cost]:
 
     A block's arithmetic belongs to the level that it leads to, or, where it gives the features on
     several (:meth:`Block.by_level`), to each of them; its parameters to the first of these. What
-    a block does not do, the backbone's output layer, belongs to the last level. Counted in a
-    forward pass on zeros.
+    a block does not do, the backbone's output layer, belongs to the last level. The head is
+    the probe and the aggregation, whose arithmetic for an image is divided by the configured number
+    of fixations. Counted in a forward pass on zeros.
 
     Raises:
         TypeError: If ``net`` is not a network.
@@ -71,9 +72,12 @@ def costs(net: FoviNet) -> tuple[list[Cost], Cost, Cost]:
     with evaluating(net), torch.no_grad():
         features = _backbone(net, samples, levels, counted)
         embedding, projector.flops = _counted(lambda: net.projector(features.flatten(1)))
-        _, head.flops = _counted(lambda: net.head(embedding))
+        probed, head.flops = _counted(lambda: net.head(embedding))
+        count = net.config.fixation.count
+        several = probed[:, None].expand(-1, count, -1)
+        head.flops += _counted(lambda: net.answers(several))[1] // count
     projector.parameters = _parameters(net.projector, counted)
-    head.parameters = _parameters(net.head, counted)
+    head.parameters = _parameters(net.head, counted) + _parameters(net.aggregation, counted)
     return levels, projector, head
 
 

@@ -19,8 +19,9 @@ from fovigraph._pictures import facts_html, pyramid_html
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
 from fovigraph.models._registry import build_backbone
+from fovigraph.models.aggregation import Aggregation, make_aggregation
 from fovigraph.models.backbone import Intermediate
-from fovigraph.models.calibration import Calibration, MultiLabelCalibration
+from fovigraph.models.calibration import Calibration, MultiLabelCalibration, calibration_of
 from fovigraph.models.channels import input_adapter, with_channels
 from fovigraph.models.config import FoviConfig
 from fovigraph.models.heads import Projector, checked_names, classes_asked_for, make_head
@@ -95,7 +96,8 @@ class FoviNet(nn.Module):
 
     Each fixation is an independent view, folded into the batch. ``logits`` are the mean over
     fixations of their logits while training, and the logarithm of the mean of their softmax
-    probabilities in evaluation (FOVI, Blauch, Alvarez & Konkle 2026). There they are calibrated if
+    probabilities in evaluation (FOVI, Blauch, Alvarez & Konkle 2026), unless the configuration's
+    ``head.aggregation`` puts fixations together in another way. There they are calibrated if
     the configuration's ``head.temperature`` and ``head.sharpening`` say so (:meth:`calibrate`).
     With ``head.multi_label``, an image may have several classes: each has a probability of its own,
     the sigmoid of its logit, of which the mean over fixations is taken.
@@ -150,6 +152,17 @@ class FoviNet(nn.Module):
         self.head = make_head(
             self.projector.out_features, config.head.num_classes, config.head.dropout
         )
+        self.aggregation = self._make_aggregation()
+
+    def _make_aggregation(self) -> Aggregation:
+        head = self.config.head
+        return make_aggregation(
+            head.aggregation,
+            head.num_classes,
+            width=head.aggregation_width,
+            dropout=head.dropout,
+            multi_label=head.multi_label,
+        )
 
     @property
     def class_names(self) -> list[str]:
@@ -160,7 +173,7 @@ class FoviNet(nn.Module):
     def calibration(self) -> Calibration:
         """How fixations' logits become calibrated probabilities in evaluation."""
         head = self.config.head
-        kind = MultiLabelCalibration if head.multi_label else Calibration
+        kind = calibration_of(multi_label=head.multi_label, joint=head.joint)
         return kind(head.temperature, head.sharpening)
 
     def calibrate(self, calibration: Calibration) -> None:
@@ -214,6 +227,7 @@ class FoviNet(nn.Module):
         )
         self.head = head.to(like.device, like.dtype).train(self.training)
         self._note(**classes, class_names=names, **asdict(Calibration()))
+        self.aggregation = self._make_aggregation().to(like.device, like.dtype).train(self.training)
 
     def _note(self, **head: Any) -> None:
         """Change the section ``head`` of the configuration."""
@@ -315,14 +329,26 @@ class FoviNet(nn.Module):
         samples = self._samples(images, views, vary, divide_first)
         features = backbone(samples.flatten(0, 1)).flatten(1).unflatten(0, samples.shape[:2])
         embeddings = self.projector(features)
-        fixation_logits = self.head(embeddings)
-        if self.training:
-            logits = fixation_logits.mean(1)
-        else:
-            fixation_logits = self.calibration.of_one(fixation_logits)
-            logits = self.calibration.of_all(fixation_logits)
+        fixation_logits, logits = self.answers(self.head(embeddings))
         kind = MultiLabelOutput if self.config.head.multi_label else FoviOutput
         return kind(logits, embeddings, views.location, fixation_logits, features, views.size)
+
+    def answers(
+        self, probe_logits: Float[Tensor, "B F classes"]
+    ) -> tuple[Float[Tensor, "B F classes"], Float[Tensor, "B classes"]]:
+        """Return the logits of each fixation alone, and those of the image by all of them.
+
+        Args:
+            probe_logits: What ``head`` gives for every fixation's embedding.
+        """
+        alone, calibration = self.aggregation.alone(probe_logits), self.calibration
+        if self.training:
+            return alone, self.aggregation(probe_logits)
+        alone = calibration.of_one(alone)
+        if not self.config.head.joint:
+            return alone, calibration.of_all(alone)
+        logits = calibration.of_one(self.aggregation(probe_logits))
+        return alone, calibration.sharpened(logits, probe_logits.shape[1])
 
     def _samples(
         self,

@@ -13,6 +13,7 @@ from fovigraph._checks import (
     finite_float,
     fraction,
     instance,
+    one_of,
     positive_float,
     positive_int,
     positive_ints,
@@ -20,6 +21,7 @@ from fovigraph._checks import (
     whole_number,
 )
 from fovigraph._schema import Section
+from fovigraph.models.aggregation import AGGREGATIONS
 from fovigraph.nn import make_norm
 from fovigraph.nn.limits import MOST_CHANNELS, check_weights
 
@@ -47,14 +49,20 @@ class ProjectorConfig(Section):
 
 @dataclass(frozen=True)
 class HeadConfig(Section):
-    """The linear probe.
+    """The linear probe, and how the fixations' logits are put together.
 
     Attributes:
         num_classes: Number of classes; 0: no probe, for embeddings alone.
         class_names: Their names, in order; ``None``: their numbers, from 0.
         multi_label: Whether an image may have several classes, or none: each then has a
             probability of its own, the sigmoid of its logit.
-        dropout: Probability that an embedding's entry is dropped in training.
+        dropout: Probability that an embedding's entry is dropped in training, or an input of the
+            aggregation's.
+        aggregation: How the fixations give the image's logits: ``"mean"``, of logits while
+            training and of probabilities in evaluation; ``"mean_logits"``, always of logits; or
+            learnt, ``"rnn"``, ``"gru"``, ``"lstm"`` over the fixations in their order, or
+            ``"attention"`` among them (:mod:`fovigraph.models.aggregation`).
+        aggregation_width: Entries of a learnt aggregation's state.
         temperature: What logits are divided by in evaluation, so that probabilities are calibrated.
         sharpening: With F fixations, their joint log-probabilities are multiplied by
             F^sharpening in evaluation: the more fixations agree, the higher the confidence.
@@ -66,6 +74,8 @@ class HeadConfig(Section):
     class_names: Sequence[str] | None = None
     multi_label: bool = False
     dropout: float = 0.5
+    aggregation: str = "mean"
+    aggregation_width: int = 128
     temperature: float = 1.0
     sharpening: float = 0.0
 
@@ -74,8 +84,15 @@ class HeadConfig(Section):
         if self.class_names is not None:
             check_class_names("head.class_names", self.class_names, self.num_classes)
         fraction("head.dropout", self.dropout)
+        one_of("head.aggregation", self.aggregation, AGGREGATIONS)
+        positive_int("head.aggregation_width", self.aggregation_width, MOST_CHANNELS)
         positive_float("head.temperature", self.temperature)
         finite_float("head.sharpening", self.sharpening)
+
+    @property
+    def joint(self) -> bool:
+        """Whether the fixations' logits give those of the image, and not their probabilities."""
+        return self.aggregation != "mean"
 
 
 def check_class_names(argument: str, names: Sequence[str], count: int) -> None:

@@ -58,4 +58,5 @@ class OneView(nn.Module):
                 f"{if_channels_first(x.shape, nodes)}"
             )
         views = x[None] if x.dim() == 2 else x
-        return self.net.head(self.net.projector(self.net.backbone(views).flatten(-2)))
+        logits = self.net.head(self.net.projector(self.net.backbone(views).flatten(-2)))
+        return self.net.aggregation.alone(logits)

@@ -146,8 +146,7 @@ class KNNConv(_KernelConv):
 
     With ``interpolation="bilinear"`` the weight of a neighbour is shared among the four cells
     around its place in the kernel, and so moves smoothly with that place; the nearest cell is the
-    special case of neighbours that sit on cells. (The fused sum takes a neighbour's four shares one
-    by one: where its features are infinite, it may be NaN and the messages' sum infinite.)
+    special case of neighbours that sit on cells.
 
     Args:
         in_channels: Channels C of the input.
@@ -224,26 +223,36 @@ class KNNConv(_KernelConv):
         return self._finish(knn_conv_shared(source, self.weight, kernel_map))
 
     def message(self, x_j: Tensor, cell: Tensor, share: Tensor | None = None) -> Tensor:
-        weight = self._weight_of(cell, x_j)
-        if share is not None:
-            weight = (share[..., None, None] * weight).sum(1)
-        return (x_j.unsqueeze(-2) @ weight).squeeze(-2)
+        weight, x_j = self._weight_of(cell, x_j), x_j.unsqueeze(-2)
+        if share is None:
+            return (x_j @ weight).squeeze(-2)
+        # A share of zero of what is not finite is zero: the fused path passes it over.
+        taken = share[..., None] != 0
+        x_j = torch.where(taken | x_j.isfinite(), x_j, 0)
+        weight = torch.where(taken[..., None] | weight.isfinite(), weight, 0)
+        return torch.einsum("...eic,eico->...eo", share[..., None] * x_j, weight)
 
     def _fused(self, x: Tensor, kernel_map: KernelMap) -> Tensor:
         return ops.knn_conv(x, self.weight, kernel_map, self.bias, self.relu)
 
     @torch.no_grad()
-    def load_conv2d(self, conv: nn.Conv2d) -> None:
+    def load_conv2d(self, conv: nn.Conv2d, *, preserve_kernel_norm: bool = False) -> None:
         """Take over the weights (and bias) of a dense convolution.
 
         Kernel columns run along +u and rows along −v; a kernel of another size is resized
         bilinearly, corners aligned.
 
+        Args:
+            conv: The convolution.
+            preserve_kernel_norm: Whether a kernel that is resized is scaled, for every output
+                channel, to the L2 norm that it had.
+
         Raises:
-            TypeError: If ``conv`` is not a ``Conv2d``.
+            TypeError: If an argument is of another type.
             ValueError: If channels, groups or the presence of a bias differ.
         """
         instance("conv", conv, nn.Conv2d)
+        flag("preserve_kernel_norm", preserve_kernel_norm)
         if conv.groups != 1:
             raise ValueError(f"conv must have groups=1, got {conv.groups}")
         wanted = (self.in_channels, self.out_channels)
@@ -253,7 +262,8 @@ class KNNConv(_KernelConv):
                 f"got {conv.in_channels} to {conv.out_channels}"
             )
         _check_same_bias(self, conv)
-        self.weight.copy_(_to_cells(conv.weight, self.kernel_size).permute(2, 1, 0))
+        cells = _to_cells(conv.weight, self.kernel_size, preserve_kernel_norm)
+        self.weight.copy_(cells.permute(2, 1, 0))
         if self.bias is not None and conv.bias is not None:
             self.bias.copy_(conv.bias)
 
@@ -297,14 +307,19 @@ class KNNDepthwiseConv(_KernelConv):
         return ops.knn_depthwise_conv(x, self.weight, kernel_map, self.bias, self.relu)
 
     @torch.no_grad()
-    def load_conv2d(self, conv: nn.Conv2d) -> None:
+    def load_conv2d(self, conv: nn.Conv2d, *, preserve_kernel_norm: bool = False) -> None:
         """Take over the weights of a depthwise ``Conv2d`` (as many groups as input channels).
 
+        Args:
+            conv: The convolution.
+            preserve_kernel_norm: As for :class:`KNNConv`.
+
         Raises:
-            TypeError: If ``conv`` is not a ``Conv2d``.
+            TypeError: If an argument is of another type.
             ValueError: If channels, groups or the presence of a bias differ.
         """
         instance("conv", conv, nn.Conv2d)
+        flag("preserve_kernel_norm", preserve_kernel_norm)
         wanted = (self.in_channels, self.out_channels, self.in_channels)
         given = (conv.in_channels, conv.out_channels, conv.groups)
         if given != wanted:
@@ -312,7 +327,7 @@ class KNNDepthwiseConv(_KernelConv):
                 f"conv must have (in_channels, out_channels, groups) = {wanted}, got {given}"
             )
         _check_same_bias(self, conv)
-        cells = _to_cells(conv.weight, self.kernel_size)[:, 0]
+        cells = _to_cells(conv.weight, self.kernel_size, preserve_kernel_norm)[:, 0]
         self.weight.copy_(cells.view(self.in_channels, self.multiplier, -1).permute(2, 0, 1))
         if self.bias is not None and conv.bias is not None:
             self.bias.copy_(conv.bias)
@@ -371,14 +386,18 @@ class KNNSeparableConv(nn.Module):
         return self.pointwise(self.depthwise(x, graph, cell, size))
 
 
-def _to_cells(weight: Tensor, kernel_size: int) -> Tensor:
+def _to_cells(weight: Tensor, kernel_size: int, preserve_norm: bool) -> Tensor:
     """Turn Conv2d weights ``[O, I, h, w]`` into cells ``[O, I, s²]`` of the reference kernel."""
     frame = weight.transpose(-1, -2).flip(-1)
-    if frame.shape[-2:] != (kernel_size, kernel_size):
-        frame = functional.interpolate(
-            frame, size=(kernel_size, kernel_size), mode="bilinear", align_corners=True
-        )
-    return frame.flatten(-2)
+    if frame.shape[-2:] == (kernel_size, kernel_size):
+        return frame.flatten(-2)
+    resized = functional.interpolate(
+        frame, size=(kernel_size, kernel_size), mode="bilinear", align_corners=True
+    )
+    if preserve_norm:
+        before, after = (x.flatten(1).norm(dim=1).clamp(min=1e-12) for x in (frame, resized))
+        resized = resized * (before / after)[:, None, None, None]
+    return resized.flatten(-2)
 
 
 def _check_same_bias(layer: _KernelConv, conv: nn.Conv2d) -> None:

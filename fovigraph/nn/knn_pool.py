@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int64, Num
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
+from torch_geometric.nn.aggr import Aggregation
 from torch_geometric.utils import scatter
 
 from fovigraph._checks import one_of, positive_float
@@ -22,13 +23,40 @@ from fovigraph.nn.bipartite import (
 from fovigraph.ops.knn_pool import check_poolable
 
 
+class FirstMaxAggregation(Aggregation):
+    """The maximum, whose gradient goes to the first of equal neighbours, in the order of the edges.
+
+    A maximum of PyG's divides it among them on a CPU, and gives it to any of them on a GPU.
+    """
+
+    def forward(
+        self,
+        x: Num[Tensor, "*batch E C"],
+        index: Int64[Tensor, " E"] | None = None,
+        ptr: Tensor | None = None,
+        dim_size: int | None = None,
+        dim: int = -2,
+    ) -> Num[Tensor, "*batch M C"]:
+        """Return the maximum of every destination's edges, zero if it has none."""
+        assert index is not None and dim_size is not None and dim == -2
+        dst, count = index[:, None].expand_as(x), x.shape[-2]
+        zeros = x.detach().new_zeros(*x.shape[:-2], dim_size, x.shape[-1])
+        greatest = zeros.scatter_reduce(-2, dst, x.detach(), "amax", include_self=False)
+        edge = torch.arange(count, device=x.device)[:, None]
+        wins = (x == greatest.gather(-2, dst)) | x.isnan()
+        none = torch.full_like(zeros, count, dtype=torch.int64)
+        first = none.scatter_reduce(-2, dst, torch.where(wins, edge, count), "amin")
+        nothing = x.new_zeros(*x.shape[:-2], 1, x.shape[-1])
+        return torch.cat((x, nothing), dim=-2).gather(-2, first)
+
+
 class KNNPool(MessagePassing):
     r"""Reduce the features of the real neighbours of every node.
 
     ``"max"``, ``"mean"`` and ``"sum"`` are what they say; ``"gaussian"`` is the mean weighted by
     :math:`\exp(-q^2 / 2\sigma^2)`, with *q* the distance scaled to [0, 1] within the neighbourhood.
-    A neighbourhood of padding alone gives zero in every mode. Of equal maxima, that of the
-    first edge gets the gradient.
+    A neighbourhood of padding alone gives zero in every mode. The gradient of a maximum goes to one
+    neighbour: of equal ones to the first, which in a graph is the nearest.
 
     The layer holds no geometry and no weights. ``message`` and the aggregation are the definition;
     :func:`fovigraph.ops.knn_pool` computes the same faster.
@@ -41,7 +69,7 @@ class KNNPool(MessagePassing):
     def __init__(self, mode: str = "max", sigma: float = 0.5):
         mode = one_of("mode", mode, POOL_MODES)
         reduce = "sum" if mode == "gaussian" else mode
-        super().__init__(aggr=reduce, node_dim=-2)
+        super().__init__(aggr=FirstMaxAggregation() if mode == "max" else reduce, node_dim=-2)
         self.mode, self.reduce = mode, reduce
         self.sigma = positive_float("sigma", sigma)
         self.fused = True
@@ -90,18 +118,6 @@ class KNNPool(MessagePassing):
     def message(self, x_j: Tensor, edge_weight: Tensor | None) -> Tensor:
         return x_j if edge_weight is None else x_j * edge_weight[:, None]
 
-    def aggregate(
-        self,
-        inputs: Tensor,
-        index: Tensor,
-        ptr: Tensor | None = None,
-        dim_size: int | None = None,
-    ) -> Tensor:
-        if self.reduce != "max":
-            return super().aggregate(inputs, index, ptr, dim_size)
-        # PyG's maximum shares its gradient among equals; the fused one gives it to the first.
-        return _first_maximum(inputs, index, int(index.max()) + 1 if dim_size is None else dim_size)
-
     def _edge_weight(
         self, distance: Tensor, edge_index: Tensor, num_dst: int, most: float
     ) -> Tensor:
@@ -120,25 +136,3 @@ class KNNPool(MessagePassing):
     def __repr__(self) -> str:
         sigma = f", sigma={self.sigma:g}" if self.mode == "gaussian" else ""
         return f"{type(self).__name__}({self.mode!r}{sigma})"
-
-
-def _first_maximum(x: Tensor, dst: Tensor, num_dst: int) -> Tensor:
-    """Return the maximum of every destination's edges: of the first edge that has it.
-
-    Args:
-        x: Features of the edges, ``[*, E, C]``.
-        dst: Their destinations, ``[E]``.
-        num_dst: Number of destinations.
-
-    Returns:
-        ``[*, num_dst, C]``, zero where there are no edges.
-    """
-    values, edges = x.detach(), x.shape[-2]
-    at, shape = dst[:, None].expand_as(x), (*x.shape[:-2], num_dst, x.shape[-1])
-    best = values.new_zeros(shape).scatter_reduce(-2, at, values, "amax", include_self=False)
-    wins = (values == best.gather(-2, at)) | values.isnan()
-    edge = torch.arange(edges, device=x.device)[:, None]
-    first = at.new_full(shape, edges)
-    first = first.scatter_reduce(-2, at, torch.where(wins, edge, edges), "amin")
-    padded = torch.cat((x, x.new_zeros(*x.shape[:-2], 1, x.shape[-1])), dim=-2)
-    return padded.gather(-2, first)

@@ -1,7 +1,8 @@
 """Pooling over neighbourhoods: gather the neighbours of nodes with equally many, reduce them.
 
-The backward pass of a maximum goes to the one neighbour that won; ties go to the first. On a GPU
-the kernels of :mod:`fovigraph.ops.gpu` do the same; their backward pass gathers by source.
+The backward pass of a maximum goes to the one neighbour that won: the first, in the order of the
+edges, of equal ones, and of those that are not a number. On a GPU the kernels of
+:mod:`fovigraph.ops.gpu` do the same; their backward pass gathers by source.
 """
 
 from __future__ import annotations

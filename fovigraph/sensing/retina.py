@@ -123,7 +123,7 @@ class Retina(FixedTensors):
             saturation = _saturation(array, self.color_decay)
         center, scale = _normalisation(mean, std)
         # In half precision nodes would move by pixels, as fixed tensors do not.
-        self.fix(grid=_places(array), cells=cells, saturation=saturation, mean=center, std=scale)
+        self.fix(grid=places(array), cells=cells, saturation=saturation, mean=center, std=scale)
 
         self.photoreceptors: Retina | None = None
         oversampling = _oversampling(oversampling)
@@ -365,7 +365,7 @@ def _varied(colors: Tensor, vary: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 @isolated
-def _places(array: SensorArray) -> Tensor:
+def places(array: SensorArray) -> Tensor:
     """Places of the nodes in radii of the field of view, ``[N, 2]``, single precision.
 
     Computed in single precision from the first step on, as the ``fovi`` package does, so that both

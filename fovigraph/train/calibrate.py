@@ -20,7 +20,7 @@ IMAGES = 1000
 """Images, at most, that a calibration is fitted to."""
 
 FIXATIONS = 16
-"""Fixations of each, at most."""
+"""Fixations of each image, at most."""
 
 DELAY = 2
 """Seconds after which a bar is shown."""
@@ -52,7 +52,7 @@ class _Sample:
 def calibrate(
     net: FoviNet, batches: Iterable[Batch], generator: torch.Generator, *, progress: bool = False
 ) -> str:
-    """Calibrate a network, whatever its calibration was, and return what was done in words.
+    """Calibrate a network anew, and return a line that says what was done.
 
     It is left in evaluation mode. If there are no images, or logits are not finite, it is not
     calibrated, and a warning is logged.
@@ -86,10 +86,12 @@ def calibrate(
         return f"not calibrated, as {reason}"
     own = min(policy_for(net, None)[0].count, policy.count)
     with torch.enable_grad():
-        found = fit_calibration(torch.cat(every), torch.cat(labels), own)
+        found = fit_calibration(
+            torch.cat(every), torch.cat(labels), own, joint=net.config.head.joint
+        )
     net.calibrate(found)
-    looks = f"{policy.count} fixation{'s' * (policy.count > 1)}"
+    fixations = f"{policy.count} fixation{'s' * (policy.count > 1)}"
     return (
-        f"calibrated on {seen} held-out images with {looks}: "
+        f"calibrated on {seen} held-out images with {fixations}: "
         f"temperature {found.temperature:.3g}, sharpening {found.sharpening:.3g}"
     )

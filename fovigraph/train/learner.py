@@ -44,7 +44,8 @@ class Figures(NamedTuple):
     """Losses and answers of b images.
 
     Attributes:
-        loss: What is made smaller, a scalar: the objective and what head and probes learn by.
+        loss: What the optimiser minimises, a scalar: the objective, and the losses of head and
+            probes.
         objective: The objective alone, a scalar; in evaluation the head's cross-entropy.
         correct: How many images were classified correctly, ``[1 + probes]``: by the head, by each
             probe. Where an image may have several classes, the share of them that was, summed.
@@ -68,7 +69,8 @@ class Learner(nn.Module):
     Args:
         recipe: The whole recipe.
         net: The network: a :class:`~fovigraph.FoviNet`, or what has its ``views``, ``see``,
-            ``head`` and ``retina``, and for probes ``see_intermediates`` and a ``backbone``.
+            ``head``, ``aggregation`` and ``retina``, and for probes ``see_intermediates`` and a
+            ``backbone``.
     """
 
     def __init__(self, recipe: Recipe, net: FoviNet):
@@ -131,7 +133,7 @@ class Learner(nn.Module):
             objective = loss = self._classify(out, labels)
         else:
             objective = self._compare(out.embeddings)
-            logits = [self.net.head(out.embeddings.detach()).mean(dim=1)]
+            logits = [self.net.aggregation(self.net.head(out.embeddings.detach()))]
             loss = objective + self._loss(logits[0], labels)
         if self.probes is not None:
             probed = self.probes(blocks, len(labels))

@@ -17,6 +17,7 @@ from fovigraph._checks import (
 from fovigraph._compose import Layer, compose, read, stated, to_dict
 from fovigraph._schema import Section, keys
 from fovigraph.config import FoviConfig, load_config
+from fovigraph.models.aggregation import LEARNT
 from fovigraph.train.augment import AugmentConfig
 from fovigraph.train.objectives import ObjectiveConfig
 from fovigraph.train.optim import OptimizerConfig
@@ -130,6 +131,11 @@ class Recipe(FoviConfig):
                 "retina.channels must be 3 in a recipe, as images are read in red, green and blue, "
                 f"got {self.retina.channels}"
             )
+        if self.objective.per_fixation and self.head.aggregation in LEARNT:
+            raise ValueError(
+                "objective.per_fixation must be false with the learnt head.aggregation="
+                f"{self.head.aggregation!r}, which learns from several fixations together"
+            )
         if not self.objective.supervised and self.fixation.count < 2:
             raise ValueError(
                 f"fixation.count must be at least 2 for objective.name={self.objective.name!r}, "
@@ -204,7 +210,10 @@ def _of_network(path: Path) -> Layer:
 
 def _taken_over(config: FoviConfig) -> dict[str, Any]:
     content = to_dict(config)
-    content["head"] = {"dropout": content["head"]["dropout"]}  # the rest belongs to its classes
+    kept = ["dropout"]  # the rest of the head belongs to its classes
+    if config.head.joint:  # recipes of earlier releases do not state how the others are averaged
+        kept += ["aggregation", "aggregation_width"]
+    content["head"] = {key: content["head"][key] for key in kept}
     return content
 
 

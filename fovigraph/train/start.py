@@ -18,6 +18,9 @@ from fovigraph.models.wrapped import names_without_wrappers
 ARCHITECTURE = ("retina", "fixation", "backbone", "projector")
 """Sections of a configuration that are compared."""
 
+OF_CLASSES = ("head.", "aggregation.")
+"""How the names of tensors begin that belong to the classes."""
+
 SHOWN = 5
 """Differences that are named."""
 
@@ -63,7 +66,8 @@ def find_start(folder_or_hub_id: str) -> Path:
 def start_from(net: FoviNet, folder: Path) -> WarmStart:
     """Load the weights of another network that fit, by name and shape.
 
-    Those of the head are taken over only if its classes have the same names in the same order.
+    Those of the head and of the aggregation over fixations are taken over only if the classes have
+    the same names in the same order.
 
     Args:
         net: The network.
@@ -77,7 +81,7 @@ def start_from(net: FoviNet, folder: Path) -> WarmStart:
     differences = _differences(config, net.config)
     weights = read_weights(folder / "model.safetensors", net)
     if class_names_of(config) != net.class_names:
-        weights = {name: x for name, x in weights.items() if not name.startswith("head.")}
+        weights = {name: x for name, x in weights.items() if not name.startswith(OF_CLASSES)}
     rename = names_without_wrappers(net)
     own = {rename(name): x for name, x in net.state_dict().items()}
     backbone = misfits(_of_backbone(weights), _of_backbone(own))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import fovigraph as fg
-from fovigraph.interop import read_config, write_config
+from fovigraph.interop import convert, read_config, write_config
 from fovigraph.interop.family import family_of
 from fovigraph.interop.load import links
 from fovigraph.interop.upstream_config import UpstreamConfig
@@ -163,6 +163,38 @@ def test_tensors_of_self_supervised_training_are_left_out(copy, tiny, caplog):
     with caplog.at_level(logging.INFO, "fovigraph.interop"):
         fg.from_upstream(copy)
     assert "network.projector_ssl.layers.fc_block_6.1.weight" in caplog.text
+
+
+@pytest.mark.parametrize(("name", "kind"), [("rnn", torch.nn.RNN), ("gru", torch.nn.GRU)])
+def test_recurrent_aggregations(configured, tiny, recorded, tmp_path, name, kind):
+    torch.manual_seed(0)
+    theirs = torch.nn.ModuleDict(
+        {
+            "norm": torch.nn.LayerNorm(10),
+            "rnn": kind(10, 128),
+            "projector": torch.nn.Linear(128, 10),
+        }
+    )
+    extra = {f"head.fix_aggregator.{key}": x for key, x in theirs.state_dict().items()}
+    folder = configured(saccades__fix_agg=name)
+    torch.save({"state_dict": {**tiny.weights, **extra}}, folder / "final_weights.pth")
+    net = fg.from_upstream(folder, neighbours=tiny.neighbours)
+    with torch.no_grad():
+        out = net(recorded["images"], recorded["fixations"])
+        chances = recorded["fixation_logits"].softmax(-1).transpose(0, 1)  # fixations first
+        last = theirs["rnn"](theirs["norm"](chances))[1][-1]
+        assert close(out.logits, theirs["projector"](last))
+    convert(folder, tmp_path / "ours")
+    back = convert(tmp_path / "ours", tmp_path / "back", to_upstream=True)
+    written = torch.load(back / "state_dict.pth")["state_dict"]
+    assert all(torch.equal(written[key], x) for key, x in extra.items())
+
+
+def test_the_mean_of_logits(configured, recorded, tiny):
+    net = fg.from_upstream(configured(saccades__fix_agg="force_mean"), neighbours=tiny.neighbours)
+    with torch.no_grad():
+        out = net(recorded["images"], recorded["fixations"])
+    assert close(out.logits, recorded["fixation_logits"].mean(1))
 
 
 class TestWeightsThatDoNotFit:

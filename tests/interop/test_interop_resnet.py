@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from drawn_weights import drawn
+from drawn_weights import dense_resnet18, drawn
 from omegaconf import OmegaConf
 
 import fovigraph as fg
@@ -18,12 +18,16 @@ from fovigraph.interop.family import family_of
 from fovigraph.interop.load import links
 from fovigraph.interop.upstream_config import UpstreamConfig
 from fovigraph.interop.weights import to_ours, to_theirs
+from fovigraph.models import load_dense_resnet
 from fovigraph.nn import KNNConv
 
 ACCURACY = 1e-5
 """Largest difference, relative to the largest value of a layer."""
 
-NETWORKS = ["resnet9", "resnet18", "resnet18_m2", "resnet50", "resnet50_m2"]
+NETWORKS = [
+    *("resnet9", "resnet18", "resnet18_m2", "resnet50", "resnet50_m2"),
+    *("dense18", "dense18_m2"),  # which have taken over a dense network's weights
+]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,7 @@ def recorded(request, file):
             name: value.view(shape)
             for (name, shape), value in zip(network["outputs"], values, strict=True)
         },
-        is_narrow=request.param != "resnet9",
+        name=request.param,
         **{name: arrays[name] for name in ("images", "fixations", "samples")},
     )
 
@@ -59,13 +63,17 @@ def recorded(request, file):
 def loaded(recorded):
     """Our network of the configuration, with upstream's weights, names and neighbours."""
     ours = read_config(recorded.config)
-    if recorded.is_narrow:
+    if recorded.name != "resnet9":
         widths = {"channels": [4, 8, 16, 32], "stem_channels": 4}
         ours = replace(ours, backbone=replace(ours.backbone, **widths))
     net = fg.FoviNet(ours).eval()
     pairs = list(links(net, UpstreamConfig(recorded.config)))
     theirs = drawn(to_theirs(net.state_dict(), pairs))
     net.load_state_dict(to_ours(theirs, pairs, net.state_dict(), source="drawn"))
+    if recorded.name.startswith("dense"):
+        preserve = recorded.name.endswith("m2")
+        load_dense_resnet(net.backbone, drawn(dense_resnet18(4)), preserve_kernel_norm=preserve)
+        theirs = to_theirs(net.state_dict(), pairs)
     use_neighbours(net, recorded.lists)
     return SimpleNamespace(net=net, pairs=pairs, theirs=theirs)
 

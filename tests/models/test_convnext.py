@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from square_arrays import pixels
 from torch import nn
 from torch.nn import functional
 
 import fovigraph as fg
 from fovigraph.models import KNNConvNeXtV2
 from fovigraph.models.convnext import ConvNeXtV2Block, ConvNeXtV2Config, Downsampling
+from fovigraph.models.cost import describe
 from fovigraph.nn import DropPath
 
 FIELD = {"fov": 16.0, "cmf_a": 0.5}
@@ -185,13 +187,6 @@ class DenseBlock(nn.Module):
         return x + self.project(y).permute(0, 3, 1, 2)
 
 
-def pixels(level):
-    """Row and column of every node in the square image of a uniform level."""
-    size = level.resolution
-    x, y = level.cartesian.unbind(1)
-    return (((1 - y) * size - 1) / 2).round().long(), (((1 + x) * size - 1) / 2).round().long()
-
-
 def test_on_a_square_array_it_is_the_dense_network():
     """What is seen lies in the interior, and nothing but the last block has a bias.
 
@@ -260,7 +255,7 @@ def test_it_can_do_what_others_can(small, tmp_path):
 
 
 def test_its_cost_is_that_of_its_layers(small):
-    report = fg.models.cost.describe(small)
+    report = describe(small)
     parts = [*report["levels"], report["projector"], report["head"]]
     for key in ("parameters", "flops"):
         assert sum(part[key] for part in parts) == report["total"][key]

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from square_arrays import pixels
 from torch import nn
 
 import fovigraph as fg
@@ -187,6 +188,89 @@ def test_fused_and_unfused_agree(small):
         if hasattr(module, "fused"):
             module.fused = True
     small.float()
+
+
+class Dense(nn.Module):
+    """A convolution of torch's own, full or separable, with the same weights as one of ours."""
+
+    def __init__(self, conv, size, **options):
+        super().__init__()
+        if isinstance(conv, fg.nn.KNNConv):
+            self.conv = nn.Conv2d(conv.in_channels, conv.out_channels, size, bias=False, **options)
+            conv.load_conv2d(self.conv)
+            return
+        channels, wide = conv.depthwise.in_channels, conv.depthwise.out_channels
+        spread = nn.Conv2d(channels, wide, size, bias=False, groups=channels, **options)
+        conv.depthwise.load_conv2d(spread)
+        mix = nn.Conv2d(wide, conv.pointwise.out_features, 1, bias=False)
+        mix.weight = nn.Parameter(conv.pointwise.weight.detach().clone()[:, :, None, None])
+        self.conv = nn.Sequential(spread, mix)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+def as_dense(norm):
+    """A norm in evaluation on ``[B, C, H, W]``."""
+    return lambda x: norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("conv", ["full", "depthwise_separable"])
+def test_on_a_square_array_it_is_the_dense_network(conv):
+    """With kernels of one cell per neighbour: 4² in the stem, 3² elsewhere.
+
+    What is seen lies in the interior, and only the last norm moves zeros: so what is different at
+    the edge, where neighbours are missing, stays zero.
+    """
+    torch.manual_seed(0)
+    config = ResNetConfig(
+        blocks=[1, 1],
+        channels=[4, 8],
+        strides=[1, 1],
+        stem_channels=4,
+        stem_k=16,
+        stem_pool_stride=1,
+        kernel_multiplier=1.0,
+        conv=conv,
+        out_side=None,
+    )
+    net = KNNResNet(fg.SensorArray(64, layout="uniform"), config).eval()
+    for norm in (m for m in net.modules() if isinstance(m, fg.nn.BatchNorm)):
+        norm.running_var.uniform_(0.5, 2)
+        nn.init.uniform_(norm.weight, 0.5, 2)
+    stem, first, last = net.layers
+    for part in (last.norm2.running_mean, last.norm2.bias.data):
+        part.normal_()
+    layers = {
+        block: [Dense(getattr(block, name), 3, padding=1) for name in ("conv1", "conv2")]
+        for block in (first, last)
+    }
+    stem_conv, shortcut = Dense(stem.conv, 4, stride=2, padding=1), Dense(last.shortcut, 1)
+    for module in (net, stem_conv, shortcut, *layers[first], *layers[last]):
+        module.double()
+
+    def dense_block(block, x):
+        conv1, conv2 = layers[block]
+        y = as_dense(block.norm2)(conv2(as_dense(block.norm1)(conv1(x)).relu()))
+        x = x if block.shortcut is None else as_dense(block.shortcut_norm)(shortcut(x))
+        return (x + y).relu()
+
+    dense = torch.zeros(2, 3, 64, 64, dtype=torch.float64)
+    dense[:, :, 26:38, 24:40] = torch.randn(2, 3, 12, 16, dtype=torch.float64)
+    row, column = pixels(net.pyramid.levels[0])
+    x = dense[:, :, row, column].mT
+    seen = net.intermediates(x)
+    row, column = pixels(net.pyramid.levels[-1])
+    for number, step in enumerate(
+        (
+            lambda x: nn.functional.max_pool2d(as_dense(stem.norm)(stem_conv(x)).relu(), 3, 1, 1),
+            lambda x: dense_block(first, x),
+            lambda x: dense_block(last, x),
+        )
+    ):
+        dense, ours = step(dense), seen[f"layers.{number}"].features
+        torch.testing.assert_close(ours, dense[:, :, row, column].mT, rtol=1e-10, atol=1e-10)
+        assert ours.count_nonzero() > 100
 
 
 def test_blocks_add_the_shortcut():

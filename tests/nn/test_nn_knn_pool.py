@@ -1,5 +1,6 @@
 """KNNPool against a loop over nodes."""
 
+import itertools
 import math
 
 import pytest
@@ -129,21 +130,49 @@ def test_it_prints_itself_in_one_line():
     assert repr(KNNPool()) == "KNNPool('max')"
 
 
-@pytest.mark.parametrize("values", ["equal", "some equal", "not a number"])
-def test_of_equal_maxima_the_first_edges_gets_the_gradient_on_both_paths(graph, values):
-    x = torch.ones(2, graph.num_src, 3, dtype=torch.float64)
-    if values != "equal":
-        x = torch.randint(0, 3, x.shape).double()
-    if values == "not a number":
-        x[:, ::7] = torch.nan
-    cotangent = torch.rand(2, graph.num_dst, 3, dtype=torch.float64)
-    found = []
-    for fused in (True, False):
-        pool, features = KNNPool("max"), x.clone().requires_grad_()
-        pool.fused = fused
-        out = pool(features, graph)
-        out.backward(cotangent)
-        found.append((out, features.grad))
-    for fast, definition in zip(*found, strict=True):
-        assert torch.equal(fast.nan_to_num(7), definition.nan_to_num(7))
-    assert (found[0][1] != 0).sum() < cotangent.numel()  # some sources win more than once
+def first_of_equals(x, edges, size):
+    """The gradient of the sum of maxima, by a loop: 1 for the first of the greatest neighbours."""
+    grad = torch.zeros_like(x)
+    for node in range(size[1]):
+        near = edges[0, edges[1] == node].tolist()
+        for b, c in itertools.product(range(x.shape[0]), range(x.shape[2])) if near else ():
+            values = x[b, near, c].tolist()
+            nans = [i for i, value in enumerate(values) if math.isnan(value)]
+            grad[b, near[nans[0] if nans else values.index(max(values))], c] += 1
+    return grad
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("values", [[0.0], [0.0, 1.0], [-math.inf, 1, math.nan], [-math.inf]])
+def test_of_equal_neighbours_the_first_gets_the_gradient_of_a_maximum(graph, values, fused):
+    choice = torch.randint(len(values), (2, graph.num_src, 40))
+    x = torch.tensor(values, dtype=torch.float64)[choice].requires_grad_()
+    pool = KNNPool()
+    pool.fused = fused
+    order = torch.randperm(graph.num_edges)  # raw edges are taken in the order that they come in
+    for edges in (graph.edge_index, graph.edge_index[:, order]):
+        y = pool((x, None), edges, size=graph.size())
+        wanted = first_of_equals(x.detach(), edges, graph.size())
+        assert torch.autograd.grad(y.sum(), x)[0].equal(wanted)
+    out = pool(x, graph)
+    wanted = first_of_equals(x.detach(), graph.edge_index, graph.size())
+    assert torch.autograd.grad(out.sum(), x)[0].equal(wanted)
+    per_sample = torch.func.vmap(torch.func.grad(lambda x: pool(x, graph).sum()))(x.detach())
+    assert per_sample.equal(wanted)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_maximum_with_ties_is_right_in_forward_mode_and_twice_backward(graph, fused):
+    x = torch.randint(3, (2, graph.num_src, 3)).double()
+    tangent = torch.randn_like(x)
+    pool = KNNPool()
+    pool.fused = fused
+    _, along = torch.func.jvp(lambda x: pool(x, graph), (x,), (tangent,))
+    grad = torch.randn_like(along)
+    _, pull = torch.func.vjp(lambda x: pool(x, graph), x)
+    torch.testing.assert_close((along * grad).sum(), (tangent * pull(grad)[0]).sum())
+    x.requires_grad_()
+    grad.requires_grad_()
+    (first,) = torch.autograd.grad(pool(x, graph), x, grad, create_graph=True)
+    (second,) = torch.autograd.grad(first, grad, tangent)
+    torch.testing.assert_close(second, along)

@@ -318,6 +318,16 @@ def test_pooling_of_any_shape(kernel_map, batch, channels, most):
         )
 
 
+@pytest.mark.parametrize("values", [[0.0], [0.0, 1.0], [-torch.inf, 1, torch.nan], [-torch.inf]])
+def test_ties_go_to_the_neighbour_that_the_cpu_gives_them_to(values):
+    src, ptr = torch.randint(7, (20,)), torch.tensor([0, 5, 5, 6, 20])
+    x = torch.tensor(values)[torch.randint(len(values), (2, 7, 5))]
+    wanted = torch.func.grad(lambda x: ops.knn_pool(x, src, ptr, "max").sum())(x)
+    x = x.to(DEVICE).requires_grad_()
+    out = ops.knn_pool(x, src.to(DEVICE), ptr.to(DEVICE), "max")
+    assert torch.autograd.grad(out.sum(), x)[0].cpu().equal(wanted)
+
+
 def test_the_first_of_equals_wins_and_nan_wins_always():
     dst, src = torch.tensor([[0, 0, 0, 1, 1], [0, 1, 1, 1, 2]])
     kernel_map = kernel_map_of(dst, src, torch.zeros_like(dst), 2, 3, 1)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import fovigraph as fg
+from fovigraph.config import to_dict
 from fovigraph.models import Calibration
 from fovigraph.train.calibrate import calibrate, calibration_images
 from fovigraph.train.images import LoadedImages
@@ -50,6 +51,31 @@ def test_what_it_was_before_does_not_matter(net):
 def test_a_network_that_looks_at_the_centre_alone_is_calibrated_there(net):
     config = fg.load_config("fovi_tiny", ["fixation.in_eval=center"])
     assert "with 1 fixation:" in of(fg.FoviNet(config), batches(4))
+
+
+@pytest.mark.parametrize("name", ["mean_logits", "lstm", "attention"])
+def test_however_fixations_are_put_together(net, name):
+    head = {"aggregation": name, "num_classes": 10, "temperature": 3.0}
+    net = fg.FoviNet({**to_dict(net.config), "head": head})
+    with torch.no_grad():  # sure of answers that are right by chance
+        last = net.head[1] if name == "mean_logits" else net.aggregation.projector
+        last.weight *= 10_000
+    split = batches()
+    of(net, split)
+    policy = fg.fixation_policy("near_center", 16).eval()
+    where = policy(split[0].images, torch.Generator().manual_seed(0)).location
+
+    def loss():
+        with torch.no_grad():
+            many = [net(split[0].images, where[:, :n]).logits for n in (1, 2, 4, 8, 16)]
+            weight = torch.tensor([1, 1, 4, 1, 1])  # the network's own number counts most
+            losses = [torch.nn.functional.cross_entropy(x, split[0].labels) for x in many]
+        return float((torch.stack(losses) * weight).sum())
+
+    found, least = net.calibration, loss()
+    for temperature, sharpening in ((1.0, 0.0), (found.temperature / 2, found.sharpening)):
+        net.calibrate(Calibration(temperature, sharpening))
+        assert loss() > least + 0.1
 
 
 def test_without_images_it_is_not_calibrated(net, caplog):

@@ -86,6 +86,26 @@ def test_is_what_the_network_computes(net, images, labels):
         assert score.accuracy == pytest.approx(confusion[i, i].item() / score.images)
 
 
+@pytest.mark.parametrize("name", ["mean_logits", "gru", "attention"])
+@pytest.mark.parametrize("several", [False, True])
+def test_fixations_are_put_together_as_the_network_does(images, labels, name, several):
+    net = network(f"head.aggregation={name}", f"head.multi_label={several}", "head.sharpening=0.7")
+    truth = torch.rand(30, CLASSES, generator=seeded()) < 0.4 if several else labels
+    result = evaluate(net, batches(images, truth), fixations=5, generator=seeded())
+    where = fixation_policy("near_center", 5).eval()(images, seeded()).location
+    with torch.no_grad():
+        by_count = [net(images, where[:, : n + 1]).logits for n in range(5)]
+    if several:
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(by_count[-1], truth.float())
+        right = ((by_count[-1] >= 0) == truth).float().mean()
+        assert result.accuracy == pytest.approx(right.item())
+    else:
+        right = [(logits.argmax(1) == labels).float().mean().item() for logits in by_count]
+        assert result.top1_by_fixations == pytest.approx(right)
+        loss = torch.nn.functional.cross_entropy(by_count[-1], labels)
+    assert result.loss == pytest.approx(loss.item(), rel=1e-4)
+
+
 def test_size_of_batches_makes_no_difference(net, images, labels):
     some, all_at_once = (
         asdict(evaluate(net, batches(images, labels, size), fixations=3, generator=seeded()))

@@ -57,6 +57,20 @@ def test_in_evaluation_nothing_varies():
     assert features.equal(net.see(images / 255, draws.views).features)
 
 
+@pytest.mark.parametrize("name", ["mean_logits", "gru", "attention"])
+@pytest.mark.parametrize("objective", ["classify", "simclr"])
+def test_the_aggregation_learns_the_labels(name, objective):
+    options = [f"head.aggregation={name}", "head.dropout=0", f"objective.name={objective}"]
+    recipe = load_recipe("fovi_tiny", [*SMALL, *options])
+    net = fg.FoviNet(recipe)
+    learner = Learner(recipe, net).train()
+    images = torch.randint(256, (6, 3, 24, 24), dtype=torch.uint8)
+    draws = learner.draw(tuple(images.shape), torch.Generator().manual_seed(1))
+    learner(images, torch.arange(6), draws).loss.backward()
+    learnt = [net.head[1].weight, *net.aggregation.parameters()]
+    assert all(float(weight.grad.abs().sum()) > 0 for weight in learnt)
+
+
 def test_what_is_frozen_does_not_learn_and_stays_in_evaluation_mode():
     recipe = load_recipe("fovi_tiny", [*SMALL, "train.freeze=[backbone.layers.0, projector]"])
     net = fg.FoviNet(recipe)

@@ -47,6 +47,39 @@ def test_the_head_of_other_classes_stays_random(trained, names):
     assert same(net, fg.FoviNet.from_pretrained(trained), "backbone.")
 
 
+@pytest.fixture(scope="module")
+def recurrent(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recurrent")
+    options = ["head.aggregation=gru", "head.aggregation_width=5"]
+    small("head.num_classes=2", "head.class_names=[cat, dog]", *options).save_pretrained(folder)
+    return folder
+
+
+def test_the_aggregation_belongs_to_the_classes(recurrent):
+    options = ["head.aggregation=gru", "head.aggregation_width=5", "head.num_classes=2"]
+    net = small(*options, "head.class_names=[cat, dog]")
+    assert start_from(net, recurrent).fresh == []
+    assert same(net, fg.FoviNet.from_pretrained(recurrent))
+    report = start_from(small(*options, "head.class_names=[dog, cat]"), recurrent)
+    assert "aggregation.cell.weight_ih" in report.fresh
+
+
+def test_a_recipe_has_the_aggregation_of_its_start_unless_it_states_one(
+    recurrent, trained, tmp_path
+):
+    mine, start = tmp_path / "mine.yaml", [f"train.start={recurrent}"]
+    mine.write_text("data: {source: photos}")
+    head = load_recipe(mine, start).head
+    assert (head.aggregation, head.aggregation_width) == ("gru", 5)
+    assert load_recipe(mine, [f"train.start={trained}"]).head.aggregation == "mean"
+    stated = load_recipe(mine, [*start, "head.aggregation=mean_logits"])
+    assert stated.head.aggregation == "mean_logits"
+    with pytest.raises(
+        fg.ConfigError, match=r"objective\.per_fixation must be false with the learnt"
+    ):
+        load_recipe(mine, [*start, "objective.per_fixation=true"])
+
+
 def test_what_differs_without_a_change_of_shape_is_reported(trained):
     report = start_from(small("retina.cmf_a=3", "projector.channels=[5]"), trained)
     assert report.differences == {"retina.cmf_a": (0.5, 3.0), "projector.channels": ([4], [5])}

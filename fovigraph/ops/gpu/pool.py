@@ -115,7 +115,8 @@ def gather_max_kernel(
     for i in tl.range(0, edges, loop_unroll_factor=4):
         value = tl.load(x_tile + tl.load(node + begin + i) * x_node, mask=ok, other=0.0)
         value = value.to(tl.float32)
-        better = (value > best) | (value != value)  # the first of equals; not-a-number wins
+        # The first of equals, as no later one is better; and the first that is not a number.
+        better = (value > best) | ((value != value) & (best == best))
         best = tl.where(better, value, best)
         place = tl.where(better, i, place)
     best = tl.where(edges > 0, best, 0.0)

@@ -21,7 +21,7 @@ from fovigraph.graph import GraphPyramid, Plan
 from fovigraph.models._registry import register
 from fovigraph.models.backbone import Backbone, Block
 from fovigraph.models.lora import add_lora, matching
-from fovigraph.models.vit import AGGREGATIONS, PatchConfig, aggregate, rows
+from fovigraph.models.vit import AGGREGATIONS, PatchConfig, aggregate, rows, with_tokens
 from fovigraph.nn import KNNConv, Rotary
 
 GATED = {"use_gated_mlp": True, "hidden_act": "silu"}
@@ -189,8 +189,10 @@ class DINOv3Embedding(Block):
         assert step.kernel_size is not None  # it is a convolution's step
         self.conv = KNNConv(in_channels, width, step.kernel_size)
         self.class_token = nn.Parameter(torch.empty(1, width))
-        self.register_tokens = nn.Parameter(torch.empty(registers, width))
-        for token in (self.class_token, self.register_tokens):
+        self.register_tokens: nn.Parameter | None = None
+        if registers:
+            self.register_tokens = nn.Parameter(torch.empty(registers, width))
+        for token in self.parameters(recurse=False):
             nn.init.trunc_normal_(token, std=0.02)
         # For masked images, which only DINOv3's own training has; kept for its checkpoints.
         self.mask_token = nn.Parameter(torch.zeros(1, width), requires_grad=False)
@@ -200,8 +202,7 @@ class DINOv3Embedding(Block):
     ) -> Float[Tensor, "*batch T D"]:
         """Map ``[*, N, in_channels]`` to tokens ``[*, 1 + registers + patches, D]``."""
         patches = self.run("conv", x, pyramid)
-        learnt = torch.cat((self.class_token, self.register_tokens)).to(patches.dtype)
-        return torch.cat((learnt.expand(*patches.shape[:-2], *learnt.shape), patches), dim=-2)
+        return with_tokens(patches, self.class_token, self.register_tokens)
 
 
 class DINOv3Block(Block):
@@ -350,9 +351,10 @@ class DINOv3(Backbone):
         embedding, *blocks = self.layers
         names = {
             "embeddings.cls_token": embedding.class_token,
-            "embeddings.register_tokens": embedding.register_tokens,
             "embeddings.mask_token": embedding.mask_token,
         }
+        if embedding.register_tokens is not None:
+            names["embeddings.register_tokens"] = embedding.register_tokens
         for index, block in enumerate(blocks):
             for name, value in block.layer.state_dict().items():
                 if ".lora_" not in name:

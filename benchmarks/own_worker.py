@@ -106,8 +106,9 @@ def prepare_step(
     overrides = [f"fixation.count={fixations}"]
     net = fg.FoviNet(fg.load_config(network, overrides=overrides))
     if dense:
-        whole = nn.Sequential(DenseResNet18(), net.projector, net.head)
-        views = torch.rand(images * fixations, 3, 64, 64)  # sampling costs it nothing
+        backbone, side = DENSE[network]
+        whole = nn.Sequential(backbone(), net.projector, net.head)
+        views = torch.rand(images * fixations, 3, side, side)  # sampling costs it nothing
         STEPS.append(
             TrainingStep(whole, lambda _: whole(views).view(images, -1, 1000).mean(1), images)
         )
@@ -133,6 +134,25 @@ class DenseResNet18(nn.Sequential):
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )
+
+
+class DenseViTSmall(nn.Module):
+    """A ViT-S of torch's modules on 8² patches, without positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 384, 8, 8, bias=False)
+        self.token = nn.Parameter(torch.zeros(1, 1, 384))
+        layer = nn.TransformerEncoderLayer(
+            384, 6, 1536, 0.2, "gelu", batch_first=True, norm_first=True
+        )
+        self.blocks = nn.TransformerEncoder(layer, 12, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(384)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.patches(images).flatten(2).mT
+        x = torch.cat((self.token.expand(len(x), -1, -1), x), dim=1)
+        return self.norm(self.blocks(x))[:, 0]
 
 
 class DenseBlock(nn.Module):
@@ -195,6 +215,13 @@ def build_model() -> dict[str, float]:
         "peak_mb": peak_megabytes(),
         "imports_mb": before,
     }
+
+
+DENSE: dict[str, tuple[type[nn.Module], int]] = {
+    "fovi_resnet18": (DenseResNet18, 64),
+    "fovi_vit_small": (DenseViTSmall, 72),  # 81 patches, where ours are 83
+}
+"""Dense backbones of as many channels and about as many nodes, and the side of their images."""
 
 
 if __name__ == "__main__":

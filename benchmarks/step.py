@@ -5,8 +5,9 @@
 
 A FoviNet (the AlexNet has 17.3 million parameters, the ResNet-18 46.8; 64² samples) takes a step of
 SGD on 16 images of 256² pixels, looking 4 times at each, and answers for them in evaluation. Beside
-the ResNet-18 is a dense one of as many channels and neighbours on 64² pixels, with the same
-projector and head; its pixels are ready, so that it samples nothing. All take turns in one run,
+the ResNet-18 and the ViT-S is a dense one of as many channels and neighbours on 64² or 72² pixels,
+with the same projector and head; its pixels are ready, so that it samples nothing. (The peer's ViT
+cannot be built on a CPU.) All take turns in one run,
 each in one process, never two at a time. Memory is the peak of the whole process (`ru_maxrss`), the
 imports included. README.md says how to make the peer's environment.
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from common import FOLDER, Worker, machine, median_ms, print_table, ratio, write_json
 
-FILES = {"fovi_alexnet": "", "fovi_resnet18": "-resnet18"}
+FILES = {"fovi_alexnet": "", "fovi_resnet18": "-resnet18", "fovi_vit_small": "-vit-small"}
 """The networks, and what the names of their results have."""
 
 
@@ -35,10 +36,10 @@ def main() -> None:
     }
     with ExitStack() as stack:
         workers = {"ours": stack.enter_context(closing(Worker(sys.executable, "own_worker.py")))}
-        if options.peer:
+        if options.peer and options.network != "fovi_vit_small":
             peer = Worker(options.peer, "peer_worker.py")
             workers["peer"] = stack.enter_context(closing(peer))
-        if options.network == "fovi_resnet18":
+        if options.network != "fovi_alexnet":
             dense = Worker(sys.executable, "own_worker.py")
             workers["dense"] = stack.enter_context(closing(dense))
         told = {

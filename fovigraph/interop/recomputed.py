@@ -26,6 +26,7 @@ from fovigraph.geometry.manifold import LegacyManifold
 from fovigraph.graph import KNNGraph
 from fovigraph.interop.family import family_of
 from fovigraph.models import FoviNet
+from fovigraph.models.wrapped import unwrapped
 from fovigraph.sensing.retina import places
 
 RECOMPUTED = "recomputed"
@@ -72,15 +73,16 @@ def recomputed_neighbours(net: FoviNet) -> dict[str, Tensor]:
             "net must have retina.layout='isotropic' for its neighbourhoods to be recomputed, got "
             f"{net.config.retina.layout!r}"
         )
-    layers = family_of(net.config.backbone).graph_names(net.config.backbone)
-    lists = {PLACES: places(net.retina.array)}
-    for layer, graph, size in zip(
-        layers, net.pyramid.graphs, net.pyramid.kernel_sizes, strict=True
-    ):
-        hood = _Neighbourhoods(graph)
-        lists[f"{layer}.neighbours"] = hood.index
+    ours, backbone = net.config.backbone, unwrapped(net.backbone)
+    connections = family_of(ours).connections(backbone, ours)  # type: ignore[arg-type]
+    lists, found = {PLACES: places(net.retina.array)}, {}
+    for layer, connection in connections.items():
+        graph, size = net.pyramid.graph(connection), connection.kernel_size
+        if graph not in found:  # several layers may run on one
+            found[graph] = _Neighbourhoods(graph)
+        lists[f"{layer}.neighbours"] = found[graph].index
         if size is not None:
-            lists[f"{layer}.cells"] = hood.cells(size)
+            lists[f"{layer}.cells"] = found[graph].cells(size)
     return lists
 
 

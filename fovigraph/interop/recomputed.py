@@ -26,6 +26,7 @@ from fovigraph.geometry.manifold import LegacyManifold
 from fovigraph.graph import KNNGraph
 from fovigraph.interop.family import family_of
 from fovigraph.models import FoviNet
+from fovigraph.models.wrapped import unwrapped
 from fovigraph.sensing.retina import places
 
 RECOMPUTED = "recomputed"
@@ -72,13 +73,16 @@ def recomputed_neighbours(net: FoviNet) -> dict[str, Tensor]:
             "net must have retina.layout='isotropic' for its neighbourhoods to be recomputed, got "
             f"{net.config.retina.layout!r}"
         )
-    lists = {PLACES: places(net.retina.array)}
-    layers = family_of(net.config.backbone).connections(net.backbone, net.config.backbone)
-    for layer, connection in layers.items():
-        hood = _Neighbourhoods(net.pyramid.graph(connection))
-        lists[f"{layer}.neighbours"] = hood.index
-        if connection.kernel_size is not None:
-            lists[f"{layer}.cells"] = hood.cells(connection.kernel_size)
+    ours, backbone = net.config.backbone, unwrapped(net.backbone)
+    connections = family_of(ours).connections(backbone, ours)  # type: ignore[arg-type]
+    lists, found = {PLACES: places(net.retina.array)}, {}
+    for layer, connection in connections.items():
+        graph, size = net.pyramid.graph(connection), connection.kernel_size
+        if graph not in found:  # several layers may run on one
+            found[graph] = _Neighbourhoods(graph)
+        lists[f"{layer}.neighbours"] = found[graph].index
+        if size is not None:
+            lists[f"{layer}.cells"] = found[graph].cells(size)
     return lists
 
 

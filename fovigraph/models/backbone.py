@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.utils.checkpoint import checkpoint
 
 from fovigraph._checks import instance, one_of, positive_int, shown
 from fovigraph.geometry import SensorArray
@@ -127,6 +131,9 @@ class Backbone(nn.Module):
         prefix_tokens: Rows before those of the nodes in the features of every block, such as a
             class token.
         classifier: A linear classifier on them, or ``None``.
+        activation_checkpointing: Whether, where gradients are asked for, the activations within a
+            block are computed again in the backward pass, and not kept until then: the same result
+            with less memory and, as a rule, a third more time.
 
     Example:
         >>> import torch, fovigraph as fg
@@ -148,6 +155,7 @@ class Backbone(nn.Module):
     num_features: int
     prefix_tokens: int = 0
     classifier: nn.Linear | None
+    activation_checkpointing: bool = False
 
     @classmethod
     def from_config(cls, config: Any, retina: SensorArray, in_channels: int = 3) -> Backbone:
@@ -220,12 +228,18 @@ class Backbone(nn.Module):
         """Return what the last of the first ``count`` blocks gives, and note what each gives."""
         level = 0
         for index, block in enumerate(self._blocks()[:count]):
-            x = block(x, self.pyramid)
+            x = self._run(block, x)
             if note is not None:
                 level = level if block.level is None else block.level
                 nodes = x[..., self.prefix_tokens :, :]
                 note(f"layers.{index}", Intermediate(nodes, level))
         return x
+
+    def _run(self, block: Block, x: Tensor) -> Tensor:
+        if not (self.activation_checkpointing and torch.is_grad_enabled()):
+            return block(x, self.pyramid)  # type: ignore[no-any-return]
+        contexts = partial(_first_and_again, block)
+        return checkpoint(block, x, self.pyramid, use_reentrant=False, context_fn=contexts)  # type: ignore[no-any-return]
 
     def _blocks(self) -> Sequence[Any]:
         if not isinstance(getattr(self, "layers", None), nn.ModuleList):
@@ -304,3 +318,27 @@ class Backbone(nn.Module):
         ``None``: it cannot be changed to take others (:func:`fovigraph.create_model`).
         """
         return None
+
+
+def _first_and_again(
+    block: Block,
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Return the contexts in which a block computes its activations first, and again."""
+    return nullcontext(), _as_they_are(block)
+
+
+@contextmanager
+def _as_they_are(block: Block) -> Iterator[None]:
+    """Return a context in which batch norms normalise, but leave their running statistics."""
+    norms = [each for each in block.modules() if isinstance(each, _NormBase)]
+    kept = [(each, each.momentum, each.num_batches_tracked) for each in norms]
+    counts = [None if count is None else count.clone() for *_, count in kept]
+    for norm in norms:
+        norm.momentum = 0.0  # of the batch, in the running statistics
+    try:
+        yield
+    finally:
+        for (norm, momentum, count), before in zip(kept, counts, strict=True):
+            norm.momentum = momentum
+            if count is not None and before is not None:
+                count.copy_(before)

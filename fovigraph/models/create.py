@@ -36,7 +36,7 @@ def list_models(pattern: str | Sequence[str] = "*", *, pretrained: bool = False)
     Example:
         >>> import fovigraph as fg
         >>> fg.list_models("*alex*")
-        ['fovi_alexnet']
+        ['fovi_alexnet', 'imagenet_alexnet']
         >>> fg.list_models(pretrained=True)
         ['fovi_cifar10']
     """

@@ -21,6 +21,7 @@ UNCHANGING = (
     "data.workers",
     "head.sharpening",
     "head.temperature",
+    "train.activation_checkpointing",
     "train.devices",
     "train.log",
     "train.log_every",

@@ -80,6 +80,14 @@ class Learner(nn.Module):
         self.after = recipe.augment.when == "after"
         self.net = net
         self.probes = LayerProbes(net, recipe.head.num_classes) if self.config.probes else None
+        if recipe.train.activation_checkpointing:
+            backbone = unwrapped(net.backbone)
+            if not isinstance(backbone, Backbone) or not backbone.block_names:
+                raise ValueError(
+                    "train.activation_checkpointing must be false for a backbone that is not made "
+                    f"of blocks, got {type(backbone).__name__}"
+                )
+            backbone.activation_checkpointing = True
         self._frozen = [_part(net, name) for name in recipe.train.freeze]
         for module in self._frozen:
             module.requires_grad_(False)

@@ -42,6 +42,7 @@ class OptimizerConfig(Section):
             one before it ``layer_decay²`` times, and so on. 1: all have the same.
         weight_decay: Of weights; biases and norms have none.
         momentum: Of ``sgd`` and ``lars``; the first beta of ``adamw``.
+        eps: Of ``adamw``, added to the root of the mean square of gradients.
         warmup: Epochs over which the learning rate rises linearly from 0.
         schedule: How it goes on after the warm-up: ``"cosine"``, half a cosine down to ``final``;
             ``"constant"``; or ``"plateau"``, multiplied by ``plateau_factor`` whenever the test
@@ -60,6 +61,7 @@ class OptimizerConfig(Section):
     layer_decay: float = 1.0
     weight_decay: float = 0.05
     momentum: float = 0.9
+    eps: float = 1e-8
     warmup: float = 1.0
     schedule: str = "cosine"
     final: float = 0.0
@@ -92,6 +94,7 @@ class OptimizerConfig(Section):
                 raise ValueError(f"optimizer.{name} must be at least 0, got {value}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"optimizer.momentum must be at least 0, below 1, got {self.momentum}")
+        positive_float("optimizer.eps", self.eps)
         if self.clip is not None:
             positive_float("optimizer.clip", self.clip)
 
@@ -132,7 +135,9 @@ def make_optimizer(
     if config.name == "adamw":
         betas = (config.momentum, 0.999)
         # Fused, it takes the scale out itself, after gradients would have been clipped.
-        return torch.optim.AdamW(groups, config.learning_rate, betas=betas, fused=not scaled)
+        return torch.optim.AdamW(
+            groups, config.learning_rate, betas=betas, eps=config.eps, fused=not scaled
+        )
     if config.name == "sgd":
         return torch.optim.SGD(groups, config.learning_rate, config.momentum)
     from pytorch_optimizer import LARS

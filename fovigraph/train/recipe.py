@@ -58,6 +58,9 @@ class TrainConfig(Section):
         ema: Decay of an exponential moving average of all weights over the steps, which is what is
             evaluated and saved; after n steps the decay is ``min(ema, (1 + n) / (10 + n))``.
             ``None``: no average.
+        activation_checkpointing: Whether the activations within the backbone's blocks are computed
+            again in the backward pass, and not kept until then: less memory for a third more time
+            a step, and the same weights.
     """
 
     SECTION = "train"
@@ -78,6 +81,7 @@ class TrainConfig(Section):
     start: str | None = None
     freeze: Sequence[str] = ()
     ema: float | None = None
+    activation_checkpointing: bool = False
 
     def check(self) -> None:
         counts = (

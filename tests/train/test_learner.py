@@ -71,6 +71,24 @@ def test_the_aggregation_learns_the_labels(name, objective):
     assert all(float(weight.grad.abs().sum()) > 0 for weight in learnt)
 
 
+def test_activations_are_recomputed_of_blocks_alone():
+    class Whole(fg.models.Backbone):
+        def __init__(self, retina):
+            super().__init__()
+            self.pyramid = fg.GraphPyramid(retina, [])
+            self.num_features = 3 * len(retina)
+            self.weight = torch.nn.Parameter(torch.ones(3))
+
+        def forward(self, x):
+            return x * self.weight
+
+    recipe = load_recipe("fovi_tiny", [*SMALL, "train.activation_checkpointing=true"])
+    net = fg.FoviNet(recipe)
+    net.backbone = Whole(net.retina.array)
+    with pytest.raises(ValueError, match=r"train\.activation_checkpointing must be false .* Whole"):
+        Learner(recipe, net)
+
+
 def test_what_is_frozen_does_not_learn_and_stays_in_evaluation_mode():
     recipe = load_recipe("fovi_tiny", [*SMALL, "train.freeze=[backbone.layers.0, projector]"])
     net = fg.FoviNet(recipe)

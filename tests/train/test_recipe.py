@@ -1,10 +1,14 @@
 """Training recipes: the schema, and what is refused before anything is done."""
 
 import pytest
+import torch
 
 import fovigraph as fg
 from fovigraph.config import ConfigError, config_names, to_dict
 from fovigraph.train import Recipe, load_recipe, network_of
+from fovigraph.train.optim import learning_rate, make_optimizer
+from fovigraph.train.source import DataError
+from fovigraph.train.trainer import Trainer
 
 
 @pytest.mark.parametrize("name", config_names())
@@ -20,6 +24,64 @@ def test_every_configuration_is_a_recipe_and_has_a_network(name):
         "optimizer",
         "train",
     }
+
+
+@pytest.mark.parametrize("name", config_names())
+def test_every_configuration_is_built_without_its_weights(name):
+    with torch.device("meta"):
+        net = fg.FoviNet(load_recipe(name))
+    assert all(parameter.is_meta for parameter in net.parameters())
+    assert net.pyramid.levels[0] == net.retina.array
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("imagenet_alexnet", 17_324_840), ("imagenet_resnet18", 46_762_088)]
+)
+def test_imagenet_is_learnt_as_upstream_does(name, parameters):
+    recipe = load_recipe(name)
+    network = fg.load_config(name.replace("imagenet", "fovi"))
+    assert recipe.backbone == network.backbone
+    assert (recipe.projector, recipe.head) == (network.projector, network.head)
+    with torch.device("meta"):
+        net = fg.FoviNet(recipe)
+    assert sum(p.numel() for p in net.parameters()) == parameters
+    assert (recipe.retina.side, recipe.retina.fov, recipe.retina.cmf_a) == (64, 16.0, 0.5)
+    assert (recipe.fixation.policy, recipe.fixation.count, recipe.fixation.spread) == (
+        "near_center",
+        4,
+        0.25,
+    )
+    assert recipe.data.size == 256
+    train, optimizer = recipe.train, recipe.optimizer
+    assert (train.epochs, train.batch_size, train.precision) == (200, 512, "16-mixed")
+    steps = 200 * 1_281_167 // 512
+    warmup = 50 * 1_281_167 // 512
+    rates = [learning_rate(optimizer, step, steps, warmup, 512) for step in (warmup, steps)]
+    assert rates == pytest.approx([0.002, 0.000002])
+    adam = make_optimizer(torch.nn.Linear(2, 2), optimizer, scaled=True)
+    assert type(adam) is torch.optim.AdamW
+    assert [group["weight_decay"] for group in adam.param_groups] == [0.0001, 0]
+    assert {(group["betas"], group["eps"]) for group in adam.param_groups} == {((0.9, 0.999), 1e-4)}
+    augment = recipe.augment
+    assert (augment.when, augment.flip, augment.jitter, augment.grey, augment.blur) == (
+        *("before", 0.5, 0.8, 0.2),
+        0,
+    )
+    jitter = (augment.brightness, augment.contrast, augment.saturation, augment.hue)
+    assert jitter == (0.4, 0.4, 0.2, 0.1)
+
+
+@pytest.mark.parametrize("name", ["imagenet_alexnet", "imagenet_resnet18"])
+def test_imagenet_takes_one_to_eight_gpus(name, tmp_path):
+    for devices in (1, 2, 4, 8):
+        recipe = load_recipe(name, [f"train.devices={devices}"])
+        assert recipe.train.batch_size // devices >= 64
+    with pytest.raises(ConfigError, match=r"batch_size must be a multiple of .* = 3, got 512"):
+        load_recipe(name, ["train.devices=3"])
+    with pytest.raises(DataError, match=r"data\.source must say what to learn from"):
+        Trainer(load_recipe(name), tmp_path)
+    with pytest.raises(DataError, match=r"data\.source: there is no file or folder '/imagenet'"):
+        Trainer(load_recipe(name, ["data.source=/imagenet"]), tmp_path)
 
 
 def test_a_network_can_be_made_of_a_recipe():
@@ -50,6 +112,11 @@ def test_defaults_are_allowed():
         ("optimizer.reference_batch=0", "optimizer.reference_batch must be at least 1, got 0"),
         ("optimizer.plateau_factor=1", "optimizer.plateau_factor must be above 0 and below 1"),
         ("optimizer.plateau_patience=-1", "optimizer.plateau_patience must be at least 0, got -1"),
+        ("optimizer.eps=0", "optimizer.eps must be finite and above 0, got 0"),
+        (
+            "train.activation_checkpointing=2",
+            "train.activation_checkpointing must be true or false, got 2",
+        ),
         ("train.ema=1", "train.ema must be above 0 and below 1, got 1"),
         ("train.patience=0", "train.patience must be at least 1, got 0"),
         ("train.start=''", "train.start must be a folder or owner/name on the Hub"),

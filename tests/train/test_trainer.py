@@ -300,6 +300,15 @@ def test_a_finished_run_is_extended(recipe, tmp_path):
         fit(recipe("train.epochs=2"), tmp_path, resume=True)
 
 
+def test_activation_checkpointing_changes_no_weights(recipe, tmp_path):
+    fit(recipe(), tmp_path / "kept")
+    again = recipe("train.activation_checkpointing=true")
+    trainer, _ = fit(again, tmp_path / "again")
+    assert trainer.net.backbone.activation_checkpointing
+    assert_same(weights(tmp_path / "kept"), weights(tmp_path / "again"))
+    fit(again, tmp_path / "kept", resume=True)  # it may change when a run goes on
+
+
 def test_a_run_stops_early_and_goes_on_with_more_patience(recipe, tmp_path):
     still = ["optimizer.learning_rate=1e-30", "backbone.norm=channel", "projector.norm=channel"]
     still += ["train.epochs=5"]
@@ -320,9 +329,9 @@ def test_a_run_of_a_released_version_goes_on(recipe, tmp_path, monkeypatch):
     old = saved["recipe"]
     for section, keys in {
         "data": ["set_classes"],
-        "optimizer": ["layer_decay", "reference_batch", "schedule"],
-        "train": ["start", "freeze", "ema", "patience"],
-        "head": ["class_names", "temperature", "sharpening"],
+        "optimizer": ["eps", "layer_decay", "reference_batch", "schedule"],
+        "train": ["activation_checkpointing", "start", "freeze", "ema", "patience"],
+        "head": ["aggregation", "aggregation_width", "class_names", "temperature", "sharpening"],
         "fixation": ["in_eval", "eval_count"],
     }.items():
         for key in keys:

@@ -15,8 +15,9 @@ import torch
 def drawn(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Values for every tensor of a `state_dict`, by name and shape alone.
 
-    As if trained: norms have weights around 1, and statistics that are neither 0 nor 1. Linear maps
-    and convolutions, the peer's `[out, in · cells]` and dense ones, are He normal.
+    As if trained: norms have weights around 1, and statistics that are neither 0 nor 1. Linear
+    maps and convolutions, the peer's `[out, in · cells]` and dense ones, are He normal; what LoRA
+    adds to them is smaller.
     """
     return {name: _drawn(name, tensor) for name, tensor in state.items()}
 
@@ -28,7 +29,8 @@ def _drawn(name: str, like: torch.Tensor) -> torch.Tensor:
     if not like.is_floating_point():
         return torch.full_like(like, 8)
     if like.dim() > 1:
-        values = random.standard_normal(shape) * (2 / like[0].numel()) ** 0.5
+        size = 0.1 if name.endswith(".0.B") else 1.0
+        values = random.standard_normal(shape) * size * (2 / like[0].numel()) ** 0.5
     elif name.endswith(("running_var", "weight")):
         values = random.uniform(0.5, 1.5, shape)
     else:

@@ -322,12 +322,14 @@ def projector_channels(theirs: UpstreamConfig) -> list[int]:
 
 def _projector(theirs: UpstreamConfig) -> dict[str, Any]:
     channels = projector_channels(theirs)
-    if len(channels) == 1:
-        theirs.fail(
-            "model.mlp",
-            f"must have no layer or at least two, got {channels[0]}: upstream's single layer ends "
-            "in a ReLU, which fovigraph's projector does not have yet",
-        )
+    if len(channels) == 1:  # it has no norm, and a ReLU where others have none
+        theirs.flag("model.norm_mlp")
+        return {
+            "channels": channels,
+            "norm": "none",
+            "dropout": _dropout(theirs),
+            "last_relu": True,
+        }
     norm = "none"
     if theirs.flag("model.norm_mlp"):
         norm = "batch" if theirs.get("model.norm") == "force_batch" else "group"
@@ -422,10 +424,11 @@ def _write_projector(config: FoviConfig, norm: str) -> dict[str, Any]:
     projector = config.projector
     only("head.dropout", config.head.dropout, projector.dropout)
     only("head.multi_label", config.head.multi_label, False)
-    if len(projector.channels) == 1:
+    if projector.last_relu != (len(projector.channels) == 1):
         raise ConfigError(
-            "projector.channels must have no entry or at least two to be written for upstream, "
-            f"whose single layer ends in a ReLU; got {list(projector.channels)}"
+            "projector.last_relu must be true with one entry of projector.channels and false with "
+            "any other number to be written for upstream, "
+            f"got {projector.last_relu} with {list(projector.channels)}"
         )
     if projector.norm == "batch":
         ours = getattr(config.backbone, "norm", "batch")

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
+from torch import Tensor
+
 from fovigraph._checks import shown
 from fovigraph._plain import ConfigError
 from fovigraph.graph import Connection
@@ -65,6 +67,16 @@ class UpstreamFamily(ABC, Generic[C]):
     @abstractmethod
     def links(self, backbone: Backbone, ours: C) -> Iterable[Link]:
         """Return the pairs of a backbone's tensors and upstream's."""
+
+    def renamed(self, weights: Mapping[str, Tensor], source: str) -> Mapping[str, Tensor]:
+        """Return upstream's tensors under the names of :meth:`links`, where there are several.
+
+        Args:
+            weights: The tensors.
+            source: Where they were read, for errors.
+        """
+        del source
+        return weights
 
     def rows(self, backbone: Backbone) -> int:
         """Return how many rows of features upstream flattens channel by channel: all nodes."""

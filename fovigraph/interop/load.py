@@ -74,7 +74,8 @@ def from_upstream(
     folder = checkpoint.find_upstream(path_or_hub_id, revision=revision, cache_dir=cache_dir)
     content, path = checkpoint.read_config(folder)
     ours = config.read_config(content, str(path))
-    weights, source = checkpoint.read_weights(folder)
+    tensors, source = checkpoint.read_weights(folder)
+    weights = family_of(ours.backbone).renamed(tensors, str(source))
     try:
         net = cls(ours)
     except (ValueError, TypeError) as error:
@@ -109,9 +110,9 @@ def _aggregation_links(aggregation: nn.Module) -> Iterator[Link]:
 def _projector_links(net: FoviNet, theirs: UpstreamConfig) -> Iterator[Link]:
     """Return the pairs of the projector's tensors; upstream numbers only the modules there are."""
     drops = theirs.get("model.dropout") is not None
-    drops_last = drops and theirs.flag("model.dropout_all")
     modules = list(net.projector)
     linear = [index for index, module in enumerate(modules) if isinstance(module, nn.Linear)]
+    drops_last = drops and (len(linear) == 1 or theirs.flag("model.dropout_all"))
     for layer, index in enumerate(linear):
         last = index == linear[-1]
         block = f"network.projector.layers.fc_block_{_FIRST_BLOCK + layer}"

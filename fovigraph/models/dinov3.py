@@ -13,7 +13,6 @@ import torch
 import yaml
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from fovigraph._checks import instance, one_of, path_of, positive_float, positive_int, whole_number
 from fovigraph.geometry import SensorArray
@@ -69,7 +68,6 @@ class DINOv3Config(PatchConfig):
         lora_alpha: Their factor; ``None``: the rank.
         lora_blocks: Blocks that have them, from 0; -1: the patch embedding.
         lora_targets: Linear maps of these blocks that have them, by name.
-        checkpointing: Whether blocks are computed twice in training, which saves memory.
     """
 
     name: str = "dinov3"
@@ -82,7 +80,6 @@ class DINOv3Config(PatchConfig):
     lora_alpha: float | None = None
     lora_blocks: Sequence[int] = (-1, 0, 1, 2, 3, 4, 5)
     lora_targets: Sequence[str] = LORA_TARGETS
-    checkpointing: bool = False
 
     def check(self) -> None:
         super().check()
@@ -211,14 +208,12 @@ class DINOv3Block(Block):
     Args:
         layer: A ``DINOv3ViTLayer``.
         positions: Positions of the patches.
-        checkpointing: Whether to compute it twice in training.
     """
 
-    def __init__(self, layer: nn.Module, positions: Rotary, checkpointing: bool):
+    def __init__(self, layer: nn.Module, positions: Rotary):
         super().__init__()
         self.layer = layer
         self.positions = positions
-        self.checkpointing = checkpointing
 
     def forward(
         self, x: Float[Tensor, "*batch T D"], pyramid: GraphPyramid
@@ -226,10 +221,7 @@ class DINOv3Block(Block):
         """Map tokens to tokens."""
         tokens = x.reshape(-1, *x.shape[-2:])
         places = (self.positions.cos.to(x.dtype), self.positions.sin.to(x.dtype))
-        if self.checkpointing and self.training and torch.is_grad_enabled():
-            out = checkpoint(self.layer, tokens, None, places, use_reentrant=False)
-        else:
-            out = self.layer(tokens, position_embeddings=places)
+        out = self.layer(tokens, position_embeddings=places)
         return out.view(x.shape)  # type: ignore[no-any-return]
 
 
@@ -277,7 +269,7 @@ class DINOv3(Backbone):
         for _ in range(theirs.num_hidden_layers):
             layer = library.DINOv3ViTLayer(theirs)
             _draw(layer, theirs.initializer_range)
-            blocks.append(DINOv3Block(layer, positions, config.checkpointing))
+            blocks.append(DINOv3Block(layer, positions))
         self.aggregation = config.aggregation
         self.prefix_tokens = 1 + theirs.num_register_tokens
         self.assemble(

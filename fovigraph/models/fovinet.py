@@ -148,6 +148,7 @@ class FoviNet(nn.Module):
             config.projector.channels,
             norm=config.projector.norm,
             dropout=config.projector.dropout,
+            last_relu=config.projector.last_relu,
         )
         self.head = make_head(
             self.projector.out_features, config.head.num_classes, config.head.dropout

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fovigraph._checks import (
     finite_float,
+    flag,
     fraction,
     instance,
     one_of,
@@ -34,6 +35,7 @@ class ProjectorConfig(Section):
         channels: Output channels of every layer; none: no projector.
         norm: The normalisation after every layer.
         dropout: Probability that an activation is dropped in training.
+        last_relu: Whether a ReLU follows the last layer, too.
     """
 
     SECTION = "projector"
@@ -41,6 +43,7 @@ class ProjectorConfig(Section):
     channels: Sequence[int] = (1024, 1024)
     norm: str = "batch"
     dropout: float = 0.5
+    last_relu: bool = False
 
     def check(self) -> None:
         positive_ints("projector.channels", self.channels, MOST_CHANNELS)
@@ -159,6 +162,7 @@ class Projector(nn.Sequential):
         channels: Length of every layer's output.
         norm: Name of the norm (:func:`fovigraph.nn.make_norm`), each vector being one node.
         dropout: Probability of dropping an input of a layer.
+        last_relu: Whether a ReLU follows the last layer, too.
 
     Raises:
         ValueError, TypeError: If an argument is not of the kind said above.
@@ -171,6 +175,7 @@ class Projector(nn.Sequential):
         *,
         norm: str = "batch",
         dropout: float = 0.0,
+        last_relu: bool = False,
     ):
         in_features = positive_int("in_features", in_features)
         channels = positive_ints("channels", channels)
@@ -183,6 +188,8 @@ class Projector(nn.Sequential):
             layers += [nn.Dropout(dropout), nn.Linear(in_features, out_features, bias=not last)]
             if not last:
                 layers += [make_norm(norm, out_features, num_nodes=1), nn.ReLU()]
+            elif flag("last_relu", last_relu):
+                layers.append(nn.ReLU())
             in_features = out_features
         super().__init__(*layers)
         self.out_features = in_features

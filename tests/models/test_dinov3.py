@@ -269,7 +269,8 @@ def test_only_adapters_and_what_is_named_learn(net):
 def test_checkpointing_changes_nothing():
     gradients = []
     for checkpointing in (False, True):
-        backbone = tiny(checkpointing=checkpointing).train()
+        backbone = tiny().train()
+        backbone.activation_checkpointing = checkpointing
         backbone(samples()).square().sum().backward()
         gradients.append([p.grad for p in backbone.parameters() if p.grad is not None])
     for one, other in zip(*gradients, strict=True):

@@ -1,0 +1,283 @@
+"""DINOv3: upstream's ``fovi_dinov3`` (before 2.0 ``saccadenet_dinov3``), with or without LoRA."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fovigraph._checks import shown
+from fovigraph._plain import ConfigError
+from fovigraph.graph import Connection
+from fovigraph.interop.family import UpstreamFamily, register_upstream
+from fovigraph.interop.upstream_config import UpstreamConfig, only, reverse
+from fovigraph.interop.vit import METRICS
+from fovigraph.interop.weights import Link, kernel_link
+from fovigraph.models import Backbone
+from fovigraph.models.dinov3 import LAYOUTS, DINOv3Config
+
+PUBLISHED = {
+    "small": "vits16",
+    "small_plus": "vits16plus",
+    "base": "vitb16",
+    "large": "vitl16",
+    "huge_plus": "vith16plus",
+}
+"""Our ``backbone.size`` → the size in ``pretrained_model.path``, a name on the Hub."""
+
+HUB = "facebook/dinov3-{}-pretrain-lvd1689m"
+"""The names on the Hub."""
+
+PATCHES: dict[Any, str] = {"KNN": "cover", True: "partition", False: "knn", None: "knn"}
+"""``model.vit.partitioning_patches`` → our ``backbone.patches``."""
+
+OUTPUTS = {"pooled": "class", "tokens": "tokens", "patch_tokens": "patches"}
+"""``model.output_mode`` → our ``backbone.aggregation``."""
+
+MAPS = {f"{name}_proj": f"attention.{name}_proj" for name in "qkvo"}
+MAPS |= {f"{name}_proj": f"mlp.{name}_proj" for name in ("up", "down", "gate")}
+"""Our ``backbone.lora_targets`` → ``pretrained_model.lora.sublayers``."""
+
+ALL_NORMS = ["norm1", "norm2", "layer_scale1", "layer_scale2"]
+"""What ``pretrained_model.unfreeze_all_norms`` is about, in every block."""
+
+
+@register_upstream("dinov3")
+class UpstreamDINOv3(UpstreamFamily[DINOv3Config]):
+    """The mapping of our ``DINOv3`` and upstream's."""
+
+    names = ("fovi_dinov3", "saccadenet_dinov3")
+    irrelevant = (
+        "model.arch_flag",
+        "model.arch_spec",
+        "model.channel_mult",
+        "model.conv_layer_cls",
+        "model.k_mult",
+        "model.norm",  # the projector's alone
+        "model.out_grid_size",
+        "model.ref_frame_mult",
+        "model.stem_*",
+        "model.vit.*",  # of a vision transformer from scratch
+    )
+
+    def read_config(self, theirs: UpstreamConfig, retina: Mapping[str, Any]) -> dict[str, Any]:
+        """Return our section ``backbone``."""
+        key = "model.vit.position_coordinate_space"
+        if theirs.get(key, None) not in (None, "cartesian"):
+            theirs.fail(key, f"must be 'cartesian' or null, got {shown(theirs.get(key))}")
+        patches = theirs.choice("model.vit.partitioning_patches", PATCHES, None)
+        knn = patches == "knn"
+        return {
+            "name": "dinov3",
+            **_size(theirs),
+            "patch_size": theirs.number("model.vit.patch_size"),
+            "patches": patches,
+            "overlap": theirs.number("model.vit.patch_overlap_factor", 1.0) if knn else 1.0,
+            "fixed_k": knn and theirs.flag("model.vit.new_parameterization", 0),
+            "at_least": not theirs.flag("model.vit.force_patches_less_than_matched"),
+            "kernel_size": theirs.whole("pretrained_model.patch_size"),
+            "aggregation": theirs.choice("model.output_mode", OUTPUTS, "pooled"),
+            "metric": theirs.choice("saccades.sample_cortex", METRICS),
+            "trainable": _trainable(theirs),
+            **_lora(theirs),
+        }
+
+    def write_config(self, ours: DINOv3Config) -> dict[str, Any]:
+        """Return upstream's keys, dotted."""
+        only("backbone.inset", ours.inset, True)
+        only("backbone.position_space", ours.position_space, "visual")
+        if ours.options:
+            raise ConfigError(
+                "backbone.options must be empty to be written for upstream, which has a path in "
+                f"their place, got {list(ours.options)}"
+            )
+        if ours.kernel_size is None:
+            raise ConfigError("backbone.kernel_size must be a number to be written for upstream")
+        whole = int(ours.patch_size) if ours.patch_size == int(ours.patch_size) else ours.patch_size
+        return {
+            "model.arch": self.names[0],
+            "model.norm": "batch",
+            "model.output_mode": reverse(OUTPUTS, "backbone.aggregation", ours.aggregation),
+            "model.vit.patch_size": whole,
+            "model.vit.partitioning_patches": reverse(PATCHES, "backbone.patches", ours.patches),
+            "model.vit.patch_overlap_factor": ours.overlap,
+            "model.vit.new_parameterization": int(ours.fixed_k),
+            "model.vit.force_patches_less_than_matched": int(not ours.at_least),
+            "model.vit.position_coordinate_space": "cartesian",
+            "pretrained_model.path": HUB.format(PUBLISHED[ours.size]),
+            "pretrained_model.patch_size": ours.kernel_size,
+            "pretrained_model.load_weights": False,
+            "pretrained_model.use_patch_weights": 1,
+            "saccades.sample_cortex": reverse(METRICS, "backbone.metric", ours.metric),
+            **_write_trainable(ours),
+            "pretrained_model.lora": _write_lora(ours),
+        }
+
+    def renamed(self, weights: Mapping[str, Tensor], source: str) -> Mapping[str, Tensor]:
+        """Return the tensors with blocks under ``model.layer``, where transformers 5 has them."""
+        prefix = "network.backbone."
+        found = {
+            layout
+            for layout in LAYOUTS
+            if any(name.startswith(prefix + layout) for name in weights)
+        }
+        if len(found) > 1:
+            names = ", ".join(sorted(found))
+            raise ValueError(f"{source}: all blocks must be under one of these names: {names}")
+        if not found or found == {"model.layer."}:
+            return weights
+        there, here = prefix + found.pop(), f"{prefix}model.layer."
+        return {
+            here + name.removeprefix(there) if name.startswith(there) else name: tensor
+            for name, tensor in weights.items()
+        }
+
+    def links(self, backbone: Backbone, ours: DINOv3Config) -> Iterable[Link]:
+        """Return the pairs of the tensors of layers."""
+        here, there = "backbone.layers.0", "network.backbone.embeddings"
+        embedding: Any = backbone.layers[0]
+        for name, _ in embedding.named_parameters(recurse=False):
+            theirs = {"class_token": "cls_token"}.get(name, name)
+            yield Link(
+                f"{here}.{name}",
+                f"{there}.{theirs}",
+                to_ours=lambda value: value.squeeze(0),
+                to_theirs=lambda value: value.unsqueeze(0),
+            )
+        conv = getattr(embedding.conv, "base_layer", embedding.conv)
+        for name in embedding.conv.state_dict():
+            own, other = f"{here}.conv.{name}", f"{there}.patch_embeddings.{_adapted_name(name)}"
+            if name.endswith(("bias", "lora_B.default.weight")):
+                yield Link(own, other)
+            else:
+                yield kernel_link(own, other, conv.in_channels)
+        blocks: list[Any] = list(backbone.layers)[1:]
+        for index, block in enumerate(blocks):
+            for name in block.layer.state_dict():
+                yield Link(
+                    f"backbone.layers.{index + 1}.layer.{name}",
+                    f"network.backbone.model.layer.{index}.{_adapted_name(name)}",
+                )
+        norm: Any = backbone.norm
+        for name in norm.state_dict():
+            yield Link(f"backbone.norm.{name}", f"network.backbone.norm.{name}")
+
+    def rows(self, backbone: Backbone) -> int:
+        """Return 1: upstream flattens tokens as we do, token by token."""
+        return 1
+
+    def connections(self, backbone: Backbone, ours: DINOv3Config) -> dict[str, Connection]:
+        """Return where upstream's patch embedding runs."""
+        return {"backbone.embeddings.patch_embeddings": backbone.layers[0].runs_on["conv"]}
+
+
+def _adapted_name(name: str) -> str:
+    """Return upstream's name of a tensor that peft names, torch's for parametrisations."""
+    for ours, theirs in (
+        ("base_layer.weight", "parametrizations.weight.original"),
+        ("base_layer.bias", "bias"),
+        ("lora_A.default.weight", "parametrizations.weight.0.A"),
+        ("lora_B.default.weight", "parametrizations.weight.0.B"),
+    ):
+        if name.endswith(ours):
+            return name.removesuffix(ours) + theirs
+    return name
+
+
+def _size(theirs: UpstreamConfig) -> dict[str, Any]:
+    """Return our keys of the size: those of a folder's configuration, or of a published name."""
+    key = "pretrained_model.path"
+    path = theirs.get(key)
+    if not isinstance(path, str):
+        theirs.fail(key, f"must be a name on the Hub or a folder, got {shown(path)}")
+    if (Path(path) / "config.json").is_file():
+        try:
+            read = DINOv3Config.of_transformers(path)
+        except ValueError as error:
+            theirs.fail(key, f"must be of a DINOv3: {error}")
+        return {"size": read.size, "options": list(read.options)}
+    found = re.search(r"dinov3-(vit\w+?)-", path)
+    sizes = {published: ours for ours, published in PUBLISHED.items()}
+    if found is None or found[1] not in sizes:
+        names = ", ".join(map(repr, sizes))
+        theirs.fail(key, f"must be a folder, or a DINOv3 of one of {names}, got {path!r}")
+    return {"size": sizes[found[1]]}
+
+
+def _trainable(theirs: UpstreamConfig) -> list[str] | None:
+    """Return our ``backbone.trainable``."""
+    at = "pretrained_model"
+    names = ["norm"] if theirs.flag(f"{at}.unfreeze_norm", 0) else []
+    layers = theirs.get(f"{at}.unfreeze_layers", None)
+    layers = [] if layers is None else layers if isinstance(layers, list) else [layers]
+    names += ["layers.0.conv" if index == -1 else f"layers.{index + 1}" for index in layers]
+    if theirs.flag(f"{at}.unfreeze_all_norms", 0):
+        names += [f"layers.*.layer.{name}" for name in ALL_NORMS]
+    if theirs.flag(f"{at}.freeze_backbone", 0):
+        return names
+    return ["*"] if theirs.get(f"{at}.lora", None) is not None else None
+
+
+def _write_trainable(ours: DINOv3Config) -> dict[str, Any]:
+    names = None if ours.trainable is None else list(ours.trainable)
+    every = [f"layers.*.layer.{name}" for name in ALL_NORMS]
+    frozen = ours.lora_rank is not None if names is None else names != ["*"]
+    names = names or []
+    layers = []
+    for name in names:
+        block = re.fullmatch(r"layers\.(0(?=\.conv)|[1-9]\d*)(\.conv)?", name)
+        if block:
+            layers.append(int(block[1]) - 1)
+        elif name not in ("norm", "*", *every):
+            raise ConfigError(
+                "backbone.trainable must be 'norm', 'layers.0.conv', 'layers.N' or norms of all "
+                f"blocks to be written for upstream, got {name!r}"
+            )
+    return {
+        "pretrained_model.freeze_backbone": int(frozen),
+        "pretrained_model.unfreeze_norm": int("norm" in names),
+        "pretrained_model.unfreeze_layers": layers or None,
+        "pretrained_model.unfreeze_all_norms": int(set(every) <= set(names)),
+    }
+
+
+def _lora(theirs: UpstreamConfig) -> dict[str, Any]:
+    at = "pretrained_model.lora"
+    if theirs.get(at, None) is None or theirs.get(f"{at}.layers", None) is None:
+        return {"lora_rank": None}
+    maps = {name: ours for ours, name in MAPS.items()}
+    targets = []
+    for name in theirs.get(f"{at}.sublayers"):
+        if name not in maps:
+            theirs.fail(f"{at}.sublayers", f"must be some of {', '.join(maps)}, got {shown(name)}")
+        targets.append(maps[name])
+    return {
+        "lora_rank": theirs.whole(f"{at}.r"),
+        "lora_alpha": theirs.number(f"{at}.alpha"),
+        "lora_blocks": list(theirs.get(f"{at}.layers")),
+        "lora_targets": targets,
+    }
+
+
+def _write_lora(ours: DINOv3Config) -> dict[str, Any] | None:
+    if ours.lora_rank is None:
+        return None
+    return {
+        "r": ours.lora_rank,
+        "alpha": float(ours.lora_rank) if ours.lora_alpha is None else ours.lora_alpha,
+        "layers": list(ours.lora_blocks),
+        "sublayers": [_sublayer(name) for name in ours.lora_targets],
+    }
+
+
+def _sublayer(name: str) -> str:
+    """Return upstream's name of one of our ``backbone.lora_targets``."""
+    if name not in MAPS:
+        raise ConfigError(
+            f"backbone.lora_targets must be some of {', '.join(MAPS)} to be written for upstream, "
+            f"got {name!r}"
+        )
+    return MAPS[name]

@@ -50,7 +50,7 @@ class Candidate:
 
 
 class TrainingStep:
-    """Steps of SGD on one batch of random images.
+    """Steps of SGD on one batch of random images, and answers in between.
 
     Args:
         net: What is trained.
@@ -60,7 +60,7 @@ class TrainingStep:
 
     def __init__(self, net: nn.Module, logits: Callable[[Tensor], Tensor], images: int) -> None:
         generator = torch.Generator().manual_seed(0)
-        self._logits = logits
+        self._net, self._logits = net, logits
         self._images = torch.rand(images, 3, 256, 256, generator=generator)
         self._labels = torch.randint(1000, (images,), generator=generator)
         net.train()
@@ -70,6 +70,14 @@ class TrainingStep:
     def seconds(self) -> float:
         """Seconds of one step."""
         return seconds_of(self._step, 1)[0]
+
+    @torch.no_grad()
+    def forward_seconds(self) -> float:
+        """Seconds of one answer in evaluation, without gradients."""
+        self._net.eval()
+        [seconds] = seconds_of(lambda: self._logits(self._images), 1)
+        self._net.train()
+        return seconds
 
     def _step(self) -> None:
         self._optimiser.zero_grad()

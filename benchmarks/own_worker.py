@@ -98,13 +98,82 @@ def measure(which: str, layer: int, batch: int, backward: bool, repeats: int) ->
     return CANDIDATES[which, layer].seconds(batch, backward, repeats)
 
 
-def prepare_step(images: int, fixations: int, threads: int) -> dict[str, Any]:
-    """Builds the network that `step` trains."""
+def prepare_step(
+    network: str, images: int, fixations: int, threads: int, dense: bool = False
+) -> dict[str, Any]:
+    """Builds the network that `step` trains; or a dense one in place of its backbone."""
     torch.set_num_threads(threads)
     overrides = [f"fixation.count={fixations}"]
-    net = fg.FoviNet(fg.load_config("fovi_alexnet", overrides=overrides))
-    STEPS.append(TrainingStep(net, lambda x: net(x).logits, images))
+    net = fg.FoviNet(fg.load_config(network, overrides=overrides))
+    if dense:
+        backbone, side = DENSE[network]
+        whole = nn.Sequential(backbone(), net.projector, net.head)
+        views = torch.rand(images * fixations, 3, side, side)  # sampling costs it nothing
+        STEPS.append(
+            TrainingStep(whole, lambda _: whole(views).view(images, -1, 1000).mean(1), images)
+        )
+    else:
+        STEPS.append(TrainingStep(net, lambda x: net(x).logits, images))
     return describe()
+
+
+class DenseResNet18(nn.Sequential):
+    """A ResNet-18 on images of 64², with the channels and neighbours of the foveated one."""
+
+    def __init__(self) -> None:
+        blocks, channels = [], 64
+        for width, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
+            blocks += [DenseBlock(channels, width, stride), DenseBlock(width, width, 1)]
+            channels = width
+        super().__init__(
+            nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False),
+            nn.BatchNorm2d(64),
+            nn.ReLU(),
+            nn.MaxPool2d(3, stride=2, padding=1),
+            *blocks,
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
+
+
+class DenseViTSmall(nn.Module):
+    """A ViT-S of torch's modules on 8² patches, without positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 384, 8, 8, bias=False)
+        self.token = nn.Parameter(torch.zeros(1, 1, 384))
+        layer = nn.TransformerEncoderLayer(
+            384, 6, 1536, 0.2, "gelu", batch_first=True, norm_first=True
+        )
+        self.blocks = nn.TransformerEncoder(layer, 12, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(384)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.patches(images).flatten(2).mT
+        x = torch.cat((self.token.expand(len(x), -1, -1), x), dim=1)
+        return self.norm(self.blocks(x))[:, 0]
+
+
+class DenseBlock(nn.Module):
+    """Two convolutions and a shortcut (He et al. 2016)."""
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or channels != width:
+            conv = nn.Conv2d(channels, width, 1, stride=stride, bias=False)
+            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.branch(x) + self.shortcut(x)).relu()
 
 
 def prepare_inference(fixation: list[float], threads: int, device: str) -> dict[str, Any]:
@@ -148,6 +217,13 @@ def build_model() -> dict[str, float]:
     }
 
 
+DENSE: dict[str, tuple[type[nn.Module], int]] = {
+    "fovi_resnet18": (DenseResNet18, 64),
+    "fovi_vit_small": (DenseViTSmall, 72),  # 81 patches, where ours are 83
+}
+"""Dense backbones of as many channels and about as many nodes, and the side of their images."""
+
+
 if __name__ == "__main__":
     serve(
         {
@@ -158,6 +234,7 @@ if __name__ == "__main__":
             "build_model": build_model,
             "prepare_step": prepare_step,
             "step": lambda: STEPS[0].seconds(),
+            "forward": lambda: STEPS[0].forward_seconds(),
             "prepare_inference": prepare_inference,
             "infer": lambda which, **request: NETS[which].seconds(**request),
             "memory": peak_megabytes,

@@ -68,14 +68,15 @@ def paths() -> list[str]:
     return [candidate.layer._last_knn_backend for candidate in CANDIDATES]
 
 
-def prepare_step(images: int, fixations: int, threads: int) -> dict[str, Any]:
+def prepare_step(network: str, images: int, fixations: int, threads: int) -> dict[str, Any]:
     """Builds the network that `step` trains."""
     import peer_networks  # only here: it needs the peer's models
 
     torch.set_num_threads(threads)
-    net = peer_networks.build(
-        peer_networks.configuration(saccades__n_fixations=fixations, model__dropout_probes=0.5)
-    )
+    changes = {"saccades__n_fixations": fixations, "model__dropout_probes": 0.5}
+    if network != "fovi_alexnet":
+        changes |= {"model__arch": network, "saccades__field_geometry": "planar"}
+    net = peer_networks.build(peer_networks.configuration(**changes))
     STEPS.append(TrainingStep(net, lambda x: net(x)[0], images))
     return describe()
 
@@ -148,6 +149,7 @@ if __name__ == "__main__":
             "build_model": build_model,
             "prepare_step": prepare_step,
             "step": lambda: STEPS[0].seconds(),
+            "forward": lambda: STEPS[0].forward_seconds(),
             "prepare_inference": prepare_inference,
             "infer": lambda which, **request: NETS[0].seconds(**request),
             "memory": peak_megabytes,

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from fovigraph._checks import flag, one_of, positive_int
+from fovigraph._checks import flag, one_of, positive_float, positive_int
 from fovigraph._pictures import array_html
 from fovigraph.geometry.fixed import isolated
 from fovigraph.geometry.layout import LAYOUTS, MAX_NODES, MAX_SIDE, Layout, check_sizes
@@ -29,6 +29,8 @@ class SensorArray:
             1e6; the smaller, the more foveated.
         layout: ``"isotropic"``, ``"logpolar"`` or ``"uniform"``.
         field_geometry: The sensor manifold: ``"planar"``, or ``"legacy"``, the paper's.
+        scale: Factor of the eccentricities of nodes and padding, from 0.001 to 1: below 1 the array
+            ends before the edge of the field of view. It has as many nodes.
 
     Raises:
         ValueError, TypeError: If an argument is not of the kind said above, or the resolution gives
@@ -51,11 +53,13 @@ class SensorArray:
         cmf_a: float = 0.5,
         layout: str = "isotropic",
         field_geometry: str = "planar",
+        scale: float = 1.0,
     ):
         self.resolution, self.fov, self.cmf_a = check_sizes(resolution, fov, cmf_a)
         self.layout = one_of("layout", layout, LAYOUTS)
         self.field_geometry = field_geometry
         self.manifold = sensor_manifold(field_geometry, self.cmf_a)
+        self.scale = positive_float("scale", scale, 1e-3, 1.0)
         self.side: int | None = None
         # Fewer rings have at most π · resolution² + resolution nodes, which is no more.
         if self.resolution > MAX_SIDE // 2 and len(self) > MAX_NODES:
@@ -73,6 +77,7 @@ class SensorArray:
         cmf_a: float = 0.5,
         layout: str = "isotropic",
         field_geometry: str = "planar",
+        scale: float = 1.0,
         at_least: bool = False,
     ) -> SensorArray:
         """Return the largest array with no more nodes than a square image of ``side`` pixels.
@@ -80,18 +85,18 @@ class SensorArray:
         Args:
             side: Side of the image to match, pixels, at most 4096. The other arguments: see
                 :class:`SensorArray`.
-            at_least: Whether to return the smallest array with no fewer nodes instead.
+            at_least: Instead, the smallest array with no fewer nodes; it has no :attr:`side`.
 
         Raises:
             ValueError, TypeError: If an argument is not of the kind said above.
         """
         side = positive_int("side", side, MAX_SIDE)
-        one = cls(1, fov=fov, cmf_a=cmf_a, layout=layout, field_geometry=field_geometry)
-        largest = LAYOUTS[layout], one.fov, one.cmf_a
-        if not flag("at_least", at_least):
-            array = one.with_resolution(_largest(*largest, side**2))
-        else:  # the next one after the largest with fewer
-            array = one.with_resolution(_largest(*largest, side**2 - 1) + 1) if side > 1 else one
+        one = cls(
+            1, fov=fov, cmf_a=cmf_a, layout=layout, field_geometry=field_geometry, scale=scale
+        )
+        array = one.with_resolution(_largest(LAYOUTS[layout], one.fov, one.cmf_a, side**2))
+        if flag("at_least", at_least):
+            return array if len(array) >= side**2 else one.with_resolution(array.resolution + 1)
         array.side = side
         return array
 
@@ -128,14 +133,11 @@ class SensorArray:
             cmf_a=self.cmf_a,
             layout=self.layout,
             field_geometry=self.field_geometry,
+            scale=self.scale,
         )
 
-    def with_side(self, side: int, *, at_least: bool = False) -> SensorArray:
+    def with_side(self, side: int) -> SensorArray:
         """Return the array matched to another side over the same field and magnification.
-
-        Args:
-            side: Side of the image to match, pixels.
-            at_least: Whether it has no fewer nodes than that image, rather than no more.
 
         Raises:
             ValueError, TypeError: As :meth:`matched`.
@@ -146,8 +148,28 @@ class SensorArray:
             cmf_a=self.cmf_a,
             layout=self.layout,
             field_geometry=self.field_geometry,
-            at_least=at_least,
+            scale=self.scale,
         )
+
+    def inset(self) -> SensorArray:
+        """Return the array scaled so that it ends between its own two outermost eccentricities.
+
+        Patches around its nodes then end where the field of view does (FOVI's patch embeddings).
+        An array whose nodes are all at one eccentricity is returned as it is.
+        """
+        rings = self.eccentricity.div(self.fov / 2).mul(1e9).round().unique() / 1e9
+        if len(rings) < 2:
+            return self
+        array = SensorArray(
+            self.resolution,
+            fov=self.fov,
+            cmf_a=self.cmf_a,
+            layout=self.layout,
+            field_geometry=self.field_geometry,
+            scale=self.scale * float(rings[-2:].mean()),
+        )
+        array.side = self.side
+        return array
 
     @property
     def _layout(self) -> Layout:
@@ -157,7 +179,7 @@ class SensorArray:
     @isolated
     def polar(self) -> Tensor:
         """Eccentricity (degrees) and polar angle (radians, from +x towards +y), ``[N, 2]``."""
-        return self._layout.nodes()
+        return self._scaled(self._layout.nodes())
 
     @cached_property
     @isolated
@@ -175,7 +197,7 @@ class SensorArray:
     @isolated
     def padding_polar(self) -> Tensor:
         """As :attr:`polar`, of the padding points beyond the edge, ``[P, 2]``."""
-        return self._layout.padding()
+        return self._scaled(self._layout.padding())
 
     @cached_property
     @isolated
@@ -204,6 +226,9 @@ class SensorArray:
         """Polar angle of every node, radians, ``[N]``."""
         return self.polar[:, 1]
 
+    def _scaled(self, polar: Tensor) -> Tensor:
+        return polar if self.scale == 1 else polar * torch.tensor([self.scale, 1.0]).double()
+
     def _to_cartesian(self, polar: Tensor) -> Tensor:
         radius, angle = polar[:, 0] / (self.fov / 2), polar[:, 1]
         return torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)
@@ -218,7 +243,8 @@ class SensorArray:
 
     def _key(self) -> tuple[object, ...]:
         # The side, too: arrays that are equal stride alike.
-        return (self.resolution, self.fov, self.cmf_a, self.layout, self.field_geometry, self.side)
+        sizes = (self.resolution, self.fov, self.cmf_a, self.scale, self.side)
+        return (*sizes, self.layout, self.field_geometry)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SensorArray) and self._key() == other._key()
@@ -232,9 +258,10 @@ class SensorArray:
     def __repr__(self) -> str:
         side = "" if self.side is None else f"side={self.side}, "
         geometry = "" if self.field_geometry == "planar" else f", {self.field_geometry!r}"
+        scale = "" if self.scale == 1 else f", scale={self.scale:g}"
         return (
             f"SensorArray({len(self)} nodes, {side}resolution={self.resolution}, fov={self.fov:g}, "
-            f"cmf_a={self.cmf_a:g}, layout={self.layout!r}{geometry})"
+            f"cmf_a={self.cmf_a:g}, layout={self.layout!r}{geometry}{scale})"
         )
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fovigraph.graph.search import k_nearest, select_nearest
 
-_CANDIDATES = 4
+CANDIDATES = 4
 """Candidates, nearest in a straight line, that surface distances are taken to, a neighbour."""
 
 
@@ -18,6 +18,8 @@ def k_nearest_geodesic(
     dst_visual: Float64[Tensor, "N 2"],
     dst_cortical: Float64[Tensor, "N 3"],
     k: int,
+    *,
+    from_node: bool = False,
 ) -> tuple[Int64[Tensor, "N {k}"], Float64[Tensor, "N {k}"]]:
     """Find the k points nearest to every destination along the surface, ties to the lower index.
 
@@ -28,9 +30,41 @@ def k_nearest_geodesic(
         visual, cortical: The points, ``[P, 2]`` and ``[P, 3]``.
         dst_visual, dst_cortical: The destinations, ``[N, 2]`` and ``[N, 3]``.
         k: Number of neighbours, at most P.
+        from_node: As for :func:`geodesic_distances`.
 
     Returns:
         Indices ``[N, k]``, ascending in each row, and distances along the surface.
+
+    Raises:
+        ImportError: If pygeodesic is not installed.
+    """
+    near, apart = geodesic_distances(
+        visual, cortical, dst_visual, dst_cortical, CANDIDATES * k, from_node=from_node
+    )
+    index, distance, _ = select_nearest(near, apart, k)
+    return index, distance
+
+
+def geodesic_distances(
+    visual: Float64[Tensor, "P 2"],
+    cortical: Float64[Tensor, "P 3"],
+    dst_visual: Float64[Tensor, "N 2"],
+    dst_cortical: Float64[Tensor, "N 3"],
+    count: int,
+    *,
+    from_node: bool = False,
+) -> tuple[Int64[Tensor, "N K"], Float64[Tensor, "N K"]]:
+    """Measure how far along the surface the points nearest in a straight line are.
+
+    Args:
+        visual, cortical, dst_visual, dst_cortical: As for :func:`k_nearest_geodesic`.
+        count: Number of points K for every destination, which the surface is made of; all, if
+            there are fewer.
+        from_node: Measure from the point nearest to the destination, as upstream does, instead of
+            from the destination itself.
+
+    Returns:
+        Indices ``[N, K]``, ascending in each row, and distances along the surface.
 
     Raises:
         ImportError: If pygeodesic is not installed.
@@ -43,13 +77,13 @@ def k_nearest_geodesic(
         ) from error
     from scipy.spatial import Delaunay
 
-    near, straight = k_nearest(cortical, dst_cortical, min(_CANDIDATES * k, len(cortical)))
+    near, straight = k_nearest(cortical, dst_cortical, min(count, len(cortical)))
     apart = torch.full_like(straight, torch.inf)
     for row, candidates in enumerate(near):
         # The destination is a vertex of its own unless a candidate already lies there.
         here = int(straight[row].argmin())
         flat, solid = visual[candidates], cortical[candidates]
-        if straight[row, here] > 1e-9:
+        if straight[row, here] > 1e-9 and not from_node:
             here = len(candidates)
             flat = torch.cat((flat, dst_visual[row, None]))
             solid = torch.cat((solid, dst_cortical[row, None]))
@@ -59,5 +93,4 @@ def k_nearest_geodesic(
         faces = Delaunay(flat.numpy(), qhull_options="QJ").simplices
         walk, _ = PyGeodesicAlgorithmExact(solid.numpy(), faces).geodesicDistances([here])
         apart[row] = torch.from_numpy(walk)[: len(candidates)]
-    index, distance, _ = select_nearest(near, apart, k)
-    return index, distance
+    return near, apart

@@ -18,7 +18,7 @@ from fovigraph.graph.kernel_map import nearest_cell
 from fovigraph.graph.knn_graph import GEOMETRY, METRICS, KNNGraph, check_geometry
 from fovigraph.graph.step import Step
 
-ARRAY = ("resolution", "fov", "cmf_a", "layout", "field_geometry")
+ARRAY = ("resolution", "fov", "cmf_a", "layout", "field_geometry", "scale")
 
 EdgeType = tuple[str, str, str]
 """PyG's name of edges: ``(level, kind, level)``."""
@@ -110,6 +110,7 @@ def read_recipe(data: HeteroData) -> dict[str, Any]:
         if "stages" in content:  # as release 0.1 wrote it
             content["steps"] = content.pop("stages")
         content.setdefault("between", [])
+        content["retina"].setdefault("scale", 1.0)
         content["retina"] = _read_array(content["retina"])
         one_of("metric", content["metric"], METRICS)
         if len(content["k"]) != len(content["steps"]):

@@ -21,7 +21,7 @@ from fovigraph.graph.search import k_nearest
 
 log = logging.getLogger(__name__)
 
-METRICS = ("cortical", "visual", "geodesic")
+METRICS = ("cortical", "visual", "geodesic", "geodesic_from_node")
 INTERPOLATIONS = ("bilinear", "nearest")
 
 GEOMETRY = ("edge_index", "distance", "offset", "relative_distance")
@@ -51,7 +51,7 @@ class KNNGraph(FixedTensors):
     Attributes:
         src, dst: The two :class:`~fovigraph.SensorArray`.
         k: Neighbours of every destination, padding included: none has more edges.
-        metric: ``"cortical"``, ``"visual"`` or ``"geodesic"``.
+        metric: ``"cortical"``, ``"visual"``, ``"geodesic"`` or ``"geodesic_from_node"``.
         edge_index: ``[2, E]``, row 0 source, row 1 destination; sorted by destination, then source.
         distance: ``[E]``, millimetres of cortex (degrees for the metric ``"visual"``).
         offset: ``[E, 2]``, where the neighbour sits in the kernel, in [-1, 1]²: PyG's
@@ -213,7 +213,9 @@ def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortica
         dst: The array that edges go to.
         k: Neighbours of every destination; capped at ``len(src)``.
         metric: Nearness on the cortex (``"cortical"``: straight line; ``"geodesic"``: along the
-            surface, needs the extra ``geodesic``) or in the visual field (``"visual"``).
+            surface, needs the extra ``geodesic``; ``"geodesic_from_node"``: the same, measured from
+            the point of ``src`` nearest to the destination, as upstream does) or in the visual
+            field (``"visual"``).
 
     Returns:
         The graph, without edges from padding.
@@ -233,11 +235,7 @@ def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortica
     src, dst = instance("src", src, SensorArray), instance("dst", dst, SensorArray)
     k = positive_int("k", k)
     metric = one_of("metric", metric, METRICS)
-    if metric != "visual" and _surface(src) != _surface(dst):
-        raise ValueError(
-            f"src and dst must lie on the same cortical surface for metric={metric!r}, got "
-            f"{src} and {dst}; metric='visual' compares places in the visual field"
-        )
+    check_surfaces(src, dst, metric)
     if k > len(src):
         log.info("k=%d is more than the %d nodes of src; using k=%d", k, len(src), len(src))
         k = len(src)
@@ -247,15 +245,17 @@ def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortica
             f"got {k}"
         )
 
-    visual, cortical = _points(src)
+    visual, cortical = points_of(src)
     dst_visual = dst.degrees
     if metric == "visual":
         index, distance = k_nearest(visual, dst_visual, k)
     elif metric == "cortical":
         index, distance = k_nearest(cortical, dst.cortical, k)
     else:
-        index, distance = k_nearest_geodesic(visual, cortical, dst_visual, dst.cortical, k)
-    return _connect(src, dst, metric, index, distance)
+        index, distance = k_nearest_geodesic(
+            visual, cortical, dst_visual, dst.cortical, k, from_node=metric == "geodesic_from_node"
+        )
+    return connect(src, dst, metric, index, distance)
 
 
 @isolated
@@ -304,7 +304,7 @@ def graph_from_neighbours(
     if twice.any():
         row = int(twice.int().argmax())
         raise ValueError(f"neighbours must not name a node twice, as they do for node {row} of dst")
-    return _connect(src, dst, metric, index)
+    return connect(src, dst, metric, index)
 
 
 def check_geometry(
@@ -354,28 +354,31 @@ def _below(nodes: Tensor, count: int) -> bool:
     return low >= 0 and high < count
 
 
-def _points(array: SensorArray) -> tuple[Tensor, Tensor]:
+def points_of(array: SensorArray) -> tuple[Tensor, Tensor]:
     """Nodes, then padding: in the visual field (degrees), ``[P, 2]``, and on the cortex."""
     visual = torch.cat((array.cartesian, array.padding_cartesian)) * (array.fov / 2)
     return visual, torch.cat((array.cortical, array.padding_cortical))
 
 
-def _connect(
+def connect(
     src: SensorArray, dst: SensorArray, metric: str, index: Tensor, distance: Tensor | None = None
 ) -> KNNGraph:
     """Make the graph of the neighbours ``[num_dst, k]``, ascending in each row.
+
+    A neighbour below 0 is an empty slot: it has no edge, and lies at the destination.
 
     Args:
         src, dst, metric: As :func:`knn_graph` has them.
         index: Nodes, then padding points of ``src``.
         distance: Of every neighbour; straight lines unless given.
     """
-    visual, cortical = _points(src)
+    visual, cortical = points_of(src)
     step = visual[index] - dst.degrees[:, None]
     length = (step if metric == "visual" else cortical[index] - dst.cortical[:, None]).norm(dim=-1)
+    length = torch.where(index < 0, 0.0, length)
     distance = length if distance is None else distance
     offset = _kernel_offset(step, length)
-    real = index < len(src)
+    real = (index >= 0) & (index < len(src))
     receiver = torch.arange(len(dst))[:, None].expand_as(index)
     geometry = {
         "edge_index": torch.stack((index[real], receiver[real])),
@@ -384,6 +387,15 @@ def _connect(
         "relative_distance": _scaled(distance, 0.0)[real].float(),
     }
     return KNNGraph.of_fitting(src, dst, index.shape[1], metric, geometry)
+
+
+def check_surfaces(src: SensorArray, dst: SensorArray, metric: str) -> None:
+    """Say that two arrays lie on different cortical surfaces, if nearness is measured there."""
+    if metric != "visual" and _surface(src) != _surface(dst):
+        raise ValueError(
+            f"src and dst must lie on the same cortical surface for metric={metric!r}, got "
+            f"{src} and {dst}; metric='visual' compares places in the visual field"
+        )
 
 
 def _surface(array: SensorArray) -> tuple[object, ...]:

@@ -73,13 +73,9 @@ class Plan:
         *,
         side: int | None = None,
         kernel_size: int | None = None,
-        at_least: bool = False,
     ) -> Connection:
         """Add a convolution's step; arguments are as for :class:`~fovigraph.Step`."""
-        step = Step(
-            "conv", k=k, stride=stride, side=side, kernel_size=kernel_size, at_least=at_least
-        )
-        return self.add(step)
+        return self.add(Step("conv", k=k, stride=stride, side=side, kernel_size=kernel_size))
 
     def pool(
         self,
@@ -100,7 +96,7 @@ class Plan:
         """
         instance("step", step, Step)
         index, above = self.level, step.next_level(self.levels[-1])
-        connection = step_connection(step, index, (self.levels[-1], above))
+        connection = step_connection(step, index, (self.levels[-1], above), metric=self.metric)
         if self._ready is not None:
             self._check_fit(connection, above)
             connection = self._ready.connections[index]

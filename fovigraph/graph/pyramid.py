@@ -20,6 +20,7 @@ from fovigraph.graph import hetero
 from fovigraph.graph.kernel_map import check_kernel_size
 from fovigraph.graph.knn_graph import METRICS, KNNGraph, knn_graph
 from fovigraph.graph.lateral import lateral_graph, up_graph
+from fovigraph.graph.patches import read_step
 from fovigraph.graph.step import Connection, Step, climb, step_connection
 
 T = TypeVar("T")
@@ -92,13 +93,12 @@ class GraphPyramid(nn.Module):
         connections = []
         for index, step in enumerate(self.steps):
             src, dst = self.levels[index : index + 2]
-            connection = step_connection(step, index, (src, dst))
             if ready is not None:
                 graph = _joining(src, dst, ready[index], index)
                 connection = step_connection(step, index, (src, dst), graph.k)
             else:
-                k = step.neighbours(src, dst)
-                graph = _same(made, src, dst, connection.k) or knn_graph(src, dst, k, metric)
+                connection = step_connection(step, index, (src, dst), metric=metric)
+                graph = _same(made, src, dst, connection.k) or step.graph(src, dst, metric)
             made.append(graph)
             connections.append(connection)
         self.graphs = nn.ModuleList(made)  # type: ignore[assignment]
@@ -147,6 +147,9 @@ class GraphPyramid(nn.Module):
 
     def receptive_field(self, level: int | str, unit: int, source: int | str = 0) -> ReceptiveField:
         """Return the nodes of a lower level that reach a unit, and by how many paths.
+
+        Paths lead up, by steps and by connections past levels. Connections within a level, as those
+        of attention, are no part of them.
 
         Args:
             level: The unit's level, by index or name.
@@ -396,7 +399,7 @@ class GraphPyramid(nn.Module):
         """
         recipe = hetero.read_recipe(data)
         try:
-            steps = [Step(**arguments) for arguments in recipe["steps"]]
+            steps = [read_step(arguments) for arguments in recipe["steps"]]
             levels, names = climb(recipe["retina"], steps)
             # Without neighbours: what they will be is in the data.
             ends = [(names[i], step.kind, names[i + 1]) for i, step in enumerate(steps)]

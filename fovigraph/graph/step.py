@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fovigraph._checks import flag, instance, one_of, positive_int
+from fovigraph._checks import instance, one_of, positive_int
 from fovigraph.geometry import SensorArray
 from fovigraph.geometry.layout import MAX_SIDE
 from fovigraph.graph.kernel_map import check_kernel_size
+from fovigraph.graph.knn_graph import KNNGraph, knn_graph
 
 KINDS = ("conv", "pool")
 POOL_MODES = ("gaussian", "max", "mean", "sum")
@@ -24,7 +25,6 @@ class Step:
         k: Neighbours; ``None`` spans the step: ``(2 · ceil(R_in / R_out))²``, R the resolutions.
         stride: How many times coarser the next level is.
         side: Instead of a stride, the side that the next level is matched to.
-        at_least: Whether that level has no fewer nodes than ``side²``, rather than no more.
         kernel_size: Side of a convolution's reference kernel; ``None`` means ``ceil(sqrt(k))``.
         mode: How a pool reduces its neighbours, as :class:`~fovigraph.nn.KNNPool` names it.
 
@@ -43,7 +43,6 @@ class Step:
     side: int | None = None
     kernel_size: int | None = None
     mode: str = "max"
-    at_least: bool = False
 
     def __post_init__(self) -> None:
         one_of("kind", self.kind, KINDS)
@@ -55,8 +54,6 @@ class Step:
         if self.kernel_size is not None:
             check_kernel_size(self.kernel_size)
         positive_int("stride", self.stride)
-        if flag("at_least", self.at_least) and self.side is None:
-            raise ValueError("at_least must be False unless a side is given, got True")
         if self.side is not None and self.stride != 1:
             raise ValueError(f"give stride={self.stride} or side={self.side}, not both")
         if self.kind == "pool" and self.kernel_size is not None:
@@ -66,15 +63,24 @@ class Step:
         """Return the level that this step leads to from ``level``."""
         instance("level", level, SensorArray)
         if self.side is not None:
-            return level.with_side(self.side, at_least=self.at_least)
+            return level.with_side(self.side)
         return level.strided(self.stride)
 
-    def neighbours(self, src: SensorArray, dst: SensorArray) -> int:
-        """Return the number of neighbours of the graph from ``src`` to ``dst``, before any cap."""
+    def neighbours(self, src: SensorArray, dst: SensorArray, metric: str = "cortical") -> int:
+        """Return the number of neighbours of the graph from ``src`` to ``dst``, before any cap.
+
+        Args:
+            src, dst: The levels below and above the step.
+            metric: Nearness, where the number depends on it: see :func:`~fovigraph.knn_graph`.
+        """
         src, dst = instance("src", src, SensorArray), instance("dst", dst, SensorArray)
         if self.k is not None:
             return self.k
         return (2 * math.ceil(src.resolution / dst.resolution)) ** 2
+
+    def graph(self, src: SensorArray, dst: SensorArray, metric: str = "cortical") -> KNNGraph:
+        """Return the graph of the step from ``src`` to ``dst``."""
+        return knn_graph(src, dst, self.neighbours(src, dst, metric), metric)
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,11 @@ def climb(
 
 
 def step_connection(
-    step: Step, src: int, levels: tuple[SensorArray, SensorArray], k: int | None = None
+    step: Step,
+    src: int,
+    levels: tuple[SensorArray, SensorArray],
+    k: int | None = None,
+    metric: str = "cortical",
 ) -> Connection:
     """Return the connection that a step from the level of index ``src`` to the next is.
 
@@ -122,8 +132,9 @@ def step_connection(
         src: Index of the level below it.
         levels: The levels below and above it.
         k: Neighbours in the step's graph; ``None``: those that the step asks for.
+        metric: Nearness that these are found by.
     """
     below, above = levels
-    k = min(step.neighbours(below, above), len(below)) if k is None else k
+    k = min(step.neighbours(below, above, metric), len(below)) if k is None else k
     size = (step.kernel_size or math.ceil(math.sqrt(k))) if step.kind == "conv" else None
     return Connection(src, src + 1, k, size, step.kind, len(below), len(above))

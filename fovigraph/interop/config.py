@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from fovigraph._checks import shown
 from fovigraph.config import ConfigError, FoviConfig, as_config
+from fovigraph.geometry import cmf_a_of_pixels
 from fovigraph.interop.family import family_of, upstream_family
 from fovigraph.interop.upstream_config import UpstreamConfig, only, reverse
 from fovigraph.models.aggregation import LEARNT
@@ -210,6 +211,10 @@ def _refuse(theirs: UpstreamConfig) -> None:
         theirs.fail("saccades.fix_agg", f"must be one of {allowed}, got {got}: {reason}")
 
 
+AUTO = ("auto", -1)
+"""Values of ``saccades.cmf_a`` for which upstream chooses it when it builds the network."""
+
+
 def _retina(theirs: UpstreamConfig) -> dict[str, Any]:
     normalised = theirs.flag("transforms.normalize", 1)
     return {
@@ -233,12 +238,12 @@ def _cmf_a(theirs: UpstreamConfig) -> float:
             theirs.fail("saccades.cmf_a", "is missing (and so is its older form, saccades.fovea)")
         return theirs.number("saccades.fovea") / 2
     value = theirs.get("saccades.cmf_a")
-    if value in ("auto", -1):
-        theirs.fail(
-            "saccades.cmf_a",
-            f"must be a number, got {value!r}: upstream derives it when it builds the network; "
-            "write the number there that upstream's model.cfg.saccades.cmf_a has then",
-        )
+    if value in AUTO:
+        size = math.sqrt(_area(theirs)[1]) * theirs.number("saccades.fixation_size")
+        try:
+            return cmf_a_of_pixels(size, theirs.whole("saccades.resize_size"), _fov(theirs))
+        except ValueError as error:
+            theirs.fail("saccades.cmf_a", f"cannot be {value!r}: {error}")
     if isinstance(value, list):
         theirs.fail(
             "saccades.cmf_a",
@@ -250,7 +255,7 @@ def _cmf_a(theirs: UpstreamConfig) -> float:
 def _fov(theirs: UpstreamConfig) -> float:
     """Return the field of view that upstream builds with, scaled by the size of a fixation."""
     fov = theirs.number("saccades.fov")
-    if not theirs.flag("saccades.rescale_fov"):
+    if not theirs.flag("saccades.rescale_fov") and theirs.get("saccades.cmf_a", None) not in AUTO:
         size = theirs.number("saccades.fixation_size")
         resolution = theirs.number("training.resolution")
         if resolution <= 0:

@@ -126,7 +126,10 @@ class Backbone(nn.Module):
         layers: Its blocks, in the order in which they run; ``"layers.0"`` is the first one's name.
         in_channels: Channels of the samples.
         out_channels: Channels of the last block's features.
-        num_features: Nodes times channels of the last block's features.
+        num_features: Nodes times channels of the last block's features, unless :meth:`finish` gives
+            another number of rows than nodes.
+        prefix_tokens: Rows before those of the nodes in the features of every block, such as a
+            class token.
         classifier: A linear classifier on them, or ``None``.
         activation_checkpointing: Whether, where gradients are asked for, the activations within a
             block are computed again in the backward pass, and not kept until then: the same result
@@ -150,6 +153,7 @@ class Backbone(nn.Module):
     in_channels: int = 3
     out_channels: int
     num_features: int
+    prefix_tokens: int = 0
     classifier: nn.Linear | None
     activation_checkpointing: bool = False
 
@@ -172,6 +176,7 @@ class Backbone(nn.Module):
         in_channels: int,
         out_channels: int,
         num_classes: int | None = None,
+        rows: int | None = None,
     ) -> None:
         """Set the attributes of a backbone that is a sequence of blocks.
 
@@ -182,6 +187,7 @@ class Backbone(nn.Module):
             out_channels: Channels of the last block's features.
             num_classes: Classes of a linear classifier on all features of the last level; ``None``
                 for no classifier.
+            rows: Rows of the output; ``None``: one for every node of the last level.
 
         Raises:
             ValueError, TypeError: If a plan does not fit the ready pyramid that it is for,
@@ -192,11 +198,8 @@ class Backbone(nn.Module):
         self.pyramid = plan.build()
         self.layers = nn.ModuleList(blocks)
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.num_features = len(self.pyramid.levels[-1]) * out_channels
-        self.add_classifier(num_classes)
-
-    def add_classifier(self, num_classes: int | None) -> None:
-        """Set :attr:`classifier` to a linear one on all features, or to ``None``."""
+        rows = len(self.pyramid.levels[-1]) if rows is None else rows
+        self.num_features = rows * out_channels
         self.classifier = None
         if num_classes is not None:
             positive_int("num_classes", num_classes)
@@ -228,7 +231,8 @@ class Backbone(nn.Module):
             x = self._run(block, x)
             if note is not None:
                 level = level if block.level is None else block.level
-                note(f"layers.{index}", Intermediate(x, level))
+                nodes = x[..., self.prefix_tokens :, :]
+                note(f"layers.{index}", Intermediate(nodes, level))
         return x
 
     def _run(self, block: Block, x: Tensor) -> Tensor:
@@ -304,7 +308,8 @@ class Backbone(nn.Module):
         for block in self._blocks():
             for index, features in block.by_level(x, self.pyramid):
                 level = level if index is None else index
-                found[level] = x = features
+                x = features
+                found[level] = x[..., self.prefix_tokens :, :]
         return dict(sorted(found.items()))
 
     def input_weight(self) -> str | None:

@@ -1,273 +1,254 @@
-"""Vision transformers whose patches are neighbourhoods on the cortex."""
+"""Vision transformers on foveated patches, whose attention a graph of the cortex may restrict."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fovigraph._checks import (
-    flag,
-    fraction,
-    instance,
-    one_of,
-    positive_float,
-    positive_int,
-    whole_number,
-)
+from fovigraph._checks import fraction, instance, one_of, positive_float, positive_int, whole_number
 from fovigraph.geometry import SensorArray
-from fovigraph.graph import METRICS, Connection, GraphPyramid, Plan, Step, covering_k
+from fovigraph.graph import METRICS, GraphPyramid, PatchStep, Plan
+from fovigraph.graph.kernel_map import check_kernel_size
 from fovigraph.models._registry import BackboneConfig, register
-from fovigraph.models.backbone import Backbone, Block, Intermediate
-from fovigraph.nn import KNNConv, NodeAttention, RotaryPositions, SinePositions
+from fovigraph.models.backbone import Backbone, Block
+from fovigraph.nn import (
+    CyclicShift,
+    GraphAttention,
+    KNNConv,
+    LearnedPosition,
+    Rotary,
+    SinusoidalPosition,
+)
+from fovigraph.nn.attention import check_heads
 from fovigraph.nn.limits import MOST_CHANNELS
+from fovigraph.nn.positions import SPACES
 
-PATCHES = ("overlapping", "covering")
-POSITIONS = ("rotary", "rotary_shift", "absolute", "learned", "none")
-AGGREGATIONS = ("class_token", "mean", "tokens")
-WEIGHT_STD = 0.02
-"""Standard deviation of the weights of linear layers and tokens at first."""
+POSITIONS = ("learned", "none", "rotary", "shift", "sinusoidal")
+AGGREGATIONS = ("class", "mean", "mean_patches", "patches", "tokens")
 
 
 @dataclass(frozen=True)
-class ViTConfig(BackboneConfig):
-    """A vision transformer (Dosovitskiy et al. 2021) on patches of kNN neighbourhoods.
+class PatchConfig(BackboneConfig):
+    """What the schemas of vision transformers say about patches.
 
     Attributes:
-        name: ``"vit"``.
-        patch_size: Side of a patch, in pixels of an image of the retina's ``side``: there are at
-            least as many patches as a square image has.
-        patches: ``"overlapping"``: a patch has so many neighbours that patches overlap by
-            ``patch_overlap``; ``"covering"``: as few as leave no sample out
-            (:func:`~fovigraph.graph.covering_k`).
-        patch_overlap: How much longer than without overlap the side of a patch is.
+        patch_size: Side of the patches that an image of the retina's side would be cut into, pixels
+            (:class:`~fovigraph.graph.PatchStep`).
+        patches: Which nodes a patch has: ``"cover"``, ``"partition"`` or ``"knn"``.
+        overlap: How many times wider than their distance patches are, with ``"knn"``.
+        fixed_k: Whether the overlap comes from more patches instead of larger ones.
+        at_least: Whether there are at least as many patches as an image would have, or at most.
+        inset: Whether the outermost patches lie half a ring within the field of view.
         kernel_size: Side of the patches' reference kernel; ``None``: ``ceil(sqrt(k))``.
-        channels: Channels of the tokens.
-        heads: Heads of the attention.
-        depth: Number of blocks.
-        mlp_ratio: Channels of a block's hidden layer, per channel.
-        dropout: Probability, of attention weights and in the blocks' perceptrons.
-        attention_k: Neighbours that a patch attends to, itself among them; ``None``: all.
-        positions: ``"rotary"``; ``"rotary_shift"``, the ``fovi`` package's form of it;
-            ``"absolute"`` (sines and cosines) or ``"learned"``, added to the patches; or
-            ``"none"``.
-        class_token: Whether a learned token is put before the patches.
-        register_tokens: How many more such tokens there are, which nothing reads.
-        aggregation: What is returned: the ``"class_token"``, the ``"mean"`` of all tokens, or all
-            ``"tokens"``.
-        metric: What makes neighbours near, as :func:`~fovigraph.knn_graph` says.
+        position_space: Where positions are measured: ``"visual"`` or ``"cortical"``.
+        metric: What makes nodes near to a patch, as :func:`~fovigraph.knn_graph` says.
     """
 
-    name: str = "vit"
     patch_size: float = 8.0
-    patches: str = "overlapping"
-    patch_overlap: float = 1.5
+    patches: str = "cover"
+    overlap: float = 1.0
+    fixed_k: bool = False
+    at_least: bool = True
+    inset: bool = True
     kernel_size: int | None = None
-    channels: int = 192
-    heads: int = 3
-    depth: int = 12
-    mlp_ratio: float = 4.0
-    dropout: float = 0.2
-    attention_k: int | None = None
-    positions: str = "rotary"
-    class_token: bool = True
-    register_tokens: int = 0
-    aggregation: str = "class_token"
+    position_space: str = "visual"
     metric: str = "cortical"
 
     def check(self) -> None:
-        positive_float("backbone.patch_size", self.patch_size, least=1.0)
-        one_of("backbone.patches", self.patches, PATCHES)
+        one_of("backbone.metric", self.metric, METRICS)
+        one_of("backbone.position_space", self.position_space, SPACES)
+        positive_float("backbone.patch_size", self.patch_size)
+        if self.kernel_size is not None:
+            check_kernel_size(self.kernel_size)
+        self.patch_step()
+
+    def patch_step(self) -> PatchStep:
+        """Return the step from the retina to the patches."""
+        try:
+            return PatchStep(
+                patch_size=float(self.patch_size),
+                patches=self.patches,
+                overlap=self.overlap,
+                fixed_k=self.fixed_k,
+                at_least=self.at_least,
+                inset=self.inset,
+                kernel_size=self.kernel_size,
+            )
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"backbone.{error}") from None
+
+
+@dataclass(frozen=True)
+class ViTConfig(PatchConfig):
+    """A vision transformer (Dosovitskiy et al. 2021) on patches of the retina.
+
+    The configurations ``fovi_vit_tiny`` and ``fovi_vit_small`` have upstream's sizes.
+
+    Attributes:
+        name: ``"vit"``.
+        channels: Channels of the tokens.
+        heads: Heads of the attention; they must divide ``channels``.
+        blocks: Number of blocks.
+        mlp_ratio: Channels of a block's MLP, by those of the tokens.
+        positions: ``"rotary"`` (:class:`~fovigraph.nn.Rotary`), ``"learned"``, ``"sinusoidal"``,
+            ``"shift"`` (upstream's :class:`~fovigraph.nn.CyclicShift`) or ``"none"``.
+        register_tokens: Learnt tokens beside the class token (Darcet et al. 2024).
+        aggregation: What becomes of the tokens at the end: ``"class"``: the class token;
+            ``"mean"``: their mean; ``"mean_patches"``: the patches' mean; ``"patches"``: all
+            patches; ``"tokens"``: all tokens.
+        attention_k: Patches that a patch attends to, itself among them: the nearest by the metric,
+            and the tokens before the patches; ``None``: all.
+        dropout: Probability that a weight of attention or a channel of the MLP is zero in training.
+    """
+
+    name: str = "vit"
+    channels: int = 192
+    heads: int = 3
+    blocks: int = 12
+    mlp_ratio: float = 4.0
+    positions: str = "rotary"
+    register_tokens: int = 0
+    aggregation: str = "class"
+    attention_k: int | None = None
+    dropout: float = 0.0
+
+    def check(self) -> None:
+        super().check()
         one_of("backbone.positions", self.positions, POSITIONS)
         one_of("backbone.aggregation", self.aggregation, AGGREGATIONS)
-        one_of("backbone.metric", self.metric, METRICS)
-        for name in ("patch_overlap", "mlp_ratio"):
-            positive_float(f"backbone.{name}", getattr(self, name))
         positive_int("backbone.channels", self.channels, MOST_CHANNELS)
-        for name in ("heads", "depth"):
-            positive_int(f"backbone.{name}", getattr(self, name))
-        for name in ("kernel_size", "attention_k"):
-            if getattr(self, name) is not None:
-                positive_int(f"backbone.{name}", getattr(self, name))
+        check_heads(self.heads, self.channels, "backbone.heads")
+        positive_int("backbone.blocks", self.blocks)
+        positive_float("backbone.mlp_ratio", self.mlp_ratio)
         whole_number("backbone.register_tokens", self.register_tokens)
         fraction("backbone.dropout", self.dropout)
-        flag("backbone.class_token", self.class_token)
-        if self.channels % self.heads:
+        if self.attention_k is not None:
+            positive_int("backbone.attention_k", self.attention_k)
+        wide = self.channels // self.heads
+        least = {"rotary": 2, "shift": 4}.get(self.positions, 1)
+        if wide % least:
             raise ValueError(
-                f"backbone.heads must divide backbone.channels={self.channels}, got {self.heads}"
+                f"backbone.channels / backbone.heads must be a multiple of {least} for "
+                f"backbone.positions={self.positions!r}, got {wide}"
             )
-        if self.positions.startswith("rotary") and self.channels // self.heads % 4:
+        if self.positions == "shift" and self.position_space != "visual":
             raise ValueError(
-                f"backbone.channels must be a multiple of 4 · backbone.heads={self.heads} for "
-                f"backbone.positions={self.positions!r}, got {self.channels}"
+                "backbone.position_space must be 'visual' with backbone.positions='shift', "
+                f"got {self.position_space!r}"
             )
-        if self.positions == "absolute" and self.channels % 2:
-            raise ValueError(
-                "backbone.channels must be even for backbone.positions='absolute', got "
-                f"{self.channels}"
-            )
-        if self.aggregation == "class_token" and not self.class_token:
-            raise ValueError(
-                "backbone.aggregation must be 'mean' or 'tokens' without backbone.class_token, "
-                "got 'class_token'"
-            )
-        if self.patches == "covering" and self.metric == "geodesic":
-            raise ValueError(
-                "backbone.metric must be 'cortical' or 'visual' for backbone.patches='covering', "
-                "got 'geodesic'"
-            )
-
-    @property
-    def extra(self) -> int:
-        """How many tokens are no patches."""
-        return int(self.class_token) + self.register_tokens
 
 
 class PatchEmbedding(Block):
-    """A convolution from the retina to the patches; then positions that are added, and tokens.
+    """From the retina's samples to tokens: learnt ones first, then the patches.
 
     Args:
         plan: The plan of the pyramid, which the block adds its step to.
         in_channels: Channels of the samples.
         config: The network's configuration.
-
-    Raises:
-        ValueError: If the retina is not matched to a side, or a patch is larger than that.
     """
 
     def __init__(self, plan: Plan, in_channels: int, config: ViTConfig):
         super().__init__()
-        retina, width = plan.levels[0], config.channels
-        step = _patch_step(retina, config)
-        self.runs_on["conv"] = plan.add(step)
-        assert self.runs_on["conv"].kernel_size is not None
-        size = self.runs_on["conv"].kernel_size
-        self.conv = KNNConv(in_channels, width, size, bias=False)
-        patches = plan.levels[-1]
-        self.waves = SinePositions(patches, width) if config.positions == "absolute" else None
-        self.position: nn.Parameter | None = None
-        if config.positions == "learned":
-            self.position = nn.Parameter(torch.empty(len(patches), width))
-            nn.init.trunc_normal_(self.position, std=WEIGHT_STD)
-        self.tokens: nn.Parameter | None = None
-        if config.extra:
-            self.tokens = nn.Parameter(torch.empty(config.extra, width))
-            nn.init.trunc_normal_(self.tokens, std=WEIGHT_STD)
+        self.runs_on["conv"] = step = plan.add(config.patch_step())
+        assert step.kernel_size is not None  # it is a convolution's step
+        self.conv = KNNConv(in_channels, config.channels, step.kernel_size, bias=False)
+        self.positions = _added_positions(plan.levels[-1], config)
+        self.class_token = nn.Parameter(torch.empty(1, config.channels))
+        nn.init.trunc_normal_(self.class_token, std=0.02)
+        self.register_tokens = nn.Parameter(torch.empty(config.register_tokens, config.channels))
+        nn.init.trunc_normal_(self.register_tokens, std=0.02)
 
     def forward(
         self, x: Float[Tensor, "*batch N C"], pyramid: GraphPyramid
     ) -> Float[Tensor, "*batch T D"]:
-        """Map samples ``[*, N, C]`` to tokens, those that are no patches first."""
-        x = self.run("conv", x, pyramid)
-        if self.waves is not None:
-            x = self.waves(x)
-        if self.position is not None:
-            x = x + self.position.to(x.dtype)
-        if self.tokens is None:
-            return x
-        tokens = self.tokens.to(x.dtype).expand(*x.shape[:-2], *self.tokens.shape)
-        return torch.cat((tokens, x), dim=-2)
+        """Map ``[*, N, in_channels]`` to tokens ``[*, 1 + registers + patches, channels]``."""
+        patches = self.run("conv", x, pyramid)
+        if self.positions is not None:
+            patches = self.positions(patches)
+        learnt = torch.cat((self.class_token, self.register_tokens)).to(patches.dtype)
+        return torch.cat((learnt.expand(*patches.shape[:-2], *learnt.shape), patches), dim=-2)
 
 
-def _patch_step(retina: SensorArray, config: ViTConfig) -> Step:
-    """Return the step from a retina to its patches."""
-    if retina.side is None:
-        raise ValueError(f"retina must be matched to a side for patches, got {retina}")
-    side = int(retina.side // config.patch_size)
-    if side < 1:
-        raise ValueError(
-            f"backbone.patch_size must be at most the retina's side of {retina.side} pixels, "
-            f"got {config.patch_size:g}"
-        )
-    patches = retina.with_side(side, at_least=True)
-    if config.patches == "covering":
-        k = covering_k(retina, patches, config.metric)
-    else:
-        k = int((config.patch_size * side * config.patch_overlap) ** 2 / len(patches))
-    k = min(max(1, k), len(retina))
-    size = math.ceil(math.sqrt(k)) if config.kernel_size is None else config.kernel_size
-    return Step("conv", k=k, side=side, at_least=True, kernel_size=size)
+def _added_positions(patches: SensorArray, config: ViTConfig) -> nn.Module | None:
+    """Return what adds positions to the patches, if the configuration has them there."""
+    if config.positions == "learned":
+        return LearnedPosition(len(patches), config.channels)
+    if config.positions == "sinusoidal":
+        return SinusoidalPosition(patches, config.channels, config.position_space)
+    return None
+
+
+def _turned_positions(patches: SensorArray, config: ViTConfig) -> nn.Module | None:
+    """Return what queries and keys pass, if the configuration has positions there."""
+    wide = config.channels // config.heads
+    if config.positions == "rotary":
+        return Rotary(patches, wide, config.position_space)
+    return CyclicShift(patches, wide) if config.positions == "shift" else None
 
 
 class TransformerBlock(Block):
-    """Attention and a perceptron, each after a layer norm and added to its input.
+    """Attention and an MLP, each of normalised tokens and added to them.
 
     Args:
-        channels: Channels of the tokens.
-        heads: Heads of the attention.
-        mlp_ratio: Channels of the hidden layer, per channel.
-        dropout: Probability, of attention weights and in the perceptron.
-        extra: How many tokens at the front are no patches.
-        near: The connection among the patches that attention is restricted to; ``None``: all.
-        positions: What turns queries and keys, if anything does; it may be shared by blocks.
+        plan: The plan of the pyramid, already with the patches.
+        config: The network's configuration.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        heads: int,
-        mlp_ratio: float = 4.0,
-        dropout: float = 0.0,
-        *,
-        extra: int = 0,
-        near: Connection | None = None,
-        positions: RotaryPositions | None = None,
-    ):
+    def __init__(self, plan: Plan, config: ViTConfig):
         super().__init__()
-        self.extra = extra
-        if near is not None:
-            self.runs_on["attention"] = near
-        hidden = max(1, int(channels * mlp_ratio))
-        self.norm1 = nn.LayerNorm(channels)
-        self.attention = NodeAttention(channels, heads, dropout)
-        self.norm2 = nn.LayerNorm(channels)
-        expand, reduce = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+        if config.attention_k is not None:
+            if config.attention_k > plan.num_nodes:
+                raise ValueError(
+                    f"attention_k must be at most {plan.num_nodes}, the number of patches, "
+                    f"got {config.attention_k}"
+                )
+            self.runs_on["attention"] = plan.between(plan.level, plan.level, config.attention_k)
+        width, hidden = config.channels, int(config.channels * config.mlp_ratio)
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = GraphAttention(width, config.heads, dropout=config.dropout)
+        self.positions = _turned_positions(plan.levels[-1], config)
+        self.norm2 = nn.LayerNorm(width)
         self.mlp = nn.Sequential(
-            expand, nn.GELU(), nn.Dropout(dropout), reduce, nn.Dropout(dropout)
+            nn.Linear(width, hidden),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(hidden, width),
+            nn.Dropout(config.dropout),
         )
-        self.positions = positions
-        for layer in (self.attention.qkv, self.attention.project, expand, reduce):
-            nn.init.trunc_normal_(layer.weight, std=WEIGHT_STD)
+        for layer in self.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
 
     def forward(
         self, x: Float[Tensor, "*batch T D"], pyramid: GraphPyramid
     ) -> Float[Tensor, "*batch T D"]:
         """Map tokens to tokens."""
-        near = self.runs_on.get("attention")
-        graph = None if near is None else pyramid.graph(near)
-        x = x + self.attention(self.norm1(x), graph, extra=self.extra, positions=self.positions)
+        on = self.runs_on.get("attention")
+        graph = None if on is None else pyramid.graph(on)
+        x = x + self.attention(self.norm1(x), graph, self.positions)
         return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
 
 
-class Readout(Block):
-    """A layer norm, and what the network returns of the tokens.
+def aggregate(x: Tensor, how: str, prefix: int) -> Tensor:
+    """Reduce tokens ``[*, T, D]`` to rows ``[*, M, D]``.
 
     Args:
-        plan: The plan of the pyramid; but for all tokens, a level of one node is added to it.
-        channels: Channels of the tokens.
-        aggregation: ``"class_token"`` (the first token), ``"mean"`` or ``"tokens"``.
+        x: The tokens.
+        how: One of :data:`AGGREGATIONS`.
+        prefix: Tokens before the patches, of which the first is the class token.
     """
+    if how == "class":
+        return x[..., :1, :]
+    x = x if how in ("mean", "tokens") else x[..., prefix:, :]
+    return x.mean(dim=-2, keepdim=True) if how.startswith("mean") else x
 
-    def __init__(self, plan: Plan, channels: int, aggregation: str):
-        super().__init__()
-        self.aggregation = aggregation
-        if aggregation != "tokens":
-            step = Step("pool", k=plan.num_nodes, side=1, mode="mean")
-            self.runs_on["pool"] = plan.add(step)
-        self.norm = nn.LayerNorm(channels)
 
-    def forward(
-        self, x: Float[Tensor, "*batch T D"], pyramid: GraphPyramid
-    ) -> Float[Tensor, "*batch M D"]:
-        """Map tokens to the features of the network."""
-        x = self.norm(x)
-        if self.aggregation == "class_token":
-            return x[..., :1, :]
-        return x.mean(dim=-2, keepdim=True) if self.aggregation == "mean" else x
+def rows(how: str, prefix: int, patches: int) -> int:
+    """Return the number of rows M that :func:`aggregate` leaves."""
+    return {"patches": patches, "tokens": prefix + patches}.get(how, 1)
 
 
 @register("vit", ViTConfig)
@@ -275,11 +256,15 @@ class KNNViT(Backbone):
     """A vision transformer on foveated patches (FOVI, Blauch, Alvarez & Konkle 2026).
 
     Args:
-        retina: The lowest level, matched to a side; or a ready pyramid, which the configuration
-            must fit.
+        retina: The lowest level; or a ready pyramid, which the configuration must fit.
         config: The configuration.
         in_channels: Channels of the retina's samples.
-        num_classes: Classes of a linear classifier; ``None`` for no classifier.
+        num_classes: Classes of a linear classifier on the aggregated tokens; ``None`` for no
+            classifier.
+
+    Attributes:
+        prefix_tokens: The class token and the register tokens, which come before the patches in the
+            features of every block.
 
     Raises:
         ValueError, TypeError: If the configuration does not fit the retina or the pyramid, or an
@@ -289,9 +274,9 @@ class KNNViT(Backbone):
         >>> import torch, fovigraph as fg
         >>> from fovigraph.models.vit import ViTConfig
         >>> retina = fg.SensorArray.matched(32)
-        >>> net = fg.models.KNNViT(retina, ViTConfig(channels=32, heads=2, depth=2, attention_k=9))
+        >>> net = fg.models.KNNViT(retina, ViTConfig(channels=24, blocks=2, attention_k=5))
         >>> net(torch.rand(2, len(retina), 3)).shape
-        torch.Size([2, 1, 32])
+        torch.Size([2, 1, 24])
     """
 
     def __init__(
@@ -306,57 +291,27 @@ class KNNViT(Backbone):
         positive_int("in_channels", in_channels)
         plan = Plan(retina, config.metric)
         layers: list[Block] = [PatchEmbedding(plan, in_channels, config)]
-        patches, near, positions = plan.level, None, None
-        if config.attention_k is not None:
-            near = plan.between(patches, patches, config.attention_k)
-        if config.positions.startswith("rotary"):
-            head = config.channels // config.heads
-            shift = config.positions == "rotary_shift"
-            positions = RotaryPositions(plan.levels[patches], head, shift=shift)
-        width, heads = config.channels, config.heads
-        layers += [
-            TransformerBlock(
-                width,
-                heads,
-                config.mlp_ratio,
-                config.dropout,
-                extra=config.extra,
-                near=near,
-                positions=positions,
-            )
-            for _ in range(config.depth)
-        ]
-        layers.append(Readout(plan, width, config.aggregation))
-        self.extra = config.extra
-        tokens = 1 if config.aggregation != "tokens" else config.extra + plan.num_nodes
-        self.assemble(layers, plan, in_channels=in_channels, out_channels=width, num_classes=None)
-        self.num_features = tokens * width
-        self.add_classifier(num_classes)
+        layers += [TransformerBlock(plan, config) for _ in range(config.blocks)]
+        self.aggregation = config.aggregation
+        self.prefix_tokens = 1 + config.register_tokens
+        self.assemble(
+            layers,
+            plan,
+            in_channels=in_channels,
+            out_channels=config.channels,
+            num_classes=num_classes,
+            rows=rows(config.aggregation, self.prefix_tokens, plan.num_nodes),
+        )
+        self.norm = nn.LayerNorm(config.channels)
 
     @classmethod
     def from_config(cls, config: ViTConfig, retina: SensorArray, in_channels: int = 3) -> KNNViT:
         """Build the backbone that a configuration describes on a retina."""
         return cls(retina, config, in_channels)
 
-    def _through(
-        self,
-        x: Tensor,
-        note: Callable[[str, Intermediate], None] | None = None,
-        count: int | None = None,
-    ) -> Tensor:
-        def note_patches(name: str, seen: Intermediate) -> None:
-            assert note is not None
-            nodes = len(self.pyramid.levels[seen.level])
-            features = seen.features[..., seen.features.shape[-2] - nodes :, :]
-            note(name, Intermediate(features, seen.level))
-
-        return super()._through(x, None if note is None else note_patches, count)
-
-    def features_by_level(self, x: Tensor) -> dict[int, Tensor]:
-        """Return the features on the retina, the patches and the readout's level, by index."""
-        found = {0: x}
-        self._through(x, lambda _, seen: found.__setitem__(seen.level, seen.features))
-        return found
+    def finish(self, x: Float[Tensor, "*batch T D"]) -> Tensor:
+        """Normalise and aggregate the tokens; map them to logits, if there is a classifier."""
+        return super().finish(aggregate(self.norm(x), self.aggregation, self.prefix_tokens))
 
     def input_weight(self) -> str:
         """The patch embedding's weight."""

@@ -1,11 +1,11 @@
-"""Attention among the nodes of a level: all of them, or those that are near."""
+"""Attention among tokens: among all of them, or along the edges of a graph."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn import MessagePassing
@@ -17,134 +17,149 @@ from fovigraph.nn.bipartite import wants_messages
 from fovigraph.nn.limits import check_weights
 
 
-class NodeAttention(MessagePassing):
-    r"""Multi-head self-attention of a level's nodes, to all or to each one's neighbours.
+class GraphAttention(MessagePassing):
+    r"""Multi-head self-attention (Vaswani et al. 2017), which a graph may restrict.
 
     .. math::
-        \mathbf{y}_i = \mathbf{W}_o \sum_{j \in \mathcal{N}(i)}
-        \operatorname{softmax}_j \Big( \frac{\mathbf{q}_i \cdot \mathbf{k}_j}{\sqrt{h}} \Big)
-        \, \mathbf{v}_j
+        \mathbf{y}_i = \mathbf{b} + \mathbf{W}_o \sum_{j \in \mathcal{N}(i)}
+        \operatorname{softmax}_j \left( \frac{\mathbf{q}_i^\top \mathbf{k}_j}{\sqrt h} \right)
+        \mathbf{v}_j
 
-    in every head of h channels, with queries, keys and values linear in the tokens. Without a graph
-    :math:`\mathcal{N}(i)` is every token; with one, the sources of i's edges. Tokens that are no
-    nodes, such as a class token, come first; they attend to all, and all attend to them.
-
-    ``message`` and the sum are the definition; otherwise (``fused``) it is torch's
-    ``scaled_dot_product_attention``, with a mask if there is a graph.
+    in every head of width h. Without a graph, :math:`\mathcal{N}(i)` are all tokens. With a graph
+    from the nodes to themselves they are the sources of the edges to node i and the tokens before
+    the nodes, such as a class token, which themselves attend to all.
 
     Args:
-        channels: Channels D of the tokens.
-        heads: Number of heads, which must divide D.
-        dropout: Probability that an attention weight is dropped in training.
-        bias: Whether the linear maps have biases.
+        channels: Channels of the tokens.
+        heads: Number of heads; must divide ``channels``.
+        bias: Whether the projections have a bias.
+        dropout: Probability that a weight of attention is zero, in training.
+
+    Attributes:
+        fused: Whether to compute by one call of ``scaled_dot_product_attention`` (with a mask of
+            the edges); otherwise by message passing, which defines what is computed.
 
     Raises:
         ValueError, TypeError: If an argument is not of the kind said above.
 
     Example:
         >>> import torch, fovigraph as fg
-        >>> array = fg.SensorArray.matched(16)
-        >>> near = fg.knn_graph(array, array, k=9)
-        >>> fg.nn.NodeAttention(32, heads=4)(torch.rand(2, len(array), 32), near).shape
-        torch.Size([2, 230, 32])
+        >>> patches = fg.SensorArray.matched(8)
+        >>> graph = fg.knn_graph(patches, patches, k=9)
+        >>> layer = fg.nn.GraphAttention(16, heads=2)
+        >>> tokens = torch.rand(4, 1 + len(patches), 16)  # a class token, then the patches
+        >>> layer(tokens, graph).shape == tokens.shape
+        True
     """
 
-    def __init__(self, channels: int, heads: int, dropout: float = 0.0, bias: bool = False):
-        super().__init__(aggr="sum", node_dim=-3)
-        self.channels, self.heads = positive_int("channels", channels), positive_int("heads", heads)
-        if channels % heads:
-            raise ValueError(f"heads must divide channels={channels}, got {heads}")
-        check_weights(channels=channels, qkv=3 * channels)
+    def __init__(self, channels: int, heads: int = 1, *, bias: bool = False, dropout: float = 0.0):
+        super().__init__(aggr="sum", node_dim=-2)
+        self.channels, self.heads = positive_int("channels", channels), check_heads(heads, channels)
         self.dropout = fraction("dropout", dropout)
-        self.qkv = nn.Linear(channels, 3 * channels, bias=flag("bias", bias))
-        self.project = nn.Linear(channels, channels, bias=bias)
+        check_weights(channels=self.channels, qkv=3 * self.channels)
+        self.qkv = nn.Linear(self.channels, 3 * self.channels, bias=flag("bias", bias))
+        self.proj = nn.Linear(self.channels, self.channels, bias=bias)
         self.fused = True
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew: truncated normal with a deviation of 0.02."""
+        super().reset_parameters()
+        for layer in (self.qkv, self.proj):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     def forward(
         self,
-        x: Float[Tensor, "*batch T D"],
+        x: Float[Tensor, "*batch T C"],
         graph: KNNGraph | None = None,
-        *,
-        extra: int = 0,
         positions: nn.Module | None = None,
-    ) -> Float[Tensor, "*batch T D"]:
+    ) -> Float[Tensor, "*batch T C"]:
         """Attend.
 
         Args:
-            x: Tokens ``[*, T, D]``: ``extra`` of them that are no nodes, then the nodes.
-            graph: Edges from every node to those that attend to it, at one level; ``None``: all.
-            extra: How many tokens at the front are no nodes.
-            positions: What turns queries and keys, such as
-                :class:`~fovigraph.nn.RotaryPositions`; ``None``: nothing.
+            x: Tokens ``[*, T, channels]``; with a graph, those of its nodes are the last.
+            graph: Edges between the nodes that attend to one another; ``None``: all tokens do.
+            positions: What queries and keys ``[*, heads, T, h]`` pass before they meet, such as
+                :class:`~fovigraph.nn.Rotary`.
+
+        Returns:
+            ``[*, T, channels]``.
 
         Raises:
-            ValueError, TypeError: If the tokens do not fit the layer or the graph.
+            ValueError: If the tokens have other channels, or are fewer than the graph's nodes.
         """
-        if x.dim() < 2 or x.shape[-1] != self.channels:
-            raise ValueError(
-                f"x must be [..., tokens, {self.channels} channels], got shape {list(x.shape)}"
-            )
-        tokens = x.shape[-2]
-        if graph is not None:
-            _check_graph(graph, tokens, whole_number("extra", extra))
-        heads = self.qkv(x).unflatten(-1, (3, self.heads, -1))
-        query, key, value = heads.unbind(-3)  # [*, T, heads, h]
+        if x.ndim < 2 or x.shape[-1] != self.channels:
+            raise ValueError(f"x must have shape [*, T, {self.channels}], got {list(x.shape)}")
+        edges = None if graph is None else token_edges(graph, x.shape[-2])
+        parts = self.qkv(x).unflatten(-1, (3, self.heads, -1)).movedim(-3, 0).transpose(-3, -2)
+        q, k, v = parts.unbind(0)
         if positions is not None:
-            query, key = positions(query), positions(key)
-        if not self.fused or wants_messages(self):
-            edges = _edges(graph, tokens, extra, x.device)
-            out = self.propagate(edges, query=query, key=key, value=value, size=(tokens, tokens))
-        else:
-            mask = None if graph is None else _mask(graph, tokens, extra, x.device)
-            query, key, value = (part.transpose(-3, -2) for part in (query, key, value))
-            dropout = self.dropout if self.training else 0.0
-            out = functional.scaled_dot_product_attention(
-                query, key, value, attn_mask=mask, dropout_p=dropout
-            ).transpose(-3, -2)
-        return self.project(out.flatten(-2))  # type: ignore[no-any-return]
+            q, k = positions(q), positions(k)
+        attend = self._fused if self.fused and not wants_messages(self) else self._by_messages
+        return self.proj(attend(q, k, v, edges).transpose(-3, -2).flatten(-2))  # type: ignore[no-any-return]
+
+    def _fused(self, q: Tensor, k: Tensor, v: Tensor, edges: Tensor | None) -> Tensor:
+        mask = None
+        if edges is not None:
+            tokens = q.shape[-2]
+            flat = torch.zeros(tokens * tokens, dtype=torch.bool, device=q.device)
+            mask = flat.index_fill(0, edges[1] * tokens + edges[0], True).view(tokens, tokens)
+        dropout = self.dropout if self.training else 0.0
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+
+    def _by_messages(self, q: Tensor, k: Tensor, v: Tensor, edges: Tensor | None) -> Tensor:
+        tokens = q.shape[-2]
+        if edges is None:
+            every = torch.arange(tokens, device=q.device)
+            edges = torch.cartesian_prod(every, every).T
+        return self.propagate(edges, q=q, k=k, v=v, size=(tokens, tokens))  # type: ignore[no-any-return]
 
     def message(
         self,
-        query_i: Tensor,
-        key_j: Tensor,
-        value_j: Tensor,
+        q_i: Tensor,
+        k_j: Tensor,
+        v_j: Tensor,
         index: Tensor,
+        ptr: Tensor | None,
         size_i: int | None,
     ) -> Tensor:
-        score = (query_i * key_j).sum(-1) / query_i.shape[-1] ** 0.5  # [*, E, heads]
-        weight = softmax(score, index, num_nodes=size_i, dim=-2)
-        weight = functional.dropout(weight, self.dropout, self.training)
-        return weight[..., None] * value_j
+        """The value of a source, weighted by how well its key fits the destination's query."""
+        fit = (q_i * k_j).sum(-1, keepdim=True) / math.sqrt(q_i.shape[-1])
+        weight = softmax(fit, index, ptr, size_i, dim=-2)
+        return v_j * functional.dropout(weight, self.dropout, self.training)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.channels}, heads={self.heads})"
 
 
-def _check_graph(graph: Any, tokens: int, extra: int) -> None:
-    instance("graph", graph, KNNGraph)
-    if graph.num_src != graph.num_dst or graph.num_dst + extra != tokens:
+def check_heads(heads: int, channels: int, name: str = "heads") -> int:
+    """Return the number of heads, or say that it must divide the channels."""
+    heads = positive_int(name, heads)
+    if channels % heads:
+        divisors = [n for n in range(1, min(channels, 64) + 1) if channels % n == 0]
         raise ValueError(
-            f"graph must join {tokens - extra} nodes (x has {tokens} tokens, extra={extra}) to "
-            f"themselves, got {graph.num_src} to {graph.num_dst} nodes"
+            f"{name} must divide the {channels} channels (one of {divisors}), got {heads}"
         )
+    return heads
 
 
-def _mask(graph: KNNGraph, tokens: int, extra: int, device: torch.device) -> Bool[Tensor, "T T"]:
-    """Return which token (rows) attends to which."""
-    mask = torch.zeros(tokens, tokens, dtype=torch.bool, device=device)
-    mask[:extra] = True
-    mask[:, :extra] = True
-    src, dst = graph.edge_index + extra
-    return mask.index_put((dst, src), torch.ones((), dtype=torch.bool, device=device))
+def token_edges(graph: KNNGraph, tokens: int) -> Int64[Tensor, "2 E"]:
+    """Return the edges of a graph among tokens of which its nodes are the last.
 
+    Tokens before the nodes have edges from and to all tokens.
 
-def _edges(
-    graph: KNNGraph | None, tokens: int, extra: int, device: torch.device
-) -> Int64[Tensor, "2 E"]:
-    """Return the edges from every token to those that attend to it."""
-    if graph is None:
-        mask = torch.ones(tokens, tokens, dtype=torch.bool, device=device)
-    else:
-        mask = _mask(graph, tokens, extra, device)
-    dst, src = mask.nonzero().T
-    return torch.stack((src, dst))
+    Raises:
+        ValueError, TypeError: If the graph does not lead from an array to itself, or has more nodes
+            than there are tokens.
+    """
+    if instance("graph", graph, KNNGraph).num_src != graph.num_dst:
+        raise ValueError(f"graph must lead from an array to itself, got {graph}")
+    before = whole_number("number of tokens", tokens, graph.num_src) - graph.num_src
+    device = graph.edge_index.device
+    every, special = torch.arange(tokens, device=device), torch.arange(before, device=device)
+    nodes = torch.arange(before, tokens, device=device)
+    into = torch.cartesian_prod(every, special).T
+    out_of = torch.cartesian_prod(special, nodes).T
+    return torch.cat((graph.edge_index + before, into, out_of), dim=1)

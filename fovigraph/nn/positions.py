@@ -1,86 +1,124 @@
-"""Where the tokens of a vision transformer are: rotary embeddings of nodes of the visual field."""
+"""Where tokens are: encodings of the places of an array's nodes, for attention."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from jaxtyping import Float, Float64
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from fovigraph._checks import flag, instance, positive_float, positive_int
+from fovigraph._checks import instance, one_of, positive_float, positive_int
 from fovigraph.geometry import SensorArray
 from fovigraph.geometry.fixed import FixedTensors, isolated
 
+SPACES = ("visual", "cortical")
+
 
 @isolated
-def unit_positions(array: SensorArray) -> Float64[Tensor, "N 2"]:
-    """Return x and y of an array's nodes, each scaled so that it goes from 0 to 1, ``[N, 2]``."""
-    places = instance("array", array, SensorArray).cartesian
-    low, high = places.amin(0), places.amax(0)
-    return (places - low) / (high - low + 1e-8)
-
-
-class SinePositions(FixedTensors):
-    """Adds sines of x and cosines of y to the features of an array's nodes.
-
-    Channel 2i gets sin(x ω) and channel 2i + 1 gets cos(y ω), with ω = 10000^(−2i / D) and x and y
-    from 0 to 1 (FOVI's absolute positions).
+def positions_of(array: SensorArray, space: str = "visual") -> Float[Tensor, "N A"]:
+    """Return where the nodes of an array are, on axes scaled to about [-1, 1].
 
     Args:
-        array: The nodes.
-        channels: Channels D, an even number.
+        array: The array.
+        space: ``"visual"``: row (down) and column (right), the edge of the field of view at 1.
+            ``"cortical"``: the cortical coordinates, from their middle, the longest axis from -1 to
+            1; a cortex that is a flat sheet has two axes, any other three.
+
+    Returns:
+        ``[N, 2]`` or ``[N, 3]``, float64.
 
     Raises:
         ValueError, TypeError: If an argument is not of the kind said above.
     """
-
-    wave: Tensor
-
-    def __init__(self, array: SensorArray, channels: int):
-        super().__init__()
-        if positive_int("channels", channels) % 2:
-            raise ValueError(f"channels must be even, got {channels}")
-        self.fix(wave=self._wave(array, channels))
-
-    @isolated
-    def _wave(self, array: SensorArray, channels: int) -> Tensor:
-        place = unit_positions(array)
-        rate = 10_000.0 ** (-2 * torch.arange(channels // 2, dtype=torch.float64) / channels)
-        wave = torch.stack(((place[:, :1] * rate).sin(), (place[:, 1:] * rate).cos()), dim=-1)
-        return wave.flatten(1).float()
-
-    def forward(self, x: Float[Tensor, "*batch N D"]) -> Float[Tensor, "*batch N D"]:
-        """Add the positions to ``[*, N, D]``."""
-        return x + self.wave.to(x.dtype)
+    instance("array", array, SensorArray)
+    if one_of("space", space, SPACES) == "visual":
+        x, y = array.cartesian.unbind(-1)
+        return torch.stack((-y, x), dim=-1)
+    low, high = array.cortical.aminmax(dim=0)
+    middle, half = (low + high) / 2, (high - low) / 2
+    flat = half <= 1e-9 * half.max()
+    if flat[2]:
+        return ((array.cortical - middle) / half.max().clamp_min(1e-12))[:, :2]
+    return (array.cortical - middle) / half.max()
 
 
-class RotaryPositions(FixedTensors):
-    r"""Rotary positions of an array's nodes: queries and keys turn with their place.
+def _on_unit_axes(array: SensorArray, space: str) -> Tensor:
+    """Return places with every axis scaled to [0, 1]: x and y, or the cortical coordinates."""
+    places = positions_of(array, space)
+    if space == "visual":
+        places = torch.stack((places[:, 1], -places[:, 0]), dim=-1)
+    low, high = places.aminmax(dim=0)
+    return (places - low) / (high - low + 1e-8)
 
-    The first half of a head's channels turns with x, the second with y; in each half, channels 2i
-    and 2i + 1 are turned as a pair by the angle :math:`2\pi p\,\omega_i`, with p from 0 to 1 and
-    :math:`\omega_i = \text{base}^{-4i/h}` for a head of h channels. So the product of a query and a
-    key depends on their distance along x and y alone (Su et al. 2021; Heo et al. 2024).
 
-    With ``shift``, it is what the ``fovi`` package computes, for its checkpoints: each channel is
-    mixed with the one before it in its half, by :math:`p\,\omega_i`, which is no rotation.
+class SinusoidalPosition(FixedTensors):
+    """Sines and cosines of the places of nodes, added to their features.
+
+    Channel 2i is the sine, 2i + 1 the cosine of the place on an axis times ``10000^(-2i / D)``;
+    channels take turns with the axes, which are scaled to [0, 1], as upstream's do.
 
     Args:
         array: The nodes.
-        head_channels: Channels h of a head, a multiple of 4.
-        base: Ratio of the fastest turn and what the slowest would tend to; ``None``: 100, or 10,000
-            with ``shift``.
-        shift: Whether to mix channels as the ``fovi`` package does.
+        channels: Channels D.
+        space: As for :func:`positions_of`.
+    """
+
+    encoding: Tensor
+
+    def __init__(self, array: SensorArray, channels: int, space: str = "visual"):
+        super().__init__()
+        self.fix(encoding=_sinusoids(array, positive_int("channels", channels), space))
+
+    def forward(self, x: Float[Tensor, "*batch N D"]) -> Float[Tensor, "*batch N D"]:
+        """Add the encoding."""
+        return x + self.encoding.to(x.dtype)
+
+
+@isolated
+def _sinusoids(array: SensorArray, channels: int, space: str) -> Tensor:
+    places = _on_unit_axes(array, space)
+    channel = torch.arange(channels)
+    omega = 10000.0 ** (-(channel // 2 * 2) / channels).double()
+    angle = places[:, channel % places.shape[1]] * omega
+    return torch.where(channel % 2 == 0, angle.sin(), angle.cos()).float()
+
+
+class LearnedPosition(nn.Module):
+    """A learnt vector for every node, added to its features.
+
+    Args:
+        num_nodes: Nodes N.
+        channels: Channels D.
+    """
+
+    def __init__(self, num_nodes: int, channels: int):
+        super().__init__()
+        nodes, width = positive_int("num_nodes", num_nodes), positive_int("channels", channels)
+        self.weight = nn.Parameter(torch.empty(nodes, width))
+        nn.init.trunc_normal_(self.weight, std=0.02)
+
+    def forward(self, x: Float[Tensor, "*batch N D"]) -> Float[Tensor, "*batch N D"]:
+        """Add the vectors."""
+        return x + self.weight
+
+
+class Rotary(FixedTensors):
+    """Rotary positions (Su et al. 2021) on several axes, as DINOv3 has them.
+
+    Pairs of channels, c and c + h/2 of a head of width h, are rotated by 2π times the place on an
+    axis times ``base^(-2 A j / h)``, j counting the pairs of that axis and A the axes. With three
+    axes, pairs that are left over stay as they are. A rotation keeps norms, and the product of a
+    query and a key depends on where they are relative to each other.
+
+    Args:
+        array: The nodes.
+        head_channels: Channels h of a head, even and at least twice the number of axes.
+        space: As for :func:`positions_of`.
+        base: The base of the frequencies.
 
     Raises:
         ValueError, TypeError: If an argument is not of the kind said above.
-
-    Example:
-        >>> import torch, fovigraph as fg
-        >>> array = fg.SensorArray.matched(8)
-        >>> fg.nn.RotaryPositions(array, 16)(torch.rand(2, len(array), 3, 16)).shape
-        torch.Size([2, 60, 3, 16])
     """
 
     cos: Tensor
@@ -90,40 +128,76 @@ class RotaryPositions(FixedTensors):
         self,
         array: SensorArray,
         head_channels: int,
-        base: float | None = None,
-        *,
-        shift: bool = False,
+        space: str = "visual",
+        base: float = 100.0,
     ):
+        super().__init__()
+        positive_int("head_channels", head_channels)
+        angle = _rotary_angles(array, head_channels, space, positive_float("base", base))
+        self.fix(cos=angle.cos().float(), sin=angle.sin().float())
+
+    def forward(self, x: Float[Tensor, "*batch T h"]) -> Float[Tensor, "*batch T h"]:
+        """Rotate queries or keys ``[*, T, h]``; tokens before the last N stay as they are."""
+        prefix = x.shape[-2] - self.cos.shape[0]
+        special, nodes = x.split((prefix, self.cos.shape[0]), dim=-2)
+        first, second = nodes.chunk(2, dim=-1)
+        turned = nodes * self.cos + torch.cat((-second, first), dim=-1) * self.sin
+        return torch.cat((special, turned.to(x.dtype)), dim=-2)
+
+
+@isolated
+def _rotary_angles(array: SensorArray, width: int, space: str, base: float) -> Tensor:
+    """Return the angle ``[N, h]`` of every node and channel."""
+    places = positions_of(array, space)
+    axes = places.shape[1]
+    if width % 2 or width < 2 * axes:
+        raise ValueError(
+            f"head_channels must be even and at least {2 * axes} for positions on {axes} axes, "
+            f"got {width}"
+        )
+    pairs = width // 2 // axes
+    omega = base ** (-2 * axes * torch.arange(pairs).double() / width)
+    angle = (2 * math.pi * places[:, :, None] * omega).flatten(1)
+    left_over = angle.new_zeros(len(angle), width // 2 - angle.shape[1])
+    return torch.cat((angle, left_over), dim=1).repeat(1, 2)
+
+
+class CyclicShift(FixedTensors):
+    """What upstream's vision transformer does for rotary positions: a shift, not a rotation.
+
+    Channel c becomes ``x[c] cos(p ω) + x[c - 1] sin(p ω)``, cyclic within each half of the head's
+    channels; the first half is by x and the second by y, each scaled to [0, 1]. It changes norms,
+    and products depend on absolute places. For upstream's checkpoints; :class:`Rotary` is for
+    training.
+
+    Args:
+        array: The nodes.
+        head_channels: Channels h of a head, a multiple of 4.
+
+    Raises:
+        ValueError, TypeError: If an argument is not of the kind said above.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, array: SensorArray, head_channels: int):
         super().__init__()
         if positive_int("head_channels", head_channels) % 4:
             raise ValueError(f"head_channels must be a multiple of 4, got {head_channels}")
-        self.head_channels, self.shift = head_channels, flag("shift", shift)
-        usual = 10_000.0 if shift else 100.0
-        self.base = usual if base is None else positive_float("base", base)
-        angle = self._angles(array)
+        angle = _shift_angles(array, head_channels)
         self.fix(cos=angle.cos().float(), sin=angle.sin().float())
 
-    @isolated
-    def _angles(self, array: SensorArray) -> Tensor:
-        """Return the angle of every node and channel, ``[N, h]``."""
-        pairs = torch.arange(self.head_channels // 4, dtype=torch.float64)
-        rate = self.base ** (-4 * pairs / self.head_channels)
-        turn = 1.0 if self.shift else 2 * math.pi
-        angle = turn * unit_positions(array)[:, :, None] * rate  # [N, axis, pair]
-        return angle.repeat_interleave(2, dim=-1).flatten(1)
+    def forward(self, x: Float[Tensor, "*batch T h"]) -> Float[Tensor, "*batch T h"]:
+        """Shift queries or keys ``[*, T, h]``; tokens before the last N stay as they are."""
+        prefix = x.shape[-2] - self.cos.shape[0]
+        special, nodes = x.split((prefix, self.cos.shape[0]), dim=-2)
+        before = torch.cat([half.roll(1, -1) for half in nodes.chunk(2, dim=-1)], dim=-1)
+        return torch.cat((special, (nodes * self.cos + before * self.sin).to(x.dtype)), dim=-2)
 
-    def forward(self, x: Float[Tensor, "*batch T H h"]) -> Float[Tensor, "*batch T H h"]:
-        """Turn the last N of the tokens ``[*, T, heads, h]``; those before them have no place."""
-        nodes = len(self.cos)
-        extra, placed = x[..., : x.shape[-3] - nodes, :, :], x[..., x.shape[-3] - nodes :, :, :]
-        cos, sin = (wave[:, None].to(x.dtype) for wave in (self.cos, self.sin))
-        if self.shift:
-            other = placed.unflatten(-1, (2, -1)).roll(1, dims=-1).flatten(-2)
-        else:
-            even, odd = placed.unflatten(-1, (-1, 2)).unbind(-1)
-            other = torch.stack((-odd, even), dim=-1).flatten(-2)
-        return torch.cat((extra, placed * cos + other * sin), dim=-3)
 
-    def extra_repr(self) -> str:
-        kind = ", shift=True" if self.shift else ""
-        return f"{len(self.cos)} nodes, {self.head_channels}, base={self.base:g}{kind}"
+@isolated
+def _shift_angles(array: SensorArray, width: int) -> Tensor:
+    omega = 10000.0 ** (-4 * torch.arange(width // 4).double() / width)
+    angle = _on_unit_axes(array, "visual")[:, :, None] * omega.repeat_interleave(2)
+    return angle.flatten(1)

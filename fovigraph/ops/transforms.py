@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 
 
 def transformed(*grads: Tensor) -> bool:
-    """Whether a transform of ``torch.func`` or forward-mode AD is at work.
+    """Whether a transform of ``torch.func`` or forward-mode AD is active.
 
     Args:
         grads: What a backward pass was given: ``torch.autograd.grad`` may have batched them.

@@ -1,5 +1,7 @@
 """From an image and a place to look to samples on a sensor array."""
 
+from fovigraph.sensing.calibration import CalibrationError, read_camera
+from fovigraph.sensing.camera import Camera, field_rays, gaze_rotation
 from fovigraph.sensing.fixation import (
     FIXATION_POLICIES,
     FixationPolicy,
@@ -14,6 +16,8 @@ from fovigraph.sensing.retina_config import RetinaConfig
 
 __all__ = [
     "FIXATION_POLICIES",
+    "CalibrationError",
+    "Camera",
     "FixationConfig",
     "FixationPolicy",
     "Fixations",
@@ -21,7 +25,10 @@ __all__ = [
     "Retina",
     "RetinaConfig",
     "as_images",
+    "field_rays",
     "fixation_policy",
+    "gaze_rotation",
     "policy_of",
+    "read_camera",
     "read_image",
 ]

@@ -1,7 +1,7 @@
 """Variations of training images, on their device, by kornia.
 
-What is drawn is drawn for a whole batch on the CPU and only then picked by rows, so that neither
-the device nor the number of processes changes what an image looks like.
+Random numbers are drawn on the CPU for a whole batch, of which every process takes its own rows:
+neither the device nor the number of processes changes what an image looks like.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Augment:
         """
         if self.idle:
             return images
-        # kornia takes a second to import; who does not train does not wait for it.
+        # Imported here, as kornia takes a second and only training needs it.
         from kornia.color import rgb_to_grayscale
         from kornia.filters import gaussian_blur2d
 
@@ -142,7 +142,7 @@ class Augment:
         if len(rows := _chosen(how.blur)):
             sigma = how.sigma[rows].to(images)
             reach = math.ceil(BLUR_REACH * self.config.blur_sigma[1])
-            reach = min(reach, *(side - 1 for side in images.shape[-2:]))  # what can be reflected
+            reach = min(reach, *(side - 1 for side in images.shape[-2:]))  # what reflection allows
             sigmas = torch.stack((sigma, sigma), dim=1)
             images[rows] = gaussian_blur2d(images[rows], 2 * reach + 1, sigmas)
         return images

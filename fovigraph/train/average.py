@@ -14,7 +14,7 @@ class Average:
     """An exponential moving average of a module's ``state_dict``, running statistics included.
 
     After n steps the decay is ``min(decay, (1 + n) / (10 + n))``, so that the average soon forgets
-    the weights that training began with. What is no floating-point number is the module's own.
+    the weights that training began with. Entries that are not floating point are the module's own.
 
     Args:
         module: The module.
@@ -31,7 +31,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the module's weights after so many steps before."""
+        """Update the average by the module's weights, after ``step`` updates before."""
         own = self.module.state_dict()
         floats = [name for name, x in own.items() if x.is_floating_point()]
         mix = get_ema_multi_avg_fn(min(self.decay, (1 + step) / (10 + step)))
@@ -40,19 +40,19 @@ class Average:
             self.weights[name].copy_(own[name])
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Take up an average that was saved."""
+        """Load an average that was saved."""
         for name, x in self.weights.items():
             x.copy_(weights[name])
 
     def apply(self) -> None:
-        """Give the module the average."""
+        """Load the average into the module."""
         if self._trained is None:
             self._trained = {name: x.clone() for name, x in self.module.state_dict().items()}
             self.module.load_state_dict(self.weights)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within this, the module has the average."""
+        """Return a context in which the module has the average."""
         was = self._trained
         self.apply()
         try:

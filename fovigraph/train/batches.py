@@ -52,7 +52,7 @@ class _Share(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """What comes of a share: a batch, and what of it cannot be read."""
+    """The images of a share: a batch of those that can be read, and the errors of the others."""
 
     batch: Batch
     broken: list[BrokenImage]
@@ -301,7 +301,7 @@ class _StreamReader(IterableDataset):
     def __iter__(self) -> Iterator[_Part | DataError]:
         try:
             yield from self._parts()
-        except DataError as error:  # handed over: raised in a worker, it would lose its one line
+        except DataError as error:  # handed over: raised in a worker, it would become a traceback
             yield error
 
     def _parts(self) -> Iterator[_Part]:

@@ -20,7 +20,7 @@ IMAGES = 1000
 """Images, at most, that a calibration is fitted to."""
 
 FIXATIONS = 16
-"""Fixations of each, at most."""
+"""Fixations of each image, at most."""
 
 DELAY = 2
 """Seconds after which a bar is shown."""
@@ -52,7 +52,7 @@ class _Sample:
 def calibrate(
     net: FoviNet, batches: Iterable[Batch], generator: torch.Generator, *, progress: bool = False
 ) -> str:
-    """Calibrate a network, whatever its calibration was, and return what was done in words.
+    """Calibrate a network anew, and return a line that says what was done.
 
     It is left in evaluation mode. If there are no images, or logits are not finite, it is not
     calibrated, and a warning is logged.
@@ -90,8 +90,8 @@ def calibrate(
             torch.cat(every), torch.cat(labels), own, joint=net.config.head.joint
         )
     net.calibrate(found)
-    looks = f"{policy.count} fixation{'s' * (policy.count > 1)}"
+    fixations = f"{policy.count} fixation{'s' * (policy.count > 1)}"
     return (
-        f"calibrated on {seen} held-out images with {looks}: "
+        f"calibrated on {seen} held-out images with {fixations}: "
         f"temperature {found.temperature:.3g}, sharpening {found.sharpening:.3g}"
     )

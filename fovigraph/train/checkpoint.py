@@ -28,18 +28,18 @@ UNCHANGING = (
     "train.nodes",
     "train.save_every",
 )
-"""What may differ when a run goes on: the result is the same (of other numbers of devices, but for
-rounding)."""
+"""Keys that may differ when a run goes on, as they do not change its result (of numbers of devices,
+but for rounding)."""
 
 
 EXTENDING = ("train.epochs", "train.patience")
-"""What may differ so that a run becomes longer or shorter."""
+"""Keys that may differ, as they make a run longer or shorter."""
 
 CHANGING = (*EXTENDING, "data.memory", "data.workers", "train.log", "train.log_every")
-"""What an error says may differ."""
+"""Keys that an error names as those that may differ."""
 
 OF_DATA = ("head.class_names", "head.multi_label", "head.num_classes", "train.batch_size")
-"""What data and objective decide: classes, and a smaller batch where there are fewer images."""
+"""Keys that data and objective decide: classes, and a smaller batch for fewer images."""
 
 
 class CheckpointError(RuntimeError):

@@ -14,7 +14,7 @@ from fovigraph.train.recipe import Recipe
 from fovigraph.train.source import DataError
 
 SHOWN = 10
-"""Names that are listed."""
+"""Number of names that a message lists."""
 
 
 class Classes(NamedTuple):
@@ -78,7 +78,7 @@ def match_classes(
 def with_classes(recipe: Recipe, names: Sequence[str]) -> Recipe:
     """Return a recipe whose network has so many classes, of these names, and is uncalibrated.
 
-    Whether an image may have several is for the objective to say.
+    Whether an image may have several of them follows from the objective.
     """
     head = {"num_classes": len(names), "class_names": list(names), **asdict(Calibration())}
     head["multi_label"] = recipe.objective.multi_label

@@ -25,7 +25,7 @@ DELAY = 2
 """Seconds after which a bar is shown."""
 
 FEW = 1000
-"""Up to so many images, the main process reads: others would take longer to start."""
+"""The most images that the main process reads itself: workers would take longer to start."""
 
 
 def open_data(

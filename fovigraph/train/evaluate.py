@@ -20,7 +20,7 @@ from fovigraph.train.evaluation import ClassSums, Evaluation, LabelSums, MultiLa
 from fovigraph.train.scores import need_sklearn
 
 RUNS = 5
-"""Of which the median is the network's speed."""
+"""Number of timed passes, whose median is the network's speed."""
 
 
 class Labelled(Protocol):
@@ -54,15 +54,15 @@ def evaluate(
     Args:
         net: The network.
         batches: The images, on any device; they are moved to the network's.
-        fixations: How often to look at an image; ``None``: as often as the network does. Where more
-            fixations than some number would show nothing else, or are not given, there are that
-            many, and ``note`` says so.
+        fixations: How often to look at an image; ``None``: as often as the network does.
+            A policy may have fewer different ones: then there are as many as it has, and ``note``
+            says so.
         classes: Their names, in order; ``None``: the network's.
         generator: Source of the policy's random numbers, on the CPU; torch's global state if
             ``None``.
 
     Returns:
-        What came out; of a network with ``head.multi_label``, a :class:`MultiLabelEvaluation`.
+        The evaluation; of a network with ``head.multi_label``, a :class:`MultiLabelEvaluation`.
 
     Raises:
         ImportError: If scikit-learn is not installed.
@@ -144,10 +144,10 @@ def fixation_logits(
     """
     where = policy(images, generator).location
     at_a_time = min(net.fixation_policy.count, policy.count)
-    looks = (net(images, some) for some in where.split(at_a_time, dim=1))
+    outputs = (net(images, some) for some in where.split(at_a_time, dim=1))
     if not net.config.head.joint:
-        return torch.cat([look.fixation_logits for look in looks], dim=1)
-    logits = torch.cat([net.head(look.embeddings) for look in looks], dim=1)
+        return torch.cat([output.fixation_logits for output in outputs], dim=1)
+    logits = torch.cat([net.head(output.embeddings) for output in outputs], dim=1)
     return net.calibration.of_one(net.aggregation.first(logits))
 
 
@@ -166,8 +166,8 @@ def policy_for(net: FoviNet, count: int | None) -> tuple[FixationPolicy, str | N
     elif not FIXATION_POLICIES[config.policy].random or config.in_eval == "center":
         most = 1
         note = "In evaluation the network looks at the image's centre alone: once is enough."
-    looks = min(count, most)
-    config = replace(config, count=looks, eval_count=looks)
+    given = min(count, most)
+    config = replace(config, count=given, eval_count=given)
     return policy_of(config).eval(), note if most < count else None
 
 
@@ -211,6 +211,6 @@ def _check_batch(batch: Any, count: int, several: bool) -> None:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= count:
         raise ValueError(
-            f"labels must be from 0 to {count - 1}, as the network tells {count} classes, "
+            f"labels must be from 0 to {count - 1}, as the network has {count} classes, "
             f"got {low if low < 0 else high}"
         )

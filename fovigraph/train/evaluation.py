@@ -15,10 +15,10 @@ from fovigraph.models.predict import THRESHOLD
 from fovigraph.train.scores import average_precision, mean, roc_auc
 
 TOP = 5
-"""A class among so many of the likeliest is right in ``top5``."""
+"""In ``top5``, an image is correct if its class is among so many of the likeliest."""
 
 BINS = 15
-"""Of confidence, in the calibration error."""
+"""Number of bins of confidence, in the calibration error."""
 
 MOST_IN_MATRIX = 100
 """Classes up to which the confusion matrix is kept."""
@@ -99,8 +99,9 @@ class Figures:
         calibration_error: Expected calibration error: the mean over answers of the difference of
             accuracy and confidence in their bin (Guo et al. 2017, eq. 3).
         reliability: The bins.
-        images_per_second: Of the network alone, images being there: the median of 5 runs after one
-            that does not count, of ``speed_images`` images at once with ``speed_fixations`` each.
+        images_per_second: Of the network alone, without reading images: the median of 5 runs after
+            one that does not count, of ``speed_images`` images at once, each with
+            ``speed_fixations``.
         speed_images, speed_fixations, device: See there.
         parameters: Number of learnt parameters.
         flops: Useful arithmetic for one fixation.

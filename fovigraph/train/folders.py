@@ -45,7 +45,7 @@ def open_folder(path: Path, config: DataConfig, multi_label: bool, hold_out: boo
 
 
 def _subfolders(path: Path) -> list[Path]:
-    """List the folders in a folder, linked ones too, except links to what it is in itself."""
+    """List the folders in a folder, linked ones too, except links to folders that contain it."""
     above = {os.path.realpath(path), *_true_parents(path)}
     try:
         folders = [child for child in path.iterdir() if child.is_dir()]
@@ -73,7 +73,7 @@ def class_folders(path: Path, classes: list[str] | None) -> tuple[Files, np.ndar
     found: list[str] = []
     for folder in _subfolders(path):
         if classes is not None and folder.name not in classes:
-            raise DataError(f"{folder}: there is no such class to learn, but {some(classes)}")
+            raise DataError(f"{folder}: must be named like a class to learn, {some(classes)}")
         inside = _images_under(folder)
         if not inside and classes is None:
             raise DataError(f"{folder}: there are no images in this folder of a class")
@@ -96,7 +96,7 @@ def class_folders(path: Path, classes: list[str] | None) -> tuple[Files, np.ndar
 
 
 def _images_under(folder: Path) -> list[str]:
-    """List the files, however deep, that by their suffix are images.
+    """List the files at any depth whose suffix is that of an image.
 
     Links to folders are followed, but no folder is listed twice: links may form loops. A folder
     that is inside and linked to as well is listed by its own path.

@@ -112,7 +112,7 @@ class LoadedImages:
     """Images that are in memory.
 
     Args:
-        images: uint8 ``[N, 3, size, size]``; of those that cannot be read, whatever.
+        images: uint8 ``[N, 3, size, size]``; arbitrary where one cannot be read.
         labels: int64 ``[N]``; or bool ``[N, C]``.
         broken: What cannot be read, by its index.
     """
@@ -142,8 +142,8 @@ class ImageStream:
 
     Args:
         rows: A ``datasets.IterableDataset``.
-        image_column: Of the images, as files.
-        label_column: Of the labels.
+        image_column: Name of the column of images, as files.
+        label_column: Name of the column of labels.
         classes: How many there are.
         size: Side of the squares that images are brought to, pixels.
         buffer: Images that are shuffled at a time.
@@ -258,7 +258,7 @@ def _local(file: str) -> str:
     """
     file = file.removeprefix("file://")
     if "://" in file:
-        raise ValueError(f"cannot read {file}: files of other machines are not fetched for this")
+        raise ValueError(f"cannot read {file}: files of other machines are not fetched here")
     return file
 
 

@@ -50,7 +50,7 @@ def open_inputs(recipe: Recipe, fabric: Fabric, data: Splits, order: Tensor | No
         Batches,
         batch_size=recipe.train.batch_size,
         workers=recipe.data.workers,
-        # Who compares all processes' images needs as many of each.
+        # Objectives that compare the images of all processes need as many from each.
         strict=recipe.data.strict or (several and not labelled),
         pin_memory=fabric.device.type == "cuda",
         order=order,

@@ -44,7 +44,8 @@ class Figures(NamedTuple):
     """Losses and answers of b images.
 
     Attributes:
-        loss: What is made smaller, a scalar: the objective and what head and probes learn by.
+        loss: What the optimiser minimises, a scalar: the objective, and the losses of head and
+            probes.
         objective: The objective alone, a scalar; in evaluation the head's cross-entropy.
         correct: How many images were classified correctly, ``[1 + probes]``: by the head, by each
             probe. Where an image may have several classes, the share of them that was, summed.

@@ -19,14 +19,14 @@ from fovigraph.train.recipe import Recipe
 
 
 class Processes:
-    """Starts the processes of a run, and lets them agree.
+    """Starts the processes of a run, and combines their values.
 
     Args:
         recipe: The whole recipe.
         folder: Where loggers write to.
 
     Attributes:
-        fabric: What moves, wraps and steps.
+        fabric: Lightning's Fabric, which moves tensors, wraps modules and runs backward passes.
 
     Raises:
         ValueError: If there is no such accelerator here, or not for this precision.
@@ -120,6 +120,6 @@ class Processes:
         return {} if self._scaled is None else self._scaled.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the state of a checkpoint."""
+        """Load the state of a checkpoint."""
         if self._scaled is not None:
             self._scaled.load_state_dict(state)

@@ -113,18 +113,18 @@ def percent(share: float) -> str:
 
 
 def _summary(result: Evaluation | MultiLabelEvaluation) -> str:
-    looks = f"from {_fixations_text(result.fixations)} each"
+    fixations = f"from {_fixations_text(result.fixations)} each"
     if isinstance(result, MultiLabelEvaluation):
         text = (
-            f"Of {result.images:,} images and {len(result.classes):,} classes, it was said of "
-            f"{percent(result.accuracy)} of the pairs correctly whether the image has the class, "
-            f"{looks}."
+            f"Of all pairs of {result.images:,} images and {len(result.classes):,} classes, "
+            f"{percent(result.accuracy)} were classified correctly, as the image having the class "
+            f"or not, {fixations}."
         )
     else:
         low, high = _interval(result.top1, result.images)
         text = (
             f"{round(result.top1 * result.images):,} of {result.images:,} images were classified "
-            f"correctly, {looks}. Of other images of this kind, between {percent(low)} and "
+            f"correctly, {fixations}. Of other images of this kind, between {percent(low)} and "
             f"{percent(high)} would be, with 95 % confidence."
         )
     return f"{text} {result.note or ''}".rstrip().replace(" %", "\N{NO-BREAK SPACE}%")

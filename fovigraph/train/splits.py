@@ -76,8 +76,9 @@ def without_test(
     Args:
         files, labels, classes: The images.
         config: The section ``data`` of a recipe.
-        hold_out: Whether ``data.holdout`` of them are held out, by a rule without chance: images at
-            even distances, of each class where every image has one. Otherwise both splits are all.
+        hold_out: Whether ``data.holdout`` of them are held out, by a fixed rule: images
+            at even distances, of each class where every image has one. Otherwise both splits are
+            all images.
     """
     if not hold_out:
         whole = StoredImages(files, torch.from_numpy(labels), config.size)

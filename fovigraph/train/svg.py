@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 WIDTH, HEIGHT = 440, 300
-"""Of a plot, in the units of its text, which is 13 high."""
+"""Size of a plot, in units of which its text is 13 high."""
 
 LEFT, RIGHT, TOP, BOTTOM = 56, 22, 22, 46
 """Margins of a plot."""

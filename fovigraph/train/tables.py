@@ -26,7 +26,7 @@ from fovigraph.train.splits import (
 
 
 def check_regular(path: Path, wanted: str) -> None:
-    """Say what a path must be if it is not a file that can be opened without waiting."""
+    """Refuse a path that is not a file which can be opened without waiting."""
     try:
         regular_file(path)
     except OSError as error:
@@ -73,7 +73,7 @@ def open_tables(
     train_name, test_name = split_names(found, config, str(config.source))
     if config.streaming and test_name is None:
         raise DataError(
-            f"{config.source}: of a stream nothing can be held out, and there is no split "
+            f"{config.source}: nothing can be held out of a stream, and there is no split "
             f"{', '.join(TEST)}, but {', '.join(found)}; choose one with data.test_split"
         )
     remote = files is None
@@ -120,8 +120,8 @@ def _dataset(files: dict[str, list[str]] | None, config: DataConfig) -> Mapping[
         reason = first_line(error.__cause__ or error)
         if files is None:
             raise DataError(
-                f"{config.source} is no file or folder here, nor to be had from the Hugging Face "
-                f"Hub: {reason}"
+                f"{config.source} is no file or folder here, and the Hugging Face Hub did not "
+                f"give it: {reason}"
             ) from error
         raise DataError(f"cannot read {config.source}: {reason}") from error
 

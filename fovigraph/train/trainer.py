@@ -61,7 +61,7 @@ KNN_IMAGES = 10_000
 REMEDY = "try a lower optimizer.learning_rate, optimizer.clip or another train.precision"
 
 BEST = ("knn_accuracy", "test_average_precision", "test_accuracy")
-"""Figures of which the first that there is says how good a network is."""
+"""Figures by which networks are compared: the first of these that a run has."""
 
 SEVERAL = ("test_roc_auc", "test_average_precision")
 """Figures of the test split where an image may have several classes, means over classes."""
@@ -381,7 +381,7 @@ class Trainer:
         several = [torch.zeros(0, 2, self.recipe.head.num_classes)]  # logits and labels
         self.wrapped.eval()
         with self._averaged():
-            for figures, batch in self._look(self.testing):
+            for figures, batch in self._figures_of(self.testing):
                 tally.add(figures, len(batch.labels))
                 if objective.multi_label:
                     logits = figures.logits.float().cpu()
@@ -394,11 +394,11 @@ class Trainer:
         return means
 
     def _averaged(self) -> AbstractContextManager[None]:
-        """Within this, the weights are their average, if there is one."""
+        """Return a context in which the weights are their average, if there is one."""
         return nullcontext() if self.average is None else self.average.applied()
 
-    def _look(self, batches: Batches) -> Iterator[tuple[Figures, Batch]]:
-        """Evaluate batch after batch."""
+    def _figures_of(self, batches: Batches) -> Iterator[tuple[Figures, Batch]]:
+        """Yield the figures of every batch, as in evaluation."""
         for index, batch in enumerate(batches.epoch(0)):
             shape = (self.recipe.train.batch_size, *batch.images.shape[1:])
             generator = self.random.generator(RandomNumbers.EVALUATION, index)
@@ -411,11 +411,11 @@ class Trainer:
                 self._interrupt()
 
     def _knn_accuracy(self) -> float:
-        """Return how well neighbours among training images' features tell a test image's class."""
+        """Return the accuracy of the kNN classifier on the test images' features."""
         known: list[list[Tensor]] = []
         for batches in self.neighbours:
             features, labels, count = [], [], 0
-            for figures, batch in self._look(batches):
+            for figures, batch in self._figures_of(batches):
                 features.append(figures.features.float().mean(dim=1))
                 labels.append(batch.labels.to(figures.features.device))
                 count += len(batch.labels)
@@ -494,7 +494,7 @@ class Trainer:
 
     @contextmanager
     def _taking_up(self, section: str) -> Iterator[None]:
-        """Within this, whatever goes wrong is a fault of that section of the last checkpoint."""
+        """Return a context whose errors name a section of the last checkpoint as their cause."""
         try:
             yield
         except Exception as error:  # torch's loading raises what the damage happens to lead to

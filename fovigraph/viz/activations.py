@@ -80,7 +80,7 @@ def step_layers(backbone: Backbone) -> list[nn.Module]:
     }
     names = backbone.pyramid.names[1:]
     if missing := [name for step, name in enumerate(names) if step not in layers]:
-        raise ValueError(f"backbone must have a layer for every step, has none to {missing}")
+        raise ValueError(f"backbone must have a layer for every step, got none to {missing}")
     return [layers[step] for step in range(len(names))]
 
 

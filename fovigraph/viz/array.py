@@ -35,12 +35,12 @@ COLORINGS = ("eccentricity", "polar_angle")
 """What nodes can be coloured by."""
 
 CYCLIC_COLORMAP = "twilight_shifted"
-"""Perceptually uniform and without ends, for angles."""
+"""A colour map for angles: cyclic and perceptually uniform."""
 
 DARK_COLORMAP: Colormap = LinearSegmentedColormap.from_list(
     "plasma_dark", colormaps["plasma"](np.linspace(0.0, 0.6, 64))
 )
-"""The dark part of a perceptually uniform scale: dots in any of its colours are seen on white."""
+"""A colour map for dots on white: the dark part of a perceptually uniform one."""
 
 DOT = 0.7
 """Diameter of a dot, as a share of the distance to the nearest one."""

@@ -91,7 +91,7 @@ def draw_cells(
     Further options are those of a ``PolyCollection``.
     """
     placed = frame(array, space, edge)
-    # A hair's breadth of edge hides the seams between the cells.
+    # A thin edge hides the seams between the cells.
     options = {"edgecolors": "face", "linewidths": 0.4, **options}
     cells = PolyCollection(_voronoi(placed), facecolors=colors, **options)
     ax.add_collection(cells, autolim=False)

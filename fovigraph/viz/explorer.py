@@ -67,9 +67,9 @@ def explorer_html(
 
     The page samples the photograph as the retina does wherever the gaze is dragged, draws the
     samples in the visual field and on the cortex, and lights the fields of any unit that is pointed
-    at. Photographs can be opened in it; they stay there. It holds all it needs, the graphs' edges
-    among it, and asks the network for nothing. Class scores are those that are given, as the page
-    does not hold the weights.
+    at (:meth:`~fovigraph.GraphPyramid.receptive_field`). Photographs can be opened in it; they stay
+    there. It holds all it needs, the graphs' edges among it, and asks the network for nothing.
+    Class scores are those that are given, as the page does not hold the weights.
 
     Args:
         pyramid: The levels and graphs.
@@ -106,12 +106,12 @@ def explorer_html(
     retina = Retina(pyramid.levels[0]) if retina is None else retina
     data["retina"] = _retina(pyramid, retina)
     photo = None if image is None else photograph(image)
-    looks = None if photo is None else _looks(photo, retina, fixations, sizes)
-    if photo is not None and looks is not None:
+    views = None if photo is None else _views(photo, retina, fixations, sizes)
+    if photo is not None and views is not None:
         data["photograph"] = {"url": _png(photo), "width": photo.width, "height": photo.height}
-        data["looks"] = looks
-    data["view"] = _view(photo, retina, None if sizes is None else looks)
-    data["scores"] = _scores(looks, probabilities, together, class_names, multi_label)
+        data["views"] = views
+    data["view"] = _view(photo, retina, None if sizes is None else views)
+    data["scores"] = _scores(views, probabilities, together, class_names, multi_label)
     level, unit = example_unit(pyramid) if len(pyramid) > 1 else (0, 0)
     data["start"] = {"level": level, "unit": unit}
     return _pages.page(
@@ -158,7 +158,7 @@ def _levels(pyramid: GraphPyramid) -> dict[str, Any]:
         "unreached": style.UNREACHED,
         "limits": {"area": LARGEST_AREA, "side": LARGEST_SIDE},
         "photograph": None,
-        "looks": [],
+        "views": [],
     }
 
 
@@ -187,7 +187,7 @@ def _retina(pyramid: GraphPyramid, retina: Retina) -> dict[str, Any]:
 def _edge_weights(retina: Retina) -> Tensor:
     """Return how much of every photoreceptor goes into its node's sample, ``[E]``.
 
-    Found by pooling neighbours that are 1 one at a time, the first of every node, the second, ….
+    Computed by pooling features that are 1 at one neighbour of every node, and 0 elsewhere.
     """
     graph = retina.graph
     dst, edge = graph.edge_index[1], torch.arange(graph.num_edges, device=graph.ptr.device)
@@ -202,8 +202,8 @@ def _edge_weights(retina: Retina) -> Tensor:
     return sums[dst, rank]
 
 
-def _looks(photo: Photograph, retina: Retina, fixations: Any, sizes: Any) -> list[dict[str, float]]:
-    """Where the network looks, and how much it sees there."""
+def _views(photo: Photograph, retina: Retina, fixations: Any, sizes: Any) -> list[dict[str, float]]:
+    """Return the network's views: where it looks, and how much it sees there."""
     where = as_fixations(fixations).detach().cpu()
     if where.ndim != 2:
         raise ValueError(f"fixations must be those of one image, [F, 2], got {list(where.shape)}")
@@ -224,12 +224,12 @@ def _looks(photo: Photograph, retina: Retina, fixations: Any, sizes: Any) -> lis
 
 
 def _view(
-    photo: Photograph | None, retina: Retina, looks: list[dict[str, float]] | None
+    photo: Photograph | None, retina: Retina, views: list[dict[str, float]] | None
 ) -> dict[str, Any]:
     """How much is seen of a photograph that is opened in the page: a multiple of what it names."""
-    if photo is not None and looks is not None:
+    if photo is not None and views is not None:
         side = math.sqrt(photo.height * photo.width)
-        return {"by": "area", **{key: looks[0][key] / side for key in ("height", "width")}}
+        return {"by": "area", **{key: views[0][key] / side for key in ("height", "width")}}
     if retina.fixation_size is not None:
         height, width = retina.fixation_size
         return {"by": "pixels", "height": height, "width": width}
@@ -237,7 +237,7 @@ def _view(
 
 
 def _scores(
-    looks: list[dict[str, float]] | None,
+    views: list[dict[str, float]] | None,
     probabilities: Any,
     together: Any,
     class_names: Any,
@@ -249,12 +249,12 @@ def _scores(
             if given is not None:
                 raise ValueError(f"{name} must be given with probabilities, got no probabilities")
         return None
-    if looks is None:
+    if views is None:
         raise ValueError("probabilities must be those of an image, got no image")
     shares = _shares("probabilities", probabilities, multi_label)
-    if shares.ndim != 2 or len(shares) != len(looks):
+    if shares.ndim != 2 or len(shares) != len(views):
         raise ValueError(
-            f"probabilities must have shape [{len(looks)}, classes], a row for every fixation, "
+            f"probabilities must have shape [{len(views)}, classes], a row for every fixation, "
             f"got {list(shares.shape)}"
         )
     overall = shares.mean(0) if together is None else _shares("together", together, multi_label)

@@ -132,7 +132,7 @@ def effective_fields(
 
 @contextmanager
 def _weights_at_rest(backbone: Backbone) -> Iterator[None]:
-    """Within this, no gradients of weights, which would be computed and thrown away."""
+    """Return a context in which no gradients of weights are computed, as none are needed."""
     learnt = [weight for weight in backbone.parameters() if weight.requires_grad]
     try:
         for weight in learnt:
@@ -251,7 +251,7 @@ def plot_effective_field_sizes(
         weights = effective_fields(
             backbone, index, torch.from_numpy(chosen), samples=samples, generator=generator
         )
-        weights = weights[weights.sum(dim=1) > 0].double()  # of rectified units, some are silent
+        weights = weights[weights.sum(dim=1) > 0].double()  # a rectified unit may have no gradient
         if len(weights):
             fields[pyramid.names[index]] = _ellipses(weights @ moments)
     title, label = "Effective fields grow with eccentricity", "diameter, by gradient (degrees)"

@@ -19,7 +19,7 @@ from fovigraph.viz import style
 from fovigraph.viz.photograph import photograph
 
 STRIP = 3.0
-"""Times as long as wide: of longer pictures only the part with the views is drawn."""
+"""Largest ratio of sides: of a longer picture only the part with the views is drawn."""
 
 
 def plot_fixations(
@@ -65,8 +65,8 @@ def plot_fixations(
     for index, (center, view) in enumerate(zip(centers, size, strict=True)):
         _draw_fixation(ax, index, center, view, array)
     count = len(centers)
-    looks = "1 fixation" if count == 1 else f"{count} fixations, numbered in order"
-    ax.set_title(f"Where the network looks: {looks}{part}", **style.TITLE)
+    counted = "1 fixation" if count == 1 else f"{count} fixations, numbered in order"
+    ax.set_title(f"Where the network looks: {counted}{part}", **style.TITLE)
     handles = _explanation(array)
     if own:
         figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)

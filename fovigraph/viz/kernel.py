@@ -31,7 +31,7 @@ SIGNED_COLORMAP = "RdBu_r"
 
 
 MOST_NODES = 10_000
-"""That are chosen."""
+"""The most nodes that are chosen."""
 
 
 def example_nodes(array: SensorArray, count: int = 4) -> list[int]:

@@ -16,10 +16,10 @@ from fovigraph.sensing.fixation import as_floats
 from fovigraph.sensing.image import check_images, native
 
 LARGEST_AREA = 1_000_000
-"""Pixels: larger photographs are averaged down before they are drawn."""
+"""Largest area, pixels: larger photographs are averaged down before they are drawn."""
 
 LARGEST_SIDE = 8000
-"""Pixels of a side: so are longer ones."""
+"""Longest side, pixels: photographs with a longer one are averaged down, too."""
 
 Place = Tensor | np.ndarray | Sequence[float]
 """(row, column) of a fixation as fractions of the image, or (height, width) of a view in pixels."""

@@ -23,7 +23,7 @@ TILT = 0.3
 """Height over width of a level that is seen from the side."""
 
 MOST_EDGES = 600
-"""Drawn between two levels."""
+"""The most edges that are drawn between two levels."""
 
 
 def plot_pyramid(

@@ -19,7 +19,7 @@ METHODS = ("linear", "nearest")
 """How the gaps between samples are filled."""
 
 LARGEST_SIDE = 8192
-"""Pixels of an image that is rebuilt."""
+"""The longest side of an image that is rebuilt, pixels."""
 
 
 def rebuild(

@@ -30,7 +30,7 @@ from fovigraph.viz.cells import (
 from fovigraph.viz.photograph import Photograph, Place, draw_view, photograph
 
 SPECK = 0.05
-"""Of the area of a field's largest part: smaller parts and holes are not outlined."""
+"""Share of the area of a field's largest part: smaller parts and holes are not outlined."""
 
 
 def example_unit(pyramid: GraphPyramid) -> tuple[int, int]:
@@ -229,7 +229,7 @@ def _draw_seen(
 def _cleaned(region: np.ndarray) -> np.ndarray:
     """Leave out parts of a region, and fill holes in it, that are much smaller than its largest.
 
-    Such as single nodes that are reached by a path more, or fewer, than those around them.
+    They come from single nodes that have a path more, or fewer, than those around them.
     """
     least = SPECK * _parts(region)[1].max(initial=0)
     for inside in (False, True):

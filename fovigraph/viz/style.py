@@ -26,7 +26,7 @@ PROJECTION_COLORMAP = "Oranges"
 """One hue, from light to dark: for what a unit reaches, next to what reaches it."""
 
 TITLE: dict[str, Any] = {"fontsize": 14, "fontweight": "bold"}
-"""The line above a whole picture."""
+"""Options of the text above a whole picture."""
 
 UNREACHED = "#E4E4E4"
 """Light grey: nodes without a value."""

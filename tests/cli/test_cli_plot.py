@@ -148,7 +148,7 @@ class TestExplore:
         net.save_pretrained(tmp_path / "net")
         run("explore", tmp_path / "net", "--image", photograph, "--out", tmp_path / "a.html")
         held = data(tmp_path / "a.html")
-        fixations = [[look["row"], look["column"]] for look in held["looks"]]
+        fixations = [[view["row"], view["column"]] for view in held["views"]]
         with torch.no_grad():
             output = net(fg.read_image(photograph)[None], fixations)
         for name, logits in (
@@ -165,7 +165,7 @@ class TestExplore:
         held = data(out)
         assert held["scores"]["classes"][3] == "cat"
         output = fg.FoviNet.from_pretrained("fovi_cifar10")(fg.read_image(photograph)[None])
-        places = [[look["row"], look["column"]] for look in held["looks"]]
+        places = [[view["row"], view["column"]] for view in held["views"]]
         np.testing.assert_allclose(places, output.fixations[0, :2])
 
     def test_without_an_image_it_is_the_cat(self, run, tmp_path):
@@ -174,12 +174,12 @@ class TestExplore:
         held = data(tmp_path / "a.html")
         height, width, _ = skimage.chelsea().shape
         assert (held["photograph"]["height"], held["photograph"]["width"]) == (height, width)
-        assert len(held["looks"]) == 3
+        assert len(held["views"]) == 3
 
     def test_without_scikit_image_there_is_none(self, run, mistake, monkeypatch, tmp_path):
         monkeypatch.setattr("fovigraph.cli.explore.find_spec", lambda name: None)
         run("explore", "fovi_tiny", "--out", tmp_path / "a.html")
-        assert data(tmp_path / "a.html")["looks"] == []
+        assert data(tmp_path / "a.html")["views"] == []
         line = mistake("explore", "fovi_tiny", "--fixations", "2", "--out", tmp_path / "b.html")
         assert "argument --fixations: needs a photograph, --image IMAGE" in line
 

@@ -287,14 +287,12 @@ def test_k_must_be_a_whole_number(k):
 
 
 @pytest.mark.parametrize(
-    ("metric", "message"),
-    [
-        ("cortcal", r"'cortical', 'geodesic', 'visual', got 'cortcal' \(did you mean 'cortical'\?"),
-        ("taxicab", r"'cortical', 'geodesic', 'visual', got 'taxicab'$"),
-    ],
+    ("metric", "hint"),
+    [("cortcal", r" \(did you mean 'cortical'\?"), ("taxicab", "$")],
 )
-def test_an_unknown_metric_is_refused_with_the_known_ones_and_the_nearest(metric, message):
-    with pytest.raises(ValueError, match=f"metric must be one of {message}"):
+def test_an_unknown_metric_is_refused_with_the_known_ones_and_the_nearest(metric, hint):
+    known = "'cortical', 'geodesic', 'geodesic_from_node', 'visual'"
+    with pytest.raises(ValueError, match=f"metric must be one of {known}, got {metric!r}{hint}"):
         knn_graph(array(3), array(2), 4, metric)
 
 

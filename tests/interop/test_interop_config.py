@@ -162,6 +162,16 @@ def test_keys_are_mapped(published, changes, section, expected):
         assert getattr(getattr(ours, section), key) == value
 
 
+@pytest.mark.parametrize("value", ["auto", -1])
+def test_a_magnification_that_upstream_chooses_is_chosen_here(published, value):
+    ours = read_config(changed(published, saccades__cmf_a=value))
+    assert ours.retina.cmf_a == pytest.approx(0.7628046, abs=1e-7)
+    # upstream scales the field of view then, whatever saccades.rescale_fov is
+    keys = {"saccades__fixation_size_min_frac": 0.25, "saccades__fixation_size_max_frac": 0.25}
+    ours = read_config(changed(published, saccades__cmf_a=value, saccades__rescale_fov=0, **keys))
+    assert ours.retina.fov == 8
+
+
 def test_the_older_key_is_the_diameter_of_the_fovea(published):
     content = changed(published, "saccades.cmf_a", saccades__fovea=1.5)
     assert read_config(content).retina.cmf_a == 0.75
@@ -216,8 +226,14 @@ def test_kernels_without_a_multiplier_are_sized_by_what_is_left_of_k(published):
         ({"saccades__fov_type": "square"}, "saccades.fov_type must be 'circular'"),
         ({"saccades__sampler": "gaussian_pooling"}, "saccades.sampler must be one of"),
         ({"saccades__color_sigma": 0.1}, "saccades.color_sigma must be null"),
-        ({"saccades__cmf_a": "auto"}, "saccades.cmf_a must be a number, got 'auto'"),
-        ({"saccades__cmf_a": -1}, "saccades.cmf_a must be a number, got -1"),
+        (
+            {"saccades__cmf_a": "auto", "saccades__fixation_size": 60},
+            "saccades.cmf_a cannot be 'auto': view_size must be above 62 pixels",
+        ),
+        (
+            {"saccades__cmf_a": "auto", "saccades__fixation_size_min_frac": 0.5},
+            "saccades.rescale_fov must be 0 unless",
+        ),
         ({"saccades__cmf_a": [0.1, 1.0]}, "saccades.cmf_a must be one number"),
         ({"saccades__cmf_a": "${training.a}"}, "saccades.cmf_a cannot be resolved"),
         ({"saccades__fix_agg": None}, "saccades.fix_agg must be one of .*, got None: a network w"),

@@ -90,6 +90,22 @@ def test_nodes_of_every_level(made, options, nodes):
     assert [*stem, *blocks[:4], counts[-1]] == nodes
 
 
+@pytest.mark.parametrize(
+    ("retina", "options", "nodes"),
+    [
+        (RETINA, {"stem_k": 9, "stem_stride": 1}, [4085, 4085, 964, 964, 230, 60, 16, 1]),
+        (fg.SensorArray(64), {}, [5977, 1469, 356, 356, 83, 16, 2]),
+        (fg.SensorArray.matched(256), {}, [65_017, 16_183, 4085, 4085, 964, 230, 60, 1]),
+    ],
+    ids=["a small stem", "rings not matched", "side 256"],
+)
+def test_nodes_of_other_pyramids(retina, options, nodes):
+    narrow = {"channels": [1] * 4, "stem_channels": 1}
+    pyramid = KNNResNet(retina, ResNetConfig(**NINE | ONE | narrow | options)).pyramid
+    counts = [len(level) for level in pyramid.levels]
+    assert [*counts[:3], *counts[4::2], counts[-1]][: len(nodes)] == nodes
+
+
 def test_edges_and_cells(made):
     pyramid = made(**DEEP, **ONE).pyramid
     found = {(graph.num_src, graph.num_dst, graph.k): graph.num_edges for graph in pyramid.graphs}
@@ -117,9 +133,26 @@ def test_edges_and_cells(made):
             assert connection.kernel_size == 1
 
 
+def test_edges_of_low_resolution(made):
+    pyramid = made(**NINE | LOW, **ONE).pyramid
+    found = {(graph.num_src, graph.num_dst, graph.k): graph.num_edges for graph in pyramid.graphs}
+    assert found == {
+        (4085, 4085, 49): 195_005,
+        (4085, 4085, 9): 36_438,
+        (4085, 964, 9): 8519,
+        (964, 964, 9): 8507,
+        (964, 230, 9): 1995,
+        (230, 230, 9): 1992,
+        (230, 60, 9): 490,
+        (60, 60, 9): 479,
+        (60, 1, 60): 60,
+    }
+
+
 @pytest.mark.parametrize(
     ("name", "total", "features"),
     [
+        ("fovi_resnet9", 6_196_008, 512),
         ("fovi_resnet18", 46_762_088, 512),
         ("fovi_resnet50", 61_661_800, 2048),
     ],

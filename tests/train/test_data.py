@@ -282,7 +282,7 @@ class TestFolder:
     def test_a_class_that_is_not_learnt(self, tmp_path):
         folder(tmp_path / "train", a=3, b=3)
         folder(tmp_path / "test", a=3, c=3)
-        with pytest.raises(DataError, match="/c: there is no such class to learn, but a, b"):
+        with pytest.raises(DataError, match="/c: must be named like a class to learn, a, b"):
             opened(tmp_path)
 
     def test_too_few_to_hold_out(self, tmp_path):
@@ -567,7 +567,7 @@ class TestHub:
         with pytest.raises(DataError) as raised:
             opened("someone/birds")
         assert str(raised.value) == (
-            "someone/birds is no file or folder here, nor to be had from the Hugging Face Hub: "
+            "someone/birds is no file or folder here, and the Hugging Face Hub did not give it: "
             "Couldn't reach 'someone/birds' on the Hub"
         )
 
@@ -593,7 +593,7 @@ class TestStream:
 
     def test_needs_a_test_split(self, tmp_path):
         path = table(tmp_path / "train.parquet", [0, 1], names=["a", "b"])
-        with pytest.raises(DataError, match="of a stream nothing can be held out"):
+        with pytest.raises(DataError, match="nothing can be held out of a stream"):
             opened(path, streaming=True)
 
     def test_needs_the_names_of_its_classes(self, tmp_path):

@@ -103,7 +103,7 @@ def test_shows_everything_of_several_labels():
     for text in ("class 5", "average precision", "ROC AUC", *headline(result).values()):
         assert text in page.text
     assert page.names.count("circle") == result.fixations
-    assert "Of 200 images and 6 classes" in page.text
+    assert "Of all pairs of 200 images and 6 classes, " in page.text
 
 
 def test_says_what_was_tested():

@@ -65,7 +65,7 @@ def test_page_holds_the_graphs(pyramid, page):
 def test_page_holds_the_photograph_without_loss_and_where_the_network_looked(page, photo):
     held = data(page)
     np.testing.assert_array_equal(pixels(held["photograph"]["url"]), photo.permute(1, 2, 0))
-    assert held["looks"] == [
+    assert held["views"] == [
         {"row": 0.5, "column": 0.5, "height": 40, "width": 40},
         {"row": 0.25, "column": 0.75, "height": 40, "width": 40},
     ]
@@ -116,7 +116,7 @@ def test_a_title_that_utf8_cannot_hold_is_written_all_the_same(pyramid):
 
 def test_without_an_image_there_are_the_levels_alone(pyramid):
     held = data(explorer_html(pyramid))
-    assert held["photograph"] is None and held["looks"] == [] and held["scores"] is None
+    assert held["photograph"] is None and held["views"] == [] and held["scores"] is None
 
 
 def test_other_photographs_are_seen_as_the_retina_or_the_given_sizes_say(pyramid, photo):
@@ -225,7 +225,7 @@ def gaze(browser):
     """Where the gaze is, the size of the view there, and the fixation's index."""
     return browser.execute_script(
         "const {row, column, height, width} = state.gaze;"
-        "return [[row, column], [height, width], state.look]"
+        "return [[row, column], [height, width], state.fixation]"
     )
 
 
@@ -291,10 +291,10 @@ def test_the_gaze_follows_the_pointer(browser, photograph):
     )
     drag = ActionChains(browser).move_to_element(photograph).click_and_hold()
     drag.move_by_offset(round(0.3 * across), round(-0.2 * down)).perform()
-    (row, column), size, look = gaze(browser)
+    (row, column), size, fixation = gaze(browser)
     assert row == pytest.approx(0.3, abs=2 / down)
     assert column == pytest.approx(0.8, abs=2 / across)
-    assert size == [40, 40] and look == -1
+    assert size == [40, 40] and fixation == -1
     while_held = kept(browser)
     ActionChains(browser).move_by_offset(round(-0.5 * across), 0).release().perform()
     assert gaze(browser)[0][1] == pytest.approx(0.3, abs=3 / across)
@@ -315,7 +315,7 @@ def test_the_gaze_stays_within_the_photograph(browser, photograph):
 def test_a_press_on_a_number_chooses_its_fixation(browser, photograph):
     from selenium.webdriver import ActionChains
 
-    x, y = browser.execute_script("return picture.place(state.photo.looks[1])")
+    x, y = browser.execute_script("return picture.place(state.photo.views[1])")
     left, top = photograph.size["width"] / 2, photograph.size["height"] / 2
     move = ActionChains(browser).move_to_element_with_offset(photograph, x - left + 4, y - top - 3)
     move.click().perform()
@@ -334,7 +334,7 @@ def test_scores_are_those_of_the_fixation(browser):
     note, rows = scores(browser)
     assert note == "Probabilities at fixation 1; orange: all 2 fixations together."
     assert rows == ["cat 70.0 % 50.0 %", "dog 20.0 % 40.0 %", "<b>fox</b> 10.0 % 10.0 %"]
-    browser.execute_script("chooseLook(1)")
+    browser.execute_script("chooseFixation(1)")
     note, rows = scores(browser)
     assert "fixation 2" in note
     assert rows[:2] == ["dog 60.0 % 40.0 %", "cat 30.0 % 50.0 %"]

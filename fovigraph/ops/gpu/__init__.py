@@ -44,5 +44,5 @@ def _has_triton() -> bool:
 
 
 def winner_dtype(most: int | None) -> torch.dtype:
-    """Return the smallest integers that tell so many neighbours apart (not known how many: all)."""
+    """Return the smallest integer type that numbers so many neighbours; ``None``: any number."""
     return torch.uint8 if most is not None and most <= 256 else torch.int32

@@ -39,7 +39,7 @@ if (retina.pool) {
 if (scores) {
   const all = decode(scores.fixations, Float32Array),
     count = scores.classes.length;
-  scores.fixations = data.looks.map((_, i) => all.subarray(i * count, (i + 1) * count));
+  scores.fixations = data.views.map((_, i) => all.subarray(i * count, (i + 1) * count));
   scores.together = decode(scores.together, Float32Array);
 }
 
@@ -54,7 +54,7 @@ const state = {
   zoom: 1,
   photo: null, // the Photo that is shown
   gaze: null, // { row, column } as fractions of it, and { height, width } of the view in its pixels
-  look: -1, // the index of the fixation that the gaze is at; -1: none
+  fixation: -1, // the index of the fixation that the gaze is at; -1: none
 };
 
 /** The graphs that lead into a level, not from the level below it in the order of the steps. */

@@ -7,14 +7,14 @@ function moveGaze(row, column) {
 }
 
 /** Move the gaze to where the network looked. */
-function chooseLook(index) {
-  const { row, column, height, width } = state.photo.looks[index];
+function chooseFixation(index) {
+  const { row, column, height, width } = state.photo.views[index];
   setGaze({ row, column, height, width }, index);
 }
 
-function setGaze(gaze, look) {
+function setGaze(gaze, fixation) {
   const resized = gaze.width !== state.gaze?.width || gaze.height !== state.gaze.height;
-  Object.assign(state, { gaze, look });
+  Object.assign(state, { gaze, fixation });
   seen = [];
   if (resized) picture.lights = null;
   redraw((panel) => panel.followsGaze);
@@ -22,24 +22,25 @@ function setGaze(gaze, look) {
 }
 
 function describeGaze() {
-  const { gaze, look, photo } = state;
+  const { gaze, fixation, photo } = state;
   const percent = (share) => `${Math.round(100 * share)} %`;
   const where = `${percent(gaze.column)} from the left, ${percent(gaze.row)} from the top`;
-  return look < 0 ? `Gaze: ${where}` : `Fixation ${look + 1} of ${photo.looks.length}: ${where}`;
+  if (fixation < 0) return `Gaze: ${where}`;
+  return `Fixation ${fixation + 1} of ${photo.views.length}: ${where}`;
 }
 
 function tellGaze() {
-  const { photo, look } = state,
-    count = photo?.looks.length ?? 0;
+  const { photo, fixation } = state,
+    count = photo?.views.length ?? 0;
   byId("nothing").hidden = Boolean(photo);
   byId("frame").hidden = byId("kept").hidden = !photo;
   byId("choosing").hidden = count < 2;
   byId("coloring").options[2].disabled = !photo;
   if (!photo) return;
   byId("fixation").max = count;
-  byId("fixation").min = look < 0 ? 0 : 1; // 0: at none of them
-  byId("fixation").value = look + 1;
-  byId("fixated").textContent = look < 0 ? `– of ${count}` : `${look + 1} of ${count}`;
+  byId("fixation").min = fixation < 0 ? 0 : 1; // 0: at none of them
+  byId("fixation").value = fixation + 1;
+  byId("fixated").textContent = fixation < 0 ? `– of ${count}` : `${fixation + 1} of ${count}`;
   byId("fixation").setAttribute("aria-valuetext", byId("fixated").textContent);
   byId("kept-note").textContent = `${counted(levels[0].count, "sample")}, the finest at the gaze`;
   const held =
@@ -54,7 +55,7 @@ function show(photo) {
   state.photo = photo;
   state.gaze = photo?.center ?? null;
   if (photo) {
-    if (photo.looks.length) chooseLook(0);
+    if (photo.views.length) chooseFixation(0);
     else setGaze(photo.center, -1);
   }
   tellGaze();
@@ -68,14 +69,15 @@ function onGazeKey(event) {
     step = (event.shiftKey ? 0.1 : 0.01) * Math.min(photo.width, photo.height);
   const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
   const turn = { PageUp: -1, PageDown: 1 }[event.key],
-    count = photo.looks.length;
+    count = photo.views.length;
   if (moves[event.key]) {
     const [down, right] = moves[event.key];
     moveGaze(gaze.row + (down * step) / photo.height, gaze.column + (right * step) / photo.width);
   } else if (event.key === "Home") moveGaze(0.5, 0.5);
-  else if (turn && count)
-    chooseLook(((state.look < 0 ? Math.min(0, turn) : state.look + turn) + count) % count);
-  else return;
+  else if (turn && count) {
+    const next = state.fixation < 0 ? Math.min(0, turn) : state.fixation + turn;
+    chooseFixation((next + count) % count);
+  } else return;
   event.preventDefault();
   picture.reveal();
   byId("announcement").textContent = describeGaze();

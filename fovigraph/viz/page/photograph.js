@@ -4,9 +4,9 @@ const MARK = 9; // radius of a fixation's number, in screen pixels
 
 /** A photograph: its size, the pixels that are held of it, and where the network looked in it. */
 class Photo {
-  /** Of an image that a canvas can draw; looks: as in the page's data. */
-  constructor(image, { width, height, name = "", looks = [] }) {
-    Object.assign(this, { width, height, name, looks });
+  /** Of an image that a canvas can draw; views: as in the page's data. */
+  constructor(image, { width, height, name = "", views = [] }) {
+    Object.assign(this, { width, height, name, views });
     const { area, side } = data.limits;
     const scale = Math.min(1, Math.sqrt(area / (width * height)), side / Math.max(width, height));
     // Of an image that comes smaller, as the page's own may, all pixels are held as they are.
@@ -47,8 +47,8 @@ class Picture {
   /** Lay out what is in the picture: the whole photograph, and room for the view at its centre. */
   layout() {
     if (!state.photo) return;
-    const { width, height, looks } = state.photo,
-      views = [state.gaze, ...looks];
+    const { width, height } = state.photo,
+      views = [state.gaze, ...state.photo.views];
     const margin = 0.02 * Math.max(width, height);
     this.width = Math.max(width, ...views.map((view) => view.width)) + 2 * margin;
     this.height = Math.max(height, ...views.map((view) => view.height)) + 2 * margin;
@@ -142,9 +142,9 @@ class Picture {
 
   /** The numbers of the fixations, where they are. */
   drawMarks(context, ratio) {
-    state.photo.looks.forEach((look, i) => {
-      if (i === state.look) return; // the cross is there
-      context.setTransform(ratio, 0, 0, ratio, ...this.place(look).map((at) => at * ratio));
+    state.photo.views.forEach((view, i) => {
+      if (i === state.fixation) return; // the cross is there
+      context.setTransform(ratio, 0, 0, ratio, ...this.place(view).map((at) => at * ratio));
       context.fillStyle = "#000a";
       context.fill(circle(MARK));
       stroke(context, circle(MARK), 1, ["#fff", 1.25]);
@@ -199,10 +199,10 @@ class Picture {
   /** Take the gaze to where a pointer goes down, or to the fixation that is there, and along. */
   grasp(event) {
     if (!state.photo || event.button !== 0) return;
-    const near = (look) =>
-      Math.hypot(...difference(this.place(look), this.placeOf(event))) < MARK + 3;
-    const look = state.photo.looks.findIndex(near);
-    let dragged = look < 0;
+    const near = (view) =>
+      Math.hypot(...difference(this.place(view), this.placeOf(event))) < MARK + 3;
+    const fixation = state.photo.views.findIndex(near);
+    let dragged = fixation < 0;
     const follow = (moved) => {
       if (moved.pointerId !== event.pointerId) return;
       dragged ||= Math.hypot(...difference(this.placeOf(moved), this.placeOf(event))) > 3;
@@ -220,7 +220,7 @@ class Picture {
       byId("announcement").textContent = describeGaze();
     };
     if (dragged) follow(event);
-    else chooseLook(look);
+    else chooseFixation(fixation);
     this.canvas.setPointerCapture(event.pointerId);
     window.addEventListener("pointermove", follow);
     window.addEventListener("pointerup", letGo);

@@ -12,10 +12,10 @@ function largest(values, count) {
 function tellScores() {
   if (!scores) return;
   byId("scores").hidden = false;
-  const { look, photo } = state,
+  const { fixation, photo } = state,
     own = photo !== given,
-    count = given.looks.length;
-  const here = own || look < 0 ? null : scores.fixations[look],
+    count = given.views.length;
+  const here = own || fixation < 0 ? null : scores.fixations[fixation],
     together = own || count < 2 ? null : scores.together;
   const known = here ?? together;
   const computed =
@@ -24,7 +24,7 @@ function tellScores() {
   byId("scores-note").textContent = own
     ? "No scores for this photograph: the page does not hold the network’s weights."
     : here
-      ? `Probabilities at fixation ${look + 1}` +
+      ? `Probabilities at fixation ${fixation + 1}` +
         (together ? `; orange: all ${count} fixations together.` : ".")
       : `No scores at this gaze: ${computed}` + (together ? " Orange: all of them together." : "");
   const table = byId("scores").querySelector("table");

@@ -62,7 +62,7 @@ function listenToControls() {
   });
   byId("fixation").addEventListener("input", (event) => {
     if (event.target.value === "0") return;
-    chooseLook(Number(event.target.value) - 1);
+    chooseFixation(Number(event.target.value) - 1);
     picture.reveal();
   });
   byId("clear").addEventListener("click", () => {
@@ -106,7 +106,7 @@ async function start() {
     const image = new Image();
     image.src = data.photograph.url;
     await image.decode();
-    given = new Photo(image, { ...data.photograph, looks: data.looks });
+    given = new Photo(image, { ...data.photograph, views: data.views });
   }
   ready = true;
   show(given);

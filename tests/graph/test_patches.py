@@ -1,0 +1,174 @@
+"""Patches: figures that must come out, and what each kind of neighbourhood promises."""
+
+import time
+
+import pytest
+import torch
+
+import fovigraph as fg
+from fovigraph.graph import PatchStep
+from fovigraph.graph.kernel_map import cell_of
+
+A = 2.785765
+KNN = {"patches": "knn", "overlap": 1.5}
+UPSTREAM = "geodesic_from_node"
+
+
+def retina(side=64, cmf_a=A, **options):
+    return fg.SensorArray.matched(side, cmf_a=cmf_a, **options)
+
+
+def embedded(array, metric="cortical", **options):
+    return fg.GraphPyramid(array, [PatchStep(**options)], metric).graphs[0]
+
+
+# ---- figures of upstream's patch embeddings, 16 degrees
+
+
+@pytest.mark.parametrize(
+    ("array", "metric", "options", "figures"),
+    [
+        ({}, UPSTREAM, {}, (3976, 44, 64, 6, 103, 6484)),
+        ({"field_geometry": "legacy"}, UPSTREAM, {}, (3976, 44, 64, 6, 103, 6484)),
+        ({}, "cortical", {}, (3976, 44, 64, 6, 102, 6424)),
+        ({}, "visual", {}, (3976, 44, 64, 6, 118, 7454)),
+        ({}, UPSTREAM, KNN, (3976, 44, 64, 6, 144, 8913)),
+        ({}, UPSTREAM, KNN | {"fixed_k": True}, (3976, 44, 152, 9, 64, 9595)),
+        ({"cmf_a": 60.936638}, UPSTREAM, {}, (4032, 37, 64, 5, 131, 8115)),
+        (
+            {"cmf_a": 60.936638, "field_geometry": "legacy"},
+            UPSTREAM,
+            {},
+            (4032, 37, 64, 5, 131, 8116),
+        ),
+        ({"side": 128}, UPSTREAM, {"patch_size": 16}, (16078, 88, 64, 6, 413, 25834)),
+        ({"cmf_a": 0.5}, "cortical", KNN | {"inset": False}, (4085, 53, 83, 8, 111, 8395)),
+        ({"cmf_a": 0.5}, UPSTREAM, KNN | {"inset": False}, (4085, 53, 83, 8, 111, 8387)),
+    ],
+)
+def test_nodes_patches_neighbours_and_edges(array, metric, options, figures):
+    graph = embedded(retina(**array), metric, **options)
+    src, dst = graph.src, graph.dst
+    found = (len(src), src.resolution, len(dst), dst.resolution, graph.k, graph.num_edges)
+    assert found == figures
+
+
+def test_parts_of_a_partition():
+    """Upstream's largest part has 70 nodes: one that two patches are equally near to, rounded."""
+    graph = embedded(retina(), UPSTREAM, patches="partition")
+    assert (graph.k, graph.num_edges) == (69, 3976)
+    assert graph.ptr.diff().min() == 39
+
+
+def test_rings_of_patches_and_padding():
+    patches = PatchStep().next_level(retina())
+    radii, counts = (patches.eccentricity / 8).mul(1e6).round().unique(return_counts=True)
+    assert radii.tolist() == [0, 90962, 210208, 366531, 571461, 840111]
+    assert counts.tolist() == [1, 6, 10, 13, 16, 18]
+    assert PatchStep().next_level(retina(cmf_a=60.936638)).scale == pytest.approx(
+        0.869159, abs=2e-6
+    )
+    arrays = (retina(), retina(cmf_a=60.936638), retina(128))
+    assert [len(array.padding_polar) for array in arrays] == [1812, 3638, 7550]
+
+
+def test_cells_of_the_published_embedding():
+    graph = embedded(retina(), UPSTREAM)
+    assert graph.ptr.diff().aminmax() == (96, 103)
+    cell = cell_of(graph.offset, 16)
+    filled = torch.stack((graph.edge_index[1], cell)).unique(dim=1, return_counts=True)[1]
+    assert filled.max() == 2
+    at = [
+        graph.edge_index[0][(graph.edge_index[1] == i) & (graph.distance < 1e-6)] for i in range(4)
+    ]
+    assert torch.cat(at).tolist() == [0, 128, 135, 141]
+
+
+# ---- what neighbourhoods promise
+
+
+@pytest.mark.parametrize("metric", ["cortical", "visual", "geodesic", UPSTREAM])
+@pytest.mark.parametrize("layout", ["isotropic", "logpolar", "uniform"])
+def test_covering_is_complete_and_no_larger_than_it_has_to_be(metric, layout):
+    array = retina(24, layout=layout)
+    graph = embedded(array, metric, patch_size=6)
+    assert graph.edge_index[0].unique().tolist() == list(range(len(array)))
+    if metric.startswith("geodesic"):
+        return  # with fewer neighbours the surface is another
+    fewer = fg.knn_graph(array, graph.dst, graph.k - 1, metric)
+    assert len(fewer.edge_index[0].unique()) < len(array)
+    assert fg.knn_graph(array, graph.dst, graph.k, metric).edge_index.equal(graph.edge_index)
+
+
+@pytest.mark.parametrize("metric", ["cortical", "visual", "geodesic"])
+def test_a_partition_gives_every_node_to_its_nearest_patch(metric):
+    array = retina(24)
+    graph = embedded(array, metric, patch_size=6, patches="partition")
+    source, patch = graph.edge_index
+    assert source.sort().values.tolist() == list(range(len(array)))
+    assert graph.k == graph.ptr.diff().max()
+    if metric == "geodesic":
+        return
+    ends = (array.degrees, graph.dst.degrees)
+    if metric == "cortical":
+        ends = (array.cortical, graph.dst.cortical)
+    apart = torch.cdist(*ends)
+    own = apart[source, patch]
+    assert (own <= apart[source].amin(1) * (1 + 1e-6)).all()
+    torch.testing.assert_close(graph.distance.double(), own, atol=1e-5, rtol=1e-5)
+
+
+def test_the_covering_is_found_fast():
+    for side, seconds in ((64, 1.0), (128, 5.0)):
+        array = retina(side)
+        array.cortical, array.padding_cortical  # noqa: B018  # the array's own work
+        start = time.perf_counter()
+        PatchStep(patch_size=side / 8, at_least=False).graph(
+            array, PatchStep(patch_size=side / 8, at_least=False).next_level(array), "geodesic"
+        )
+        assert time.perf_counter() - start < seconds
+
+
+def test_patches_go_to_pyg_and_back():
+    pyramid = fg.GraphPyramid(retina(24), [PatchStep(patch_size=6, patches="partition")])
+    other = fg.GraphPyramid.from_hetero_data(pyramid.to_hetero_data())
+    assert other.steps == pyramid.steps
+    assert other.levels[1] == pyramid.levels[1]
+    assert other.graphs[0].offset.equal(pyramid.graphs[0].offset)
+    assert fg.Plan(other).add(pyramid.steps[0]) == pyramid.connections[0]
+
+
+def test_arrays_by_their_scale_and_their_least_size():
+    array = retina(8, at_least=True)
+    assert len(retina(8)) <= 64 <= len(array)
+    assert array.with_resolution(array.resolution - 1) == retina(8).with_resolution(5)
+    inset = array.inset()
+    assert inset != array
+    assert inset.strided(2).scale == inset.scale < 1
+    torch.testing.assert_close(inset.cartesian, array.cartesian * inset.scale)
+    assert fg.SensorArray(1).inset() == fg.SensorArray(1)
+    assert "scale=0.84" in repr(inset)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"patch_size": 25.0}, "patch_size must be at most 24, the side .* got 25"),
+        ({"patch_size": 0.0}, "patch_size must be finite and above 0"),
+        ({"patches": "tiles"}, "patches must be one of 'cover', 'knn', 'partition', got 'tiles'"),
+        ({"overlap": 1.5}, "overlap must be 1 .* unless patches='knn', got 1.5"),
+        ({"stride": 2}, "k, stride and side must not be set for patches"),
+        ({"kind": "pool"}, "kind must be one of 'conv', got 'pool'"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        fg.GraphPyramid(retina(24), [PatchStep(**options)])
+
+
+def test_a_retina_without_a_side_is_refused():
+    with pytest.raises(ValueError, match="the retina must be matched to a side"):
+        fg.GraphPyramid(fg.SensorArray(8), [PatchStep()])
+    with pytest.raises(ValueError, match=r"scale must be from 0.001 to 1, got 2"):
+        fg.SensorArray(8, scale=2.0)

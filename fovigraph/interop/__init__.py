@@ -5,6 +5,7 @@ No other part of the package knows upstream's names.
 
 from fovigraph.interop import alexnet as alexnet  # each family registers its mapping
 from fovigraph.interop import resnet as resnet
+from fovigraph.interop import vit as vit
 from fovigraph.interop.config import read_config, write_config
 from fovigraph.interop.conversion import convert
 from fovigraph.interop.family import UpstreamFamily, register_upstream

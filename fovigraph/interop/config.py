@@ -428,7 +428,7 @@ def _write_projector(config: FoviConfig, norm: str) -> dict[str, Any]:
             f"whose single layer ends in a ReLU; got {list(projector.channels)}"
         )
     if projector.norm == "batch":
-        ours = getattr(config.backbone, "norm", "none")
+        ours = getattr(config.backbone, "norm", "batch")
         only("backbone.norm (with projector.norm='batch')", ours, "batch")
         norm = "force_batch"
     elif projector.norm not in ("none", "group"):

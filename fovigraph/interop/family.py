@@ -66,6 +66,10 @@ class UpstreamFamily(ABC, Generic[C]):
     def links(self, backbone: Backbone, ours: C) -> Iterable[Link]:
         """Return the pairs of a backbone's tensors and upstream's."""
 
+    def rows(self, backbone: Backbone) -> int:
+        """Return how many rows of features upstream flattens channel by channel: all nodes."""
+        return len(backbone.pyramid.levels[-1])
+
     @abstractmethod
     def connections(self, backbone: Backbone, ours: C) -> dict[str, Connection]:
         """Return where upstream's kNN layers run in our backbone's pyramid, by their names."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fovigraph._checks import flag, shown
 from fovigraph.config import ConfigError
 from fovigraph.interop import checkpoint, config
-from fovigraph.interop.family import upstream_family
+from fovigraph.interop.family import family_of, upstream_family
 from fovigraph.interop.neighbours import check_lists, use_neighbours
 from fovigraph.interop.upstream_config import UpstreamConfig
 from fovigraph.interop.weights import Link, features_link, norm_links, to_ours
@@ -127,4 +127,6 @@ def _projector_links(net: FoviNet, theirs: UpstreamConfig) -> Iterator[Link]:
 def _linear_link(net: FoviNet, here: str, there: str, *, first: bool) -> Link:
     """Return the pair of a linear map's weights, the first after the backbone or a later one."""
     here, there = f"{here}.weight", f"{there}.weight"
-    return features_link(here, there, len(net.pyramid.levels[-1])) if first else Link(here, there)
+    if not first:
+        return Link(here, there)
+    return features_link(here, there, family_of(net.config.backbone).rows(net.backbone))

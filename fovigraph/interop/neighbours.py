@@ -204,7 +204,7 @@ def _graph(usual: KNNGraph, size: int | None, neighbours: Tensor, cells: Tensor 
 
 def _check_reach(usual: KNNGraph, neighbours: Tensor) -> None:
     """Refuse neighbours ``[nodes, k]`` that are not the nearest of this geometry."""
-    if usual.metric == "geodesic":
+    if usual.metric.startswith("geodesic"):
         return
     src, dst = usual.src, usual.dst
     if usual.metric == "cortical":

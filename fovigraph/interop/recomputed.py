@@ -104,7 +104,7 @@ class _Neighbourhoods:
             parts = self.visual.split([len(nodes), len(self.visual) - len(nodes)])
             self.points = torch.cat([_cortical(part, graph.src) for part in parts])
             self.dst = _cortical(dst, graph.dst)
-        if self.metric == "geodesic":
+        if self.metric.startswith("geodesic"):
             columns = [*self._along_the_surface(graph.k, len(nodes))]
             self.index = torch.stack(columns, dim=1)
         else:

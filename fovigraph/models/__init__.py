@@ -15,6 +15,7 @@ from fovigraph.models.calibration import (
 from fovigraph.models.convnext import KNNConvNeXtV2
 from fovigraph.models.create import FeatureNet, create_model, list_models
 from fovigraph.models.dense_resnet import load_dense_resnet
+from fovigraph.models.dinov3 import DINOv3
 from fovigraph.models.fovinet import FoviNet, FoviOutput, MultiLabelOutput
 from fovigraph.models.heads import LinearProbe, NoHead, Projector
 from fovigraph.models.inference import Optimized, optimize
@@ -32,6 +33,7 @@ __all__ = [
     "BackboneConfig",
     "Block",
     "Calibration",
+    "DINOv3",
     "Family",
     "FeatureNet",
     "FoviNet",

@@ -157,9 +157,12 @@ class PatchEmbedding(Block):
         self.conv = KNNConv(in_channels, config.channels, step.kernel_size, bias=False)
         self.positions = _added_positions(plan.levels[-1], config)
         self.class_token = nn.Parameter(torch.empty(1, config.channels))
-        nn.init.trunc_normal_(self.class_token, std=0.02)
-        self.register_tokens = nn.Parameter(torch.empty(config.register_tokens, config.channels))
-        nn.init.trunc_normal_(self.register_tokens, std=0.02)
+        self.register_tokens: nn.Parameter | None = None
+        if config.register_tokens:
+            tokens = torch.empty(config.register_tokens, config.channels)
+            self.register_tokens = nn.Parameter(tokens)
+        for token in self.parameters(recurse=False):
+            nn.init.trunc_normal_(token, std=0.02)
 
     def forward(
         self, x: Float[Tensor, "*batch N C"], pyramid: GraphPyramid
@@ -168,8 +171,15 @@ class PatchEmbedding(Block):
         patches = self.run("conv", x, pyramid)
         if self.positions is not None:
             patches = self.positions(patches)
-        learnt = torch.cat((self.class_token, self.register_tokens)).to(patches.dtype)
-        return torch.cat((learnt.expand(*patches.shape[:-2], *learnt.shape), patches), dim=-2)
+        return with_tokens(patches, self.class_token, self.register_tokens)
+
+
+def with_tokens(
+    patches: Float[Tensor, "*batch N D"], *learnt: Tensor | None
+) -> Float[Tensor, "*batch T D"]:
+    """Put learnt tokens, those there are, before the patches."""
+    tokens = torch.cat([each for each in learnt if each is not None]).to(patches.dtype)
+    return torch.cat((tokens.expand(*patches.shape[:-2], *tokens.shape), patches), dim=-2)
 
 
 def _added_positions(patches: SensorArray, config: ViTConfig) -> nn.Module | None:

@@ -52,11 +52,12 @@ def _on_unit_axes(array: SensorArray, space: str) -> Tensor:
     return (places - low) / (high - low + 1e-8)
 
 
-class SinusoidalPosition(FixedTensors):
+class SinusoidalPosition(nn.Module):
     """Sines and cosines of the places of nodes, added to their features.
 
     Channel 2i is the sine, 2i + 1 the cosine of the place on an axis times ``10000^(-2i / D)``;
-    channels take turns with the axes, which are scaled to [0, 1], as upstream's do.
+    channels take turns with the axes, which are scaled to [0, 1], as upstream's do. The encoding is
+    a buffer, saved with the network as upstream saves it.
 
     Args:
         array: The nodes.
@@ -68,7 +69,8 @@ class SinusoidalPosition(FixedTensors):
 
     def __init__(self, array: SensorArray, channels: int, space: str = "visual"):
         super().__init__()
-        self.fix(encoding=_sinusoids(array, positive_int("channels", channels), space))
+        encoding = _sinusoids(array, positive_int("channels", channels), space)
+        self.register_buffer("encoding", encoding.to(torch.get_default_device()))
 
     def forward(self, x: Float[Tensor, "*batch N D"]) -> Float[Tensor, "*batch N D"]:
         """Add the encoding."""
@@ -162,13 +164,13 @@ def _rotary_angles(array: SensorArray, width: int, space: str, base: float) -> T
     return torch.cat((angle, left_over), dim=1).repeat(1, 2)
 
 
-class CyclicShift(FixedTensors):
+class CyclicShift(nn.Module):
     """What upstream's vision transformer does for rotary positions: a shift, not a rotation.
 
     Channel c becomes ``x[c] cos(p ω) + x[c - 1] sin(p ω)``, cyclic within each half of the head's
     channels; the first half is by x and the second by y, each scaled to [0, 1]. It changes norms,
-    and products depend on absolute places. For upstream's checkpoints; :class:`Rotary` is for
-    training.
+    and products depend on absolute places. For upstream's checkpoints, which it is saved with, as
+    buffers; :class:`Rotary` is for training.
 
     Args:
         array: The nodes.
@@ -178,26 +180,34 @@ class CyclicShift(FixedTensors):
         ValueError, TypeError: If an argument is not of the kind said above.
     """
 
-    cos: Tensor
-    sin: Tensor
+    cos_x: Tensor
+    sin_x: Tensor
+    cos_y: Tensor
+    sin_y: Tensor
 
     def __init__(self, array: SensorArray, head_channels: int):
         super().__init__()
         if positive_int("head_channels", head_channels) % 4:
             raise ValueError(f"head_channels must be a multiple of 4, got {head_channels}")
-        angle = _shift_angles(array, head_channels)
-        self.fix(cos=angle.cos().float(), sin=angle.sin().float())
+        for name, angle in zip("xy", _shift_angles(array, head_channels), strict=True):
+            for function in ("cos", "sin"):
+                values = getattr(angle, function)().float().to(torch.get_default_device())
+                self.register_buffer(f"{function}_{name}", values)
 
     def forward(self, x: Float[Tensor, "*batch T h"]) -> Float[Tensor, "*batch T h"]:
         """Shift queries or keys ``[*, T, h]``; tokens before the last N stay as they are."""
-        prefix = x.shape[-2] - self.cos.shape[0]
-        special, nodes = x.split((prefix, self.cos.shape[0]), dim=-2)
-        before = torch.cat([half.roll(1, -1) for half in nodes.chunk(2, dim=-1)], dim=-1)
-        return torch.cat((special, (nodes * self.cos + before * self.sin).to(x.dtype)), dim=-2)
+        count = self.cos_x.shape[0]
+        special, nodes = x.split((x.shape[-2] - count, count), dim=-2)
+        by_x, by_y = nodes.chunk(2, dim=-1)
+        by_x = by_x * self.cos_x + by_x.roll(1, -1) * self.sin_x
+        by_y = by_y * self.cos_y + by_y.roll(1, -1) * self.sin_y
+        return torch.cat((special, torch.cat((by_x, by_y), dim=-1).to(x.dtype)), dim=-2)
 
 
 @isolated
-def _shift_angles(array: SensorArray, width: int) -> Tensor:
+def _shift_angles(array: SensorArray, width: int) -> tuple[Tensor, Tensor]:
+    """Return the angles ``[N, h/2]`` by x, and by y."""
     omega = 10000.0 ** (-4 * torch.arange(width // 4).double() / width)
-    angle = _on_unit_axes(array, "visual")[:, :, None] * omega.repeat_interleave(2)
-    return angle.flatten(1)
+    x, y = _on_unit_axes(array, "visual").unbind(-1)
+    omega = omega.repeat_interleave(2)
+    return x[:, None] * omega, y[:, None] * omega

@@ -1,5 +1,6 @@
 import os
 import shutil
+import sys
 
 import pytest
 import torch
@@ -13,6 +14,13 @@ SHAPES += check_shapes()
 torch.manual_seed(0)  # random parameters are named alike in every process of pytest-xdist
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: a thread each
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _fresh_compiler():
+    """Forgets what other files compiled: torch recompiles a function a few times at most."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
 
 
 @pytest.fixture(autouse=True)

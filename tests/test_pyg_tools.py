@@ -204,7 +204,9 @@ def test_an_explainers_edge_mask_weighs_the_edges_of_the_first_convolution():
     assert not conv.explain
 
 
-def test_the_pages_snippets_run_top_to_bottom():
+def test_the_pages_snippets_run_top_to_bottom(tmp_path, monkeypatch):
+    pytest.importorskip("peft")
+    monkeypatch.chdir(tmp_path)
     page = (Path(__file__).parents[1] / "docs" / "pyg.md").read_text()
     names = {}
     for snippet in re.findall(r"```python\n(.*?)```", page, re.DOTALL):

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fovigraph._checks import fraction, one_of, positive_int
+from fovigraph._checks import flag, fraction, one_of, positive_int
 from fovigraph.nn.limits import check_weights
 
 LEARNT = ("rnn", "gru", "lstm", "attention")
@@ -106,7 +106,7 @@ class Recurrent(Aggregation):
         super().__init__()
         _check(num_classes, width, dropout)
         kind = _CELLS[one_of("cell", cell, _CELLS)]
-        self.multi_label = multi_label
+        self.multi_label = flag("multi_label", multi_label)
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(num_classes)
         self.cell = kind(num_classes, width)  # type: ignore[call-arg]  # that of each kind

@@ -133,7 +133,7 @@ class Backbone(nn.Module):
         classifier: A linear classifier on them, or ``None``.
         activation_checkpointing: Whether, where gradients are asked for, the activations within a
             block are computed again in the backward pass, and not kept until then: the same result
-            with less memory and, as a rule, a third more time.
+            with less memory, for one more forward pass.
 
     Example:
         >>> import torch, fovigraph as fg

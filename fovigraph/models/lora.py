@@ -71,10 +71,12 @@ def _lora_conv() -> type[nn.Module]:
             self._active_adapter = adapter_name
             self.update_layer(adapter_name, *args, **options)
 
-        def _get_in_out_features(self, module: KNNConv) -> tuple[int, int]:
+        def _get_in_out_features(self, module: Any) -> tuple[int, int]:
             return module.in_channels, module.out_channels
 
-        def update_layer(self, adapter_name: str, r: int, lora_alpha: float, **_: Any) -> None:
+        def update_layer(
+            self, adapter_name: str, r: int, lora_alpha: float, *_: Any, **__: Any
+        ) -> None:
             conv = self.get_base_layer()
             self.r[adapter_name], self.lora_alpha[adapter_name] = r, lora_alpha
             self.scaling[adapter_name] = lora_alpha / r

@@ -59,8 +59,8 @@ class TrainConfig(Section):
             evaluated and saved; after n steps the decay is ``min(ema, (1 + n) / (10 + n))``.
             ``None``: no average.
         activation_checkpointing: Whether the activations within the backbone's blocks are computed
-            again in the backward pass, and not kept until then: less memory for a third more time
-            a step, and the same weights.
+            again in the backward pass, and not kept until then: the same weights with less memory,
+            for one more forward pass a step.
     """
 
     SECTION = "train"

@@ -9,7 +9,7 @@ from strange import VALUES
 from trials import OUTCOMES, trials
 
 import fovigraph as fg
-from fovigraph.models import Calibration, LinearProbe, Projector
+from fovigraph.models import Attention, Calibration, LinearProbe, Projector, Recurrent
 
 ERRORS = (TypeError, ValueError, OSError, ImportError)
 
@@ -153,6 +153,11 @@ def calls():
             {"pyramid": m["pyramid"], "channels": [4], "in_channels": 2, "num_classes": 3},
         ),
         "Projector": (Projector, {"in_features": 4, "channels": [3, 2], "dropout": 0.1}),
+        "Recurrent": (
+            Recurrent,
+            {"num_classes": 4, "cell": "gru", "width": 8, "dropout": 0.1, "multi_label": False},
+        ),
+        "Attention": (Attention, {"num_classes": 4, "width": 8, "dropout": 0.1}),
         "LinearProbe": (LinearProbe, {"in_features": 4, "num_classes": 2, "dropout": 0.1}),
         "Calibration": (Calibration, {"temperature": 1.0, "sharpening": 0.0}),
         "FoviNet": (fg.FoviNet, {"config": "fovi_tiny"}),

@@ -13,7 +13,13 @@ from drawn_weights import dense_resnet18, drawn
 from omegaconf import OmegaConf
 
 import fovigraph as fg
-from fovigraph.interop import convert, read_config, use_neighbours, write_config
+from fovigraph.interop import (
+    convert,
+    read_config,
+    recomputed_neighbours,
+    use_neighbours,
+    write_config,
+)
 from fovigraph.interop.family import family_of
 from fovigraph.interop.load import links
 from fovigraph.interop.upstream_config import UpstreamConfig
@@ -133,6 +139,18 @@ def test_lists_name_every_connection_of_the_pyramid(recorded, loaded):
         assert edges.shape[1] == (given < connection.num_src).sum()
     convs = [m for m in net.backbone.modules() if isinstance(m, KNNConv)]
     assert len(convs) == sum(name.endswith(".cells") for name in recorded.lists)
+
+
+def test_recomputed_lists_are_upstreams(recorded, loaded):
+    """On another machine than theirs were recorded on, a few ties may fall otherwise."""
+    found = recomputed_neighbours(loaded.net)
+    assert found.keys() == recorded.lists.keys()
+    same = [
+        (found[name].sort(0).values == given.sort(0).values).all(0)
+        for name, given in recorded.lists.items()
+        if name.endswith(".neighbours")
+    ]
+    assert torch.cat(same).double().mean() >= 0.99
 
 
 # ---- folders of upstream's trainer

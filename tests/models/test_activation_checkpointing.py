@@ -16,7 +16,7 @@ NETWORKS = {
         ["retina.side=40", "backbone.channels=[4,4,6,6]", "backbone.stem_channels=4"],
     ),
     "convnext": ("fovi_convnextv2_atto", ["retina.side=32", "backbone.channels=[4,4,6,6]"]),
-    "vit": ("fovi_vit_tiny", ["retina.side=24", "backbone.depth=2"]),
+    "vit": ("fovi_vit_tiny", ["retina.side=24", "backbone.blocks=2"]),
 }
 needs = pytest.mark.parametrize("name", NETWORKS)
 

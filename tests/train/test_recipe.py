@@ -28,6 +28,8 @@ def test_every_configuration_is_a_recipe_and_has_a_network(name):
 
 @pytest.mark.parametrize("name", config_names())
 def test_every_configuration_is_built_without_its_weights(name):
+    if "dinov3" in name:
+        pytest.importorskip("transformers")
     with torch.device("meta"):
         net = fg.FoviNet(load_recipe(name))
     assert all(parameter.is_meta for parameter in net.parameters())

@@ -559,13 +559,13 @@ def test_weights_that_are_not_finite_do_not_replace_those_that_were_saved(
 
 
 def test_features_that_are_not_finite_do_not_end_a_run(recipe, tmp_path, monkeypatch, caplog):
-    original = Trainer._look
+    original = Trainer._figures_of
 
-    def look(self, batches):
+    def figures_of(self, batches):
         for figures, batch in original(self, batches):
             yield figures._replace(features=figures.features * torch.inf), batch
 
-    monkeypatch.setattr(Trainer, "_look", look)
+    monkeypatch.setattr(Trainer, "_figures_of", figures_of)
     overrides = ["objective.name=vicreg", "train.epochs=1"]
     with caplog.at_level(logging.WARNING, logger="fovigraph"):
         _, history = fit(recipe(*overrides), tmp_path)

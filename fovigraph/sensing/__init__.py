@@ -2,6 +2,7 @@
 
 from fovigraph.sensing.calibration import CalibrationError, read_camera
 from fovigraph.sensing.camera import Camera, field_rays, gaze_rotation
+from fovigraph.sensing.choosing import cmf_a_of_camera
 from fovigraph.sensing.fixation import (
     FIXATION_POLICIES,
     FixationPolicy,
@@ -25,6 +26,7 @@ __all__ = [
     "Retina",
     "RetinaConfig",
     "as_images",
+    "cmf_a_of_camera",
     "field_rays",
     "fixation_policy",
     "gaze_rotation",

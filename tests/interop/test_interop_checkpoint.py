@@ -97,8 +97,8 @@ class TestConfigurations:
             fg.from_upstream(configured(saccades__nearcenter_dist=0.7))
 
     def test_of_a_backbone_that_is_unknown(self, configured):
-        with pytest.raises(fg.ConfigError, match="got 'fovi_dinov3': fovigraph reads no other"):
-            fg.from_upstream(configured(model__arch="fovi_dinov3"))
+        with pytest.raises(fg.ConfigError, match="got 'fovi_swin': fovigraph reads no other"):
+            fg.from_upstream(configured(model__arch="fovi_swin"))
 
 
 class TestWeights:

@@ -1,6 +1,5 @@
 """Patches: figures that must come out, and what each kind of neighbourhood promises."""
 
-import time
 
 import pytest
 import torch
@@ -116,17 +115,6 @@ def test_a_partition_gives_every_node_to_its_nearest_patch(metric):
     own = apart[source, patch]
     assert (own <= apart[source].amin(1) * (1 + 1e-6)).all()
     torch.testing.assert_close(graph.distance.double(), own, atol=1e-5, rtol=1e-5)
-
-
-def test_the_covering_is_found_fast():
-    for side, seconds in ((64, 1.0), (128, 5.0)):
-        array = retina(side)
-        array.cortical, array.padding_cortical  # noqa: B018  # the array's own work
-        start = time.perf_counter()
-        PatchStep(patch_size=side / 8, at_least=False).graph(
-            array, PatchStep(patch_size=side / 8, at_least=False).next_level(array), "geodesic"
-        )
-        assert time.perf_counter() - start < seconds
 
 
 def test_patches_go_to_pyg_and_back():

@@ -1,7 +1,8 @@
 """Where an eye samples the visual field, and where those samples lie on the cortex."""
 
 from fovigraph.geometry.array import SensorArray
-from fovigraph.geometry.layout import LAYOUTS
+from fovigraph.geometry.lattice import Warp
+from fovigraph.geometry.layout import LAYOUTS, Layout, register_layout
 from fovigraph.geometry.magnification import magnification
 from fovigraph.geometry.manifold import (
     MANIFOLDS,
@@ -10,14 +11,19 @@ from fovigraph.geometry.manifold import (
     SensorManifold,
     sensor_manifold,
 )
+from fovigraph.geometry.rings import RingLayout
 
 __all__ = [
     "LAYOUTS",
     "MANIFOLDS",
+    "Layout",
     "LegacyManifold",
     "PlanarManifold",
+    "RingLayout",
     "SensorArray",
     "SensorManifold",
+    "Warp",
     "magnification",
+    "register_layout",
     "sensor_manifold",
 ]

@@ -387,7 +387,7 @@ def _connect(
 
 
 def _surface(array: SensorArray) -> tuple[object, ...]:
-    size = array.fov if array.layout == "logpolar" else None
+    size = array.fov if array.layout == "logpolar_cylinder" else None
     return array.layout, array.cmf_a, array.field_geometry, size
 
 

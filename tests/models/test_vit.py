@@ -59,7 +59,7 @@ def test_covering_takes_the_fewest_neighbours_that_leave_no_sample_out():
 
 
 @pytest.mark.parametrize("side", [1, 2, 7, 8, 64])
-@pytest.mark.parametrize("layout", ["isotropic", "logpolar", "uniform"])
+@pytest.mark.parametrize("layout", ["isotropic", "logpolar_cylinder", "uniform_disc"])
 def test_arrays_of_at_least_so_many_nodes_are_the_smallest(side, layout):
     array = fg.SensorArray.matched(side, layout=layout, at_least=True)
     assert len(array) >= side**2

@@ -44,7 +44,10 @@ def covering_k(src: SensorArray, dst: SensorArray, metric: str = "cortical") -> 
         nodes, padding, queries = src.cartesian, src.padding_cartesian, dst.cartesian
     else:
         nodes, padding, queries = src.cortical, src.padding_cortical, dst.cortical
-    k = _largest_rank(torch.cat((nodes, padding)), len(nodes), queries) + 1
+    if dst.mask is not None:
+        queries = queries[dst.mask]
+    best = _best_ranks(torch.cat((nodes, padding)), len(nodes), queries)
+    k = int((best if src.mask is None else best[src.mask]).max()) + 1
     # Ties are broken by knn_graph's rule, which an order by distance does not know.
     while not _covers(src, dst, k, metric):
         k += 1
@@ -53,16 +56,17 @@ def covering_k(src: SensorArray, dst: SensorArray, metric: str = "cortical") -> 
     return k
 
 
-def _largest_rank(points: Tensor, num_nodes: int, queries: Tensor) -> int:
-    """Return the worst of the nodes' best places among the points nearest to a query, from 0."""
+def _best_ranks(points: Tensor, num_nodes: int, queries: Tensor) -> Tensor:
+    """Return the nodes' best places among the points nearest to a query, from 0, ``[N]``."""
     best = torch.full((num_nodes,), len(points), dtype=torch.int64)
     place = torch.arange(len(points))
     for some in queries.split(max(1, CANDIDATES // len(points))):
         order = torch.cdist(some, points).argsort(dim=1)
         rank = torch.empty_like(order).scatter_(1, order, place.expand_as(order))
         best = torch.minimum(best, rank[:, :num_nodes].amin(0))
-    return int(best.max())
+    return best
 
 
 def _covers(src: SensorArray, dst: SensorArray, k: int, metric: str) -> bool:
-    return len(knn_graph(src, dst, k, metric).edge_index[0].unique()) == len(src)
+    nodes = len(src) if src.mask is None else int(src.mask.sum())
+    return len(knn_graph(src, dst, k, metric).edge_index[0].unique()) == nodes

@@ -17,7 +17,7 @@ from fovigraph.geometry import SensorArray
 from fovigraph.geometry.fixed import FixedTensors, isolated
 from fovigraph.graph.geodesic import k_nearest_geodesic
 from fovigraph.graph.kernel_map import KernelMap, cell_of, check_kernel_size, row_ptr
-from fovigraph.graph.search import k_nearest
+from fovigraph.graph.search import k_nearest, length_of
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,9 @@ class KNNGraph(FixedTensors):
             pseudo-coordinates, but for their range.
         relative_distance: ``[E]``, the distance scaled to [0, 1] within its neighbourhood.
         ptr: Where the edges of each destination begin, ``[num_dst + 1]``.
+        silent: Which destinations have no edges, ``[num_dst]``, where an array is masked: layers
+            leave them at 0. ``None``: layers need not look.
+        silent_src: The same of the sources, for layers that run against the edges.
 
     Raises:
         ValueError, TypeError: If an argument is not of the kind said above.
@@ -68,6 +71,8 @@ class KNNGraph(FixedTensors):
     distance: Tensor
     offset: Tensor
     relative_distance: Tensor
+    silent: Tensor | None
+    silent_src: Tensor | None
 
     def __init__(
         self,
@@ -113,6 +118,9 @@ class KNNGraph(FixedTensors):
         super().__init__()
         self.src, self.dst, self.k, self.metric = src, dst, k, metric
         self.fix(**geometry, ptr=isolated(row_ptr)(geometry["edge_index"][1], len(dst)))
+        masked = src.mask is not None or dst.mask is not None
+        ends = [_without(geometry["edge_index"][i], n) for i, n in enumerate(self.size()) if masked]
+        self.fix(silent=ends[1] if masked else None, silent_src=ends[0] if masked else None)
         self._kernel_maps: dict[tuple[int, str, bool], KernelMap] = {}
 
     @property
@@ -246,11 +254,16 @@ def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortica
         )
 
     visual, cortical = points_of(src)
-    dst_visual = dst.degrees
+    dst_visual, period = dst.degrees, src._layout.period
     if metric == "visual":
         index, distance = k_nearest(visual, dst_visual, k)
     elif metric == "cortical":
-        index, distance = k_nearest(cortical, dst.cortical, k)
+        index, distance = k_nearest(cortical, dst.cortical, k, period)
+    elif src.cortical.shape[1] == 2:
+        raise ValueError(
+            "metric must be 'cortical' or 'visual' for layouts with a flat cortex, got 'geodesic' "
+            f"for {src}"
+        )
     else:
         index, distance = k_nearest_geodesic(
             visual, cortical, dst_visual, dst.cortical, k, from_node=metric == "geodesic_from_node"
@@ -360,6 +373,13 @@ def points_of(array: SensorArray) -> tuple[Tensor, Tensor]:
     return visual, torch.cat((array.cortical, array.padding_cortical))
 
 
+def _without(nodes: Tensor, count: int) -> Tensor:
+    """Which of so many nodes are not named, ``[count]``."""
+    named = torch.zeros(count, dtype=torch.bool, device=nodes.device)
+    named[nodes] = True
+    return ~named
+
+
 def connect(
     src: SensorArray, dst: SensorArray, metric: str, index: Tensor, distance: Tensor | None = None
 ) -> KNNGraph:
@@ -374,11 +394,18 @@ def connect(
     """
     visual, cortical = points_of(src)
     step = visual[index] - dst.degrees[:, None]
-    length = (step if metric == "visual" else cortical[index] - dst.cortical[:, None]).norm(dim=-1)
+    if metric == "visual":
+        length = step.norm(dim=-1)
+    else:
+        length = length_of(cortical[index] - dst.cortical[:, None], src._layout.period)
     length = torch.where(index < 0, 0.0, length)
     distance = length if distance is None else distance
     offset = _kernel_offset(step, length)
     real = (index >= 0) & (index < len(src))
+    if src.mask is not None:
+        real &= src.mask[index.clamp(0, len(src) - 1)]
+    if dst.mask is not None:
+        real &= dst.mask[:, None]
     receiver = torch.arange(len(dst))[:, None].expand_as(index)
     geometry = {
         "edge_index": torch.stack((index[real], receiver[real])),
@@ -399,8 +426,10 @@ def check_surfaces(src: SensorArray, dst: SensorArray, metric: str) -> None:
 
 
 def _surface(array: SensorArray) -> tuple[object, ...]:
-    size = array.fov if array.layout == "logpolar" else None
-    return array.layout, array.cmf_a, array.field_geometry, size
+    relative = array._layout.relative
+    size = array.fov if relative or array.layout == "logpolar_cylinder" else None
+    shape = (array.extent, array.norm) if relative else None
+    return array.layout, array.cmf_a, array.field_geometry, size, shape
 
 
 def _kernel_offset(step: Tensor, length: Tensor) -> Tensor:

@@ -71,8 +71,8 @@ class KNNGraph(FixedTensors):
     distance: Tensor
     offset: Tensor
     relative_distance: Tensor
-    silent: Tensor | None
-    silent_src: Tensor | None
+    silent: Tensor | None = None
+    silent_src: Tensor | None = None
 
     def __init__(
         self,
@@ -118,9 +118,12 @@ class KNNGraph(FixedTensors):
         super().__init__()
         self.src, self.dst, self.k, self.metric = src, dst, k, metric
         self.fix(**geometry, ptr=isolated(row_ptr)(geometry["edge_index"][1], len(dst)))
-        masked = src.mask is not None or dst.mask is not None
-        ends = [_without(geometry["edge_index"][i], n) for i, n in enumerate(self.size()) if masked]
-        self.fix(silent=ends[1] if masked else None, silent_src=ends[0] if masked else None)
+        if src.mask is not None or dst.mask is not None:
+            sources, destinations = geometry["edge_index"]
+            self.fix(
+                silent=isolated(_without)(destinations, len(dst)),
+                silent_src=isolated(_without)(sources, len(src)),
+            )
         self._kernel_maps: dict[tuple[int, str, bool], KernelMap] = {}
 
     @property

@@ -199,6 +199,8 @@ class WarpedCartesian(_Lattice):
         return to_polar(self._warp().to_visual(self._cells()), self.radius)
 
     def padding(self) -> Float64[Tensor, "P 2"]:
+        if self.resolution == 1:
+            return torch.zeros(0, 2, dtype=torch.float64)
         layers = max(1, math.ceil(self.resolution / (4 * self.max_val)))
         side = self.resolution + 2 * layers
         around = torch.ones(side, side, dtype=torch.bool)

@@ -71,8 +71,8 @@ class KNNGraph(FixedTensors):
     distance: Tensor
     offset: Tensor
     relative_distance: Tensor
-    silent: Tensor | None
-    silent_src: Tensor | None
+    silent: Tensor | None = None
+    silent_src: Tensor | None = None
 
     def __init__(
         self,
@@ -118,9 +118,12 @@ class KNNGraph(FixedTensors):
         super().__init__()
         self.src, self.dst, self.k, self.metric = src, dst, k, metric
         self.fix(**geometry, ptr=isolated(row_ptr)(geometry["edge_index"][1], len(dst)))
-        masked = src.mask is not None or dst.mask is not None
-        ends = [_without(geometry["edge_index"][i], n) for i, n in enumerate(self.size()) if masked]
-        self.fix(silent=ends[1] if masked else None, silent_src=ends[0] if masked else None)
+        if src.mask is not None or dst.mask is not None:
+            sources, destinations = geometry["edge_index"]
+            self.fix(
+                silent=isolated(_without)(destinations, len(dst)),
+                silent_src=isolated(_without)(sources, len(src)),
+            )
         self._kernel_maps: dict[tuple[int, str, bool], KernelMap] = {}
 
     @property
@@ -253,12 +256,11 @@ def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortica
             f"got {k}"
         )
 
-    visual, cortical = points_of(src)
-    dst_visual, period = dst.degrees, src._layout.period
+    visual, dst_visual, period = _visual(src), dst.degrees, src._layout.period
     if metric == "visual":
         index, distance = k_nearest(visual, dst_visual, k)
     elif metric == "cortical":
-        index, distance = k_nearest(cortical, dst.cortical, k, period)
+        index, distance = k_nearest(_cortical(src), dst.cortical, k, period)
     elif src.cortical.shape[1] == 2:
         raise ValueError(
             "metric must be 'cortical' or 'visual' for layouts with a flat cortex, got 'geodesic' "
@@ -266,7 +268,12 @@ def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortica
         )
     else:
         index, distance = k_nearest_geodesic(
-            visual, cortical, dst_visual, dst.cortical, k, from_node=metric == "geodesic_from_node"
+            visual,
+            _cortical(src),
+            dst_visual,
+            dst.cortical,
+            k,
+            from_node=metric == "geodesic_from_node",
         )
     return connect(src, dst, metric, index, distance)
 
@@ -369,8 +376,15 @@ def _below(nodes: Tensor, count: int) -> bool:
 
 def points_of(array: SensorArray) -> tuple[Tensor, Tensor]:
     """Nodes, then padding: in the visual field (degrees), ``[P, 2]``, and on the cortex."""
-    visual = torch.cat((array.cartesian, array.padding_cartesian)) * (array.fov / 2)
-    return visual, torch.cat((array.cortical, array.padding_cortical))
+    return _visual(array), _cortical(array)
+
+
+def _visual(array: SensorArray) -> Tensor:
+    return torch.cat((array.cartesian, array.padding_cartesian)) * (array.fov / 2)
+
+
+def _cortical(array: SensorArray) -> Tensor:
+    return torch.cat((array.cortical, array.padding_cortical))
 
 
 def _without(nodes: Tensor, count: int) -> Tensor:
@@ -392,12 +406,11 @@ def connect(
         index: Nodes, then padding points of ``src``.
         distance: Of every neighbour; straight lines unless given.
     """
-    visual, cortical = points_of(src)
-    step = visual[index] - dst.degrees[:, None]
+    step = _visual(src)[index] - dst.degrees[:, None]
     if metric == "visual":
         length = step.norm(dim=-1)
     else:
-        length = length_of(cortical[index] - dst.cortical[:, None], src._layout.period)
+        length = length_of(_cortical(src)[index] - dst.cortical[:, None], src._layout.period)
     length = torch.where(index < 0, 0.0, length)
     distance = length if distance is None else distance
     offset = _kernel_offset(step, length)

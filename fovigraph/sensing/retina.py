@@ -89,7 +89,7 @@ class Retina(FixedTensors):
     grid: Tensor
     cells: Tensor | None
     saturation: Tensor | None
-    outside: Tensor | None
+    outside: Tensor | None = None
     mean: Tensor | None
     std: Tensor | None
 
@@ -125,8 +125,8 @@ class Retina(FixedTensors):
         center, scale = _normalisation(mean, std)
         # In half precision nodes would move by pixels, as fixed tensors do not.
         self.fix(grid=places(array), cells=cells, saturation=saturation, mean=center, std=scale)
-        mask = array.mask
-        self.fix(outside=None if mask is None else ~mask[:, None])
+        if array.mask is not None:
+            self.fix(outside=isolated(torch.logical_not)(array.mask[:, None]))
 
         self.photoreceptors: Retina | None = None
         oversampling = _oversampling(oversampling)

@@ -103,7 +103,7 @@ def test_one_ring_is_one_point_at_the_origin(layout):
     array = SensorArray(1, layout=layout)
     assert len(array) == 1
     assert array.cartesian.tolist() == [[0, 0]]
-    assert len(array.padding_cartesian) == (8 if layout == "warped_cartesian" else 0)
+    assert len(array.padding_cartesian) == 0
 
 
 def test_two_rings_are_the_centre_and_points_around_the_edge():

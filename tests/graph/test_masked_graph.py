@@ -7,7 +7,7 @@ import torch
 
 import fovigraph as fg
 from fovigraph import SensorArray, knn_graph
-from fovigraph.graph import GraphPyramid, Step, covering_k
+from fovigraph.graph import GraphPyramid, Step
 from fovigraph.nn import KNNConv, KNNPool, KNNSeparableConv
 
 LOGPOLAR = {"layout": "logpolar_image"}
@@ -96,12 +96,6 @@ def test_hetero_data_there_and_back(options):
         assert "mask" not in data[name]
     else:
         assert data[name].mask.equal(array.mask)
-
-
-def test_what_covers_a_masked_array_covers_its_valid_nodes():
-    src, dst = SensorArray(12, **WARPED), SensorArray(4, **WARPED)
-    k = covering_k(src, dst)
-    assert len(knn_graph(src, dst, k).edge_index[0].unique()) == src.mask.sum()
 
 
 def test_without_a_cortex_only_the_visual_field_makes_neighbours():

@@ -13,6 +13,9 @@ from fovigraph.cli.networks import build, read_config
 from fovigraph.cli.output import say
 from fovigraph.models.cost import describe
 
+RINGS = ("isotropic", "logpolar_cylinder", "logpolar_image")
+"""Layouts whose resolution is a number of rings."""
+
 
 def info(args: argparse.Namespace) -> int:
     """Print the levels of the network ``args.model``, and their cost."""
@@ -25,7 +28,7 @@ def info(args: argparse.Namespace) -> int:
 
 
 def _table(report: dict[str, Any]) -> str:
-    rings = "resolution" if report["layout"] == "uniform" else "rings"
+    rings = "rings" if report["layout"] in RINGS else "resolution"
     blank: dict[str, Any] = {"nodes": None, rings: None, "k": None, "cells": None, "edges": None}
     rows = []
     for level in report["levels"]:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from fovigraph._checks import flag, one_of, positive_float, positive_int
+from fovigraph._checks import flag, positive_int
 from fovigraph._pictures import array_html
 from fovigraph.geometry.fixed import isolated
-from fovigraph.geometry.layout import LAYOUTS, MAX_NODES, MAX_SIDE, Layout, check_sizes
+from fovigraph.geometry.layout import (
+    LAYOUTS,
+    MAX_NODES,
+    MAX_SIDE,
+    Layout,
+    check_norm,
+    check_sizes,
+    last_radii,
+    layout_name,
+    to_plane,
+)
 from fovigraph.geometry.manifold import sensor_manifold
 
 
@@ -18,19 +28,29 @@ class SensorArray:
     """N sample points of a visual field, dense at the point of gaze, sparse in the periphery.
 
     Immutable. Coordinates are float64 on the CPU, computed when first asked for, and the same on
-    every machine, in whatever context of torch's. Nodes are ordered ring by ring, then by polar
-    angle; there are at most 4096² of them.
+    every machine, in whatever context of torch's. Nodes of rings are ordered ring by ring, then by
+    polar angle, those of lattices column by column; there are at most 4096² of them.
+
+    Layouts: ``"isotropic"``, rings whose nodes are as far apart as they are; ``"isotropic_fixn"``,
+    the same with ``resolution``² nodes exactly; ``"logpolar_image"``, as many angles as rings,
+    spoke by spoke; ``"warped_cartesian"``, a lattice warped to be dense at the point of gaze;
+    ``"uniform_square"``, a lattice of pixels, without a cortex; and two controls,
+    ``"logpolar_cylinder"`` and ``"uniform_disc"``, which lie on sheets in space. Others can be
+    added (:func:`fovigraph.geometry.register_layout`).
 
     Args:
-        resolution: Number of rings (``"isotropic"``, ``"logpolar"``) or the lattice's side
-            (``"uniform"``).
+        resolution: Number of rings, or the side of a lattice or of ``"isotropic_fixn"``.
         fov: Diameter of the field of view, degrees, from 0.001 to 360.
         cmf_a: The constant *a* of the cortical magnification 1 / (r + a), degrees, from 1e-6 to
             1e6; the smaller, the more foveated.
-        layout: ``"isotropic"``, ``"logpolar"`` or ``"uniform"``.
+        layout: One of the names above.
         field_geometry: The sensor manifold: ``"planar"``, or ``"legacy"``, the paper's.
-        scale: Factor of the eccentricities of nodes and padding, from 0.001 to 1: below 1 the array
-            ends before the edge of the field of view. It has as many nodes.
+        extent: The shape of the field: ``"circular"``, or the ``"square"`` around that circle; for
+            ``"warped_cartesian"`` also ``"wang"``, the whole lattice.
+        norm: Of ``"warped_cartesian"``: 2, nodes of equal eccentricity lie on circles, or infinity,
+            on squares.
+        max_val: Where the outermost nodes of a circular field lie, in radii of the field;
+            ``"auto"``: midway between the last two rings that it would have otherwise.
 
     Raises:
         ValueError, TypeError: If an argument is not of the kind said above, or the resolution gives
@@ -53,14 +73,20 @@ class SensorArray:
         cmf_a: float = 0.5,
         layout: str = "isotropic",
         field_geometry: str = "planar",
-        scale: float = 1.0,
+        extent: str = "circular",
+        norm: float = 2.0,
+        max_val: float | str = 1.0,
     ):
         self.resolution, self.fov, self.cmf_a = check_sizes(resolution, fov, cmf_a)
-        self.layout = one_of("layout", layout, LAYOUTS)
+        self.layout = layout_name(layout)
         self.field_geometry = field_geometry
         self.manifold = sensor_manifold(field_geometry, self.cmf_a)
-        self.scale = positive_float("scale", scale, 1e-3, 1.0)
+        self.extent, self.norm, self.max_val = extent, check_norm(norm), max_val
         self.side: int | None = None
+        if max_val != "auto":
+            self.max_val = self._layout.max_val  # which says what is wrong with the three
+        else:
+            self._scaled(1.0)
         # Fewer rings have at most π · resolution² + resolution nodes, which is no more.
         if self.resolution > MAX_SIDE // 2 and len(self) > MAX_NODES:
             raise ValueError(
@@ -77,7 +103,9 @@ class SensorArray:
         cmf_a: float = 0.5,
         layout: str = "isotropic",
         field_geometry: str = "planar",
-        scale: float = 1.0,
+        extent: str = "circular",
+        norm: float = 2.0,
+        max_val: float | str = 1.0,
         at_least: bool = False,
     ) -> SensorArray:
         """Return the largest array with no more nodes than a square image of ``side`` pixels.
@@ -85,18 +113,26 @@ class SensorArray:
         Args:
             side: Side of the image to match, pixels, at most 4096. The other arguments: see
                 :class:`SensorArray`.
-            at_least: Instead, the smallest array with no fewer nodes; it has no :attr:`side`.
+            at_least: Whether to return the smallest array with no fewer nodes instead.
 
         Raises:
             ValueError, TypeError: If an argument is not of the kind said above.
         """
         side = positive_int("side", side, MAX_SIDE)
         one = cls(
-            1, fov=fov, cmf_a=cmf_a, layout=layout, field_geometry=field_geometry, scale=scale
+            2,
+            fov=fov,
+            cmf_a=cmf_a,
+            layout=layout,
+            field_geometry=field_geometry,
+            extent=extent,
+            norm=norm,
+            max_val=max_val,
         )
-        array = one.with_resolution(_largest(LAYOUTS[layout], one.fov, one.cmf_a, side**2))
-        if flag("at_least", at_least):
-            return array if len(array) >= side**2 else one.with_resolution(array.resolution + 1)
+        if not flag("at_least", at_least):
+            array = one.with_resolution(one._largest(side**2))
+        else:  # the next one after the largest with fewer
+            array = one.with_resolution(one._largest(side**2 - 1) + 1 if side > 1 else 1)
         array.side = side
         return array
 
@@ -127,29 +163,19 @@ class SensorArray:
         Raises:
             ValueError, TypeError: As for the class.
         """
-        return SensorArray(
-            resolution,
-            fov=self.fov,
-            cmf_a=self.cmf_a,
-            layout=self.layout,
-            field_geometry=self.field_geometry,
-            scale=self.scale,
-        )
+        return SensorArray(resolution, **self._options())
 
-    def with_side(self, side: int) -> SensorArray:
+    def with_side(self, side: int, *, at_least: bool = False) -> SensorArray:
         """Return the array matched to another side over the same field and magnification.
+
+        Args:
+            side: Side of the image to match, pixels.
+            at_least: Whether it has no fewer nodes than that image, rather than no more.
 
         Raises:
             ValueError, TypeError: As :meth:`matched`.
         """
-        return SensorArray.matched(
-            side,
-            fov=self.fov,
-            cmf_a=self.cmf_a,
-            layout=self.layout,
-            field_geometry=self.field_geometry,
-            scale=self.scale,
-        )
+        return SensorArray.matched(side, **self._options(), at_least=at_least)
 
     def inset(self) -> SensorArray:
         """Return the array scaled so that it ends between its own two outermost eccentricities.
@@ -157,59 +183,116 @@ class SensorArray:
         Patches around its nodes then end where the field of view does (FOVI's patch embeddings).
         An array whose nodes are all at one eccentricity is returned as it is.
         """
-        rings = self.eccentricity.div(self.fov / 2).mul(1e9).round().unique() / 1e9
-        if len(rings) < 2:
+        if len(last_radii(self.polar)) < 2:
             return self
-        array = SensorArray(
-            self.resolution,
-            fov=self.fov,
-            cmf_a=self.cmf_a,
-            layout=self.layout,
-            field_geometry=self.field_geometry,
-            scale=self.scale * float(rings[-2:].mean()),
-        )
+        array = SensorArray(self.resolution, **{**self._options(), "max_val": "auto"})
         array.side = self.side
         return array
 
-    @property
+    def _options(self) -> dict[str, Any]:
+        return {
+            "fov": self.fov,
+            "cmf_a": self.cmf_a,
+            "layout": self.layout,
+            "field_geometry": self.field_geometry,
+            "extent": self.extent,
+            "norm": self.norm,
+            "max_val": self.max_val,
+        }
+
+    def _scaled(self, max_val: float, resolution: int | None = None) -> Layout:
+        """The layout, of another scale and resolution."""
+        return LAYOUTS[self.layout](
+            self.resolution if resolution is None else resolution,
+            self.fov,
+            self.cmf_a,
+            self.extent,
+            self.norm,
+            max_val,
+        )
+
+    @cached_property
+    @isolated
     def _layout(self) -> Layout:
-        return LAYOUTS[self.layout](self.resolution, self.fov, self.cmf_a)
+        if self.max_val != "auto":
+            return self._scaled(self.max_val)  # type: ignore[arg-type]
+        last = last_radii(self._scaled(1.0).coordinates()) / (self.fov / 2)
+        if len(last) < 2:
+            raise ValueError(
+                "max_val must be a number for an array whose nodes are all equally eccentric, got "
+                f"'auto' for resolution {self.resolution}"
+            )
+        return self._scaled(float(last.mean()))
+
+    @isolated
+    def _largest(self, nodes: int) -> int:
+        """Return the largest resolution of no more than so many nodes."""
+
+        def fits(resolution: int) -> bool:
+            return len(self._scaled(1.0, resolution)) <= nodes
+
+        low, high = 1, 2
+        while fits(high):
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(middle) else (low, middle)
+        return low
 
     @cached_property
     @isolated
     def polar(self) -> Tensor:
         """Eccentricity (degrees) and polar angle (radians, from +x towards +y), ``[N, 2]``."""
-        return self._scaled(self._layout.nodes())
+        return self._layout.coordinates()
 
     @cached_property
     @isolated
     def cartesian(self) -> Tensor:
         """x (right) and y (up) in radii of the field of view, ``[N, 2]``: the edge is at 1."""
-        return self._to_cartesian(self.polar)
+        return to_plane(self.polar, self.fov / 2)
 
     @cached_property
     @isolated
     def cortical(self) -> Tensor:
-        """Cortical coordinates in millimetres, ``[N, 3]``."""
-        return self._layout.to_cortical(self.polar, self.manifold)
+        """Cortical coordinates, ``[N, 3]``, millimetres, or those of a flat layout, ``[N, 2]``.
+
+        Raises:
+            ValueError: If the layout has none (``"uniform_square"``).
+        """
+        return self._layout.cortical(self.polar, self.manifold)
 
     @cached_property
     @isolated
     def padding_polar(self) -> Tensor:
         """As :attr:`polar`, of the padding points beyond the edge, ``[P, 2]``."""
-        return self._scaled(self._layout.padding())
+        return self._layout.padding()
 
     @cached_property
     @isolated
     def padding_cartesian(self) -> Tensor:
         """As :attr:`cartesian`, of the padding points, ``[P, 2]``."""
-        return self._to_cartesian(self.padding_polar)
+        return to_plane(self.padding_polar, self.fov / 2)
 
     @cached_property
     @isolated
     def padding_cortical(self) -> Tensor:
-        """As :attr:`cortical`, of the padding points, ``[P, 3]``."""
-        return self._layout.to_cortical(self.padding_polar, self.manifold)
+        """As :attr:`cortical`, of the padding points, ``[P, 3]`` or ``[P, 2]``."""
+        return self._layout.cortical(self.padding_polar, self.manifold)
+
+    @cached_property
+    @isolated
+    def mask(self) -> Tensor | None:
+        """Which nodes lie within the extent of the field, ``[N]``; ``None``: all.
+
+        The others hold their place in the lattice, but take part in nothing.
+
+        Raises:
+            ValueError: If no node does.
+        """
+        valid = self._layout.valid()
+        if valid is not None and not valid.any():
+            raise ValueError(f"layout must leave a node within the field's extent, got {self!r}")
+        return None if valid is None or bool(valid.all()) else valid
 
     @property
     def degrees(self) -> Tensor:
@@ -226,13 +309,6 @@ class SensorArray:
         """Polar angle of every node, radians, ``[N]``."""
         return self.polar[:, 1]
 
-    def _scaled(self, polar: Tensor) -> Tensor:
-        return polar if self.scale == 1 else polar * torch.tensor([self.scale, 1.0]).double()
-
-    def _to_cartesian(self, polar: Tensor) -> Tensor:
-        radius, angle = polar[:, 0] / (self.fov / 2), polar[:, 1]
-        return torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)
-
     @cached_property
     @isolated
     def _length(self) -> int:
@@ -243,8 +319,7 @@ class SensorArray:
 
     def _key(self) -> tuple[object, ...]:
         # The side, too: arrays that are equal stride alike.
-        sizes = (self.resolution, self.fov, self.cmf_a, self.scale, self.side)
-        return (*sizes, self.layout, self.field_geometry)
+        return (self.resolution, *self._options().values(), self.side)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SensorArray) and self._key() == other._key()
@@ -257,25 +332,18 @@ class SensorArray:
 
     def __repr__(self) -> str:
         side = "" if self.side is None else f"side={self.side}, "
-        geometry = "" if self.field_geometry == "planar" else f", {self.field_geometry!r}"
-        scale = "" if self.scale == 1 else f", scale={self.scale:g}"
+        others = {
+            "field_geometry": "planar",
+            "extent": "circular",
+            "norm": 2.0,
+            "max_val": 1.0,
+        }
+        more = "".join(
+            f", {name}={getattr(self, name)!r}"
+            for name, usual in others.items()
+            if getattr(self, name) != usual
+        ).replace("field_geometry=", "")
         return (
             f"SensorArray({len(self)} nodes, {side}resolution={self.resolution}, fov={self.fov:g}, "
-            f"cmf_a={self.cmf_a:g}, layout={self.layout!r}{geometry}{scale})"
+            f"cmf_a={self.cmf_a:g}, layout={self.layout!r}{more})"
         )
-
-
-@isolated
-def _largest(layout: type[Layout], fov: float, cmf_a: float, nodes: int) -> int:
-    """Return the largest resolution of no more than so many nodes."""
-
-    def fits(resolution: int) -> bool:
-        return len(layout(resolution, fov, cmf_a)) <= nodes
-
-    low, high = 1, 2
-    while fits(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low

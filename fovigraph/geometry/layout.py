@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from fovigraph._checks import positive_float, positive_int
-from fovigraph.geometry.magnification import CORTICAL_SCALE, check_cmf_a
+from fovigraph._checks import instance, one_of, positive_float, positive_int, shown
+from fovigraph._deprecated import warn_renamed
+from fovigraph.geometry.magnification import check_cmf_a
 from fovigraph.geometry.manifold import SensorManifold
+
+L = TypeVar("L", bound="type[Layout]")
 
 PADDING_REACH = 0.5
 """How far padding reaches beyond its first ring, in radii of the field of view."""
@@ -33,6 +37,18 @@ MAX_SIDE = 4096
 MAX_NODES = MAX_SIDE**2
 """The most nodes that an array may have."""
 
+MAX_VAL = (1e-3, 1e3)
+"""The smallest and the largest scale of the nodes, in radii of the field of view."""
+
+EXTENTS = ("circular", "square", "wang")
+"""The extents of a field of view; a layout has some of them (:attr:`Layout.extents`)."""
+
+NORMS = (2.0, math.inf)
+"""The norms of a warp; a layout has some of them (:attr:`Layout.norms`)."""
+
+EDGE = 16 * torch.finfo(torch.float32).eps
+"""How far a valid node may lie beyond the edge, in radii: rounding, in single precision too."""
+
 _MAX_RESOLUTION = 2 * MAX_SIDE
 """Arrays of a higher resolution have more than :data:`MAX_NODES` nodes, whatever their layout."""
 
@@ -46,170 +62,209 @@ def check_sizes(resolution: Any, fov: Any, cmf_a: Any) -> tuple[int, float, floa
     )
 
 
+def check_norm(value: Any) -> float:
+    """Return the norm of a warp as a float, or say which there are."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value not in NORMS:
+        raise ValueError(f"norm must be 2 or infinity (math.inf), got {shown(value)}")
+    return float(value)
+
+
 class Layout(ABC):
-    """Places the nodes of an array, the ring of padding around them, and both on the cortex.
+    """Places the nodes of an array, the padding around them, and both on the cortex.
+
+    What a layout defines is :meth:`coordinates` and :meth:`padding`, the :meth:`spacing` that it
+    aims at and, unless it lies on the sensor manifold, where it lies on the cortex
+    (:meth:`cortical`). It is made known by :func:`register_layout`.
 
     Args:
-        resolution: Number of rings (isotropic, logpolar) or the side of the lattice (uniform).
+        resolution: Number of rings, or the side of the lattice.
         fov: Diameter of the field of view, degrees.
         cmf_a: The constant *a* of the cortical magnification, degrees.
+        extent: The shape of the field, one of :attr:`extents`.
+        norm: The norm whose shells are equally eccentric, one of :attr:`norms`.
+        max_val: Where the outermost nodes lie, in radii of the field of view.
+
+    Attributes:
+        extents: The extents that there are of this layout.
+        norms: The norms that there are of it.
+        period: Of the last cortical coordinate, if it runs in a circle.
+        relative: Whether cortical coordinates are relative to the field, not in millimetres.
+        radius: Radius of the field of view, degrees.
 
     Raises:
         ValueError, TypeError: If an argument is not of the kind that
             :class:`~fovigraph.SensorArray` says, but for the number of nodes.
     """
 
-    def __init__(self, resolution: int, fov: float, cmf_a: float):
+    extents: tuple[str, ...] = ("circular",)
+    norms: tuple[float, ...] = (2.0,)
+    period: float | None = None
+    relative: bool = False
+
+    def __init__(
+        self,
+        resolution: int,
+        fov: float,
+        cmf_a: float,
+        extent: str = "circular",
+        norm: float = 2.0,
+        max_val: float = 1.0,
+    ):
         self.resolution, fov, self.cmf_a = check_sizes(resolution, fov, cmf_a)
         self.radius = fov / 2
+        self.extent, self.norm = one_of("extent", extent, EXTENTS), check_norm(norm)
+        self.max_val = positive_float("max_val", max_val, *MAX_VAL)
+        kind = type(self).__name__
+        if self.extent not in self.extents:
+            raise ValueError(
+                f"extent must be {' or '.join(map(repr, self.extents))} for a layout of the kind "
+                f"{kind}, got {extent!r}"
+            )
+        if self.norm not in self.norms:
+            raise ValueError(f"norm must be 2 for a layout of the kind {kind}, got {norm}")
+        if self.extent == "wang" and self.norm != 2:
+            raise ValueError(f"norm must be 2 for extent='wang', got {norm}")
 
-    @abstractmethod
     def __len__(self) -> int:
-        """Number of nodes, without placing them."""
+        """Number of nodes."""
+        return len(self.coordinates())
 
     @abstractmethod
-    def nodes(self) -> Float64[Tensor, "N 2"]:
+    def coordinates(self) -> Float64[Tensor, "N 2"]:
         """Eccentricity (degrees) and polar angle (radians) of the nodes, ``[N, 2]``."""
 
     @abstractmethod
     def padding(self) -> Float64[Tensor, "P 2"]:
-        """The same of the padding nodes beyond the edge, ``[P, 2]``."""
+        """The same of the padding nodes beyond the edge, ``[P, 2]``.
 
-    def to_cortical(
+        A negative eccentricity lies on the other side of the point of gaze.
+        """
+
+    @abstractmethod
+    def spacing(self, eccentricity: Float64[Tensor, "*N"]) -> Float64[Tensor, "*N"]:
+        """The distance between neighbours that is aimed at there, both in degrees."""
+
+    def cortical(
         self, polar: Float64[Tensor, "N 2"], manifold: SensorManifold
-    ) -> Float64[Tensor, "N 3"]:
-        """Cortical coordinates (millimetres, ``[N, 3]``) of visual points of this layout."""
+    ) -> Float64[Tensor, "N D"]:
+        """Cortical coordinates (``[N, 3]``, millimetres) of visual points of this layout."""
         return manifold._to_cortical(polar)
 
+    def valid(self) -> Bool[Tensor, " N"] | None:
+        """Which nodes take part, ``[N]``; ``None``: all do."""
+        return None
 
-class _RingLayout(Layout):
-    """Rings at radii that are evenly spaced on the cortex, from the centre to the edge."""
-
-    def _radii(self, count: int) -> Tensor:
-        """The first ``count`` ring radii in degrees; the ring ``resolution - 1`` is at the edge."""
-        if self.resolution == 1:
-            return torch.zeros(count, dtype=torch.float64)
-        step = math.log1p(self.radius / self.cmf_a) / (self.resolution - 1)
-        return self.cmf_a * torch.expm1(step * torch.arange(count, dtype=torch.float64))
-
-    def _padding_radii(self) -> tuple[Tensor, float]:
-        """Radii of the padding rings in degrees and their spacing as a fraction of the field."""
-        if self.resolution == 1:
-            return torch.zeros(0, dtype=torch.float64), 1.0
-        last = (self._radii(self.resolution) / self.radius)[-2:]
-        gap = float(last[1] - last[0])
-        rings = torch.arange(1, 1 + _count_below(PADDING_REACH, gap), dtype=torch.float64)
-        return (float(last[1]) + gap * rings) * self.radius, gap
+    def _inside(self, polar: Float64[Tensor, "N 2"]) -> Bool[Tensor, " N"]:
+        """Which points lie within the extent of the field, ``[N]``."""
+        if self.extent == "wang":
+            return torch.ones(len(polar), dtype=torch.bool)
+        if self.extent == "circular":
+            distance = polar[:, 0] / self.radius
+        else:
+            distance = to_plane(polar, self.radius).abs().amax(dim=1)
+        return distance <= self.max_val + EDGE
 
 
-class Isotropic(_RingLayout):
-    """Rings whose nodes are as far from one another as from the next ring."""
+LAYOUTS: dict[str, type[Layout]] = {}
+"""The registered layouts, by name."""
 
-    def _ring_sizes(self) -> Tensor:
-        if self.resolution == 1:
-            return torch.ones(1, dtype=torch.int64)
-        radii = self._radii(self.resolution + 1)
-        spacing = (radii[2:] - radii[:-2]) / 2
-        # A spacing that divides a ring exactly must not gain a node by rounding.
-        nodes = torch.ceil(2 * math.pi * radii[1:-1] / spacing * (1 - 1e-12))
-        return torch.cat((torch.ones(1, dtype=torch.int64), nodes.long()))
-
-    def __len__(self) -> int:
-        return int(self._ring_sizes().sum())
-
-    def nodes(self) -> Float64[Tensor, "N 2"]:
-        sizes = self._ring_sizes()
-        ring = torch.repeat_interleave(sizes)
-        within = torch.arange(len(ring)).double() - (sizes.cumsum(0) - sizes)[ring]
-        return torch.stack(
-            (self._radii(self.resolution)[ring], 2 * math.pi * within / sizes[ring]), dim=-1
-        )
-
-    def padding(self) -> Float64[Tensor, "P 2"]:
-        radii, gap = self._padding_radii()
-        angles = gap * torch.arange(_count_below(2 * math.pi, gap), dtype=torch.float64)
-        return torch.cartesian_prod(radii, angles).reshape(-1, 2)
+RENAMED = {"logpolar": "logpolar_cylinder", "uniform": "uniform_disc"}
+"""Names that fovigraph's own controls had while there was one of each kind."""
 
 
-class LogPolar(_RingLayout):
-    """As many nodes on every ring as there are rings: the log-polar image, a control.
+def register_layout(name: str) -> Callable[[L], L]:
+    """Return a decorator that makes a class the layout of a name.
 
-    It is laid on a cylinder as high as it is around, on which its lattice is even.
+    Args:
+        name: The value of ``SensorArray``'s argument ``layout`` and of ``retina.layout``.
+
+    Raises:
+        TypeError: If ``name`` is not a string, or what is decorated is not a layout.
+        ValueError: If another class has the name.
+
+    Example:
+        >>> import torch
+        >>> from fovigraph import SensorArray
+        >>> from fovigraph.geometry import RingLayout, register_layout
+        >>> @register_layout("even_rings")
+        ... class EvenRings(RingLayout):
+        ...     def _radii(self, count):
+        ...         step = self.radius / max(self.resolution - 1, 1)
+        ...         return step * torch.arange(count, dtype=torch.float64)
+        ...     def spacing(self, eccentricity):
+        ...         return torch.full_like(eccentricity, self.radius / (self.resolution - 1))
+        >>> SensorArray.matched(16, layout="even_rings").resolution
+        9
     """
+    instance("name", name, str, allowed="a string")
 
-    def _angles(self) -> Tensor:
-        return torch.arange(self.resolution, dtype=torch.float64) * (2 * math.pi) / self.resolution
+    def decorate(layout: L) -> L:
+        if not (isinstance(layout, type) and issubclass(layout, Layout)):
+            raise TypeError(f"layout must be a class of Layout, got {shown(layout)}")
+        there = LAYOUTS.get(name)
+        taken = there is not None and there.__qualname__ != layout.__qualname__
+        if taken or name in RENAMED:
+            raise ValueError(f"name must be new, got {name!r}, which is {there or RENAMED[name]}")
+        LAYOUTS[name] = layout
+        return layout
 
-    def __len__(self) -> int:
-        return self.resolution**2
-
-    def nodes(self) -> Float64[Tensor, "N 2"]:
-        return torch.cartesian_prod(self._radii(self.resolution), self._angles()).reshape(-1, 2)
-
-    def padding(self) -> Float64[Tensor, "P 2"]:
-        return torch.cartesian_prod(self._padding_radii()[0], self._angles()).reshape(-1, 2)
-
-    def to_cortical(
-        self, polar: Float64[Tensor, "N 2"], manifold: SensorManifold
-    ) -> Float64[Tensor, "N 3"]:
-        eccentricity, angle = polar.unbind(-1)
-        height = CORTICAL_SCALE * torch.log1p(eccentricity / self.cmf_a)
-        rho = CORTICAL_SCALE * math.log1p(self.radius / self.cmf_a) / (2 * math.pi)
-        return torch.stack((rho * angle.cos(), rho * angle.sin(), height), dim=-1)
+    return decorate
 
 
-class Uniform(Layout):
-    """A square lattice of pixels, cut to the round field of view: no foveation, a control.
+def layout_name(name: Any) -> str:
+    """Return the name of a layout, or say which there are; old names warn."""
+    if isinstance(name, str) and name in RENAMED:
+        warn_renamed(f"the layout {name!r}", repr(RENAMED[name]), stacklevel=4)
+        return RENAMED[name]
+    return one_of("layout", name, LAYOUTS)
 
-    It is laid on a flat sheet, one millimetre a degree.
+
+def to_plane(polar: Float64[Tensor, "N 2"], radius: float) -> Float64[Tensor, "N 2"]:
+    """Return x and y, in units of ``radius`` degrees, of polar coordinates."""
+    distance, angle = polar[:, 0] / radius, polar[:, 1]
+    return torch.stack((distance * angle.cos(), distance * angle.sin()), dim=-1)
+
+
+def to_polar(plane: Float64[Tensor, "N 2"], radius: float) -> Float64[Tensor, "N 2"]:
+    """Invert :func:`to_plane`: angles from 0 to 2π."""
+    angle = torch.atan2(plane[:, 1], plane[:, 0]).remainder(2 * math.pi)
+    return torch.stack((plane.norm(dim=1) * radius, angle), dim=-1)
+
+
+def last_radii(polar: Float64[Tensor, "N 2"]) -> Float64[Tensor, " R"]:
+    """Return the last two, or the only one, of the distinct eccentricities of nodes, degrees."""
+    radii = polar[:, 0].sort().values
+    nearer = radii[radii < radii[-1] * (1 - 1e-6)]
+    return torch.stack((nearer[-1], radii[-1])) if len(nearer) else radii[-1:]
+
+
+def padding_rings(
+    last: Float64[Tensor, " R"], radius: float, rings: int
+) -> tuple[Float64[Tensor, " P"], float]:
+    """Return the radii of padding rings (degrees) and their spacing as a fraction of the field.
+
+    Args:
+        last: The last two radii of nodes, degrees, or the only one.
+        radius: That of the field of view, degrees.
+        rings: How many rings of nodes there are.
     """
-
-    def _lattice(self, margin: int) -> Tensor:
-        """Pixel centres of the lattice, ``margin`` pixels wider on every side, in radii."""
-        return torch.cartesian_prod(*[self._axis(margin)] * 2)
-
-    def _axis(self, margin: int) -> Tensor:
-        steps = torch.arange(-margin, self.resolution + margin, dtype=torch.float64)
-        return (2 * steps + 1) / self.resolution - 1
-
-    def _polar(self, xy: Tensor) -> Tensor:
-        angle = torch.atan2(xy[:, 1], xy[:, 0]).remainder(2 * math.pi)
-        return torch.stack((xy.norm(dim=1) * self.radius, angle), dim=-1)
-
-    def __len__(self) -> int:
-        half_chord = torch.sqrt((1 + 1e-12 - self._axis(0) ** 2).clamp_min(0)) * self.resolution / 2
-        if self.resolution % 2:
-            return int((2 * half_chord.floor() + 1).sum())
-        return int((2 * (half_chord + 0.5).floor()).sum())
-
-    def nodes(self) -> Float64[Tensor, "N 2"]:
-        lattice = self._lattice(0)
-        return self._polar(lattice[lattice.norm(dim=1) <= 1 + 1e-12])
-
-    def padding(self) -> Float64[Tensor, "P 2"]:
-        if self.resolution == 1:
-            return torch.zeros(0, 2, dtype=torch.float64)
-        pixel = 2 / self.resolution
-        lattice = self._lattice(math.ceil((PADDING_REACH + pixel) / pixel))
-        distance = lattice.norm(dim=1)
-        beyond = (distance > 1 + 1e-12) & (distance < 1 + pixel + PADDING_REACH)
-        return self._polar(lattice[beyond])
-
-    def to_cortical(
-        self, polar: Float64[Tensor, "N 2"], manifold: SensorManifold
-    ) -> Float64[Tensor, "N 3"]:
-        eccentricity, angle = polar.unbind(-1)
-        flat = torch.zeros_like(eccentricity)
-        return torch.stack((eccentricity * angle.cos(), eccentricity * angle.sin(), flat), dim=-1)
+    outermost, *below = (last / radius).flip(0).tolist()
+    if outermost == 0:
+        return torch.zeros(0, dtype=torch.float64), 1.0
+    gap = outermost - below[0] if below else outermost / max(rings - 1, 1)
+    steps = torch.arange(1, 1 + count_below(PADDING_REACH, gap), dtype=torch.float64)
+    return (outermost + gap * steps) * radius, gap
 
 
-LAYOUTS: dict[str, type[Layout]] = {
-    "isotropic": Isotropic,
-    "logpolar": LogPolar,
-    "uniform": Uniform,
-}
+def rings_of_padding(
+    last: Float64[Tensor, " R"], radius: float, rings: int
+) -> Float64[Tensor, "P 2"]:
+    """Return padding nodes: rings, with nodes as far apart in radians as the rings in radii."""
+    radii, gap = padding_rings(last, radius, rings)
+    angles = gap * torch.arange(count_below(2 * math.pi, gap), dtype=torch.float64)
+    return torch.cartesian_prod(radii, angles).reshape(-1, 2)
 
 
-def _count_below(limit: float, step: float) -> int:
+def count_below(limit: float, step: float) -> int:
     """How many of 0, step, 2·step, … lie below ``limit``."""
     return max(1, math.ceil(limit / step * (1 - 1e-12)))

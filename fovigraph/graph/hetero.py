@@ -18,7 +18,9 @@ from fovigraph.graph.kernel_map import nearest_cell
 from fovigraph.graph.knn_graph import GEOMETRY, METRICS, KNNGraph, check_geometry
 from fovigraph.graph.step import Step
 
-ARRAY = ("resolution", "fov", "cmf_a", "layout", "field_geometry", "scale")
+ARRAY = ("resolution", "fov", "cmf_a", "layout", "field_geometry")
+UNUSUAL = {"extent": "circular", "norm": 2.0, "max_val": 1.0}
+"""What else describes an array, and is written where it is not this."""
 
 EdgeType = tuple[str, str, str]
 """PyG's name of edges: ``(level, kind, level)``."""
@@ -42,7 +44,10 @@ def to_data(
         data[name].num_nodes = len(level)
         data[name].pos = data[name].cartesian = level.cartesian.float()
         data[name].polar = level.polar.float()
-        data[name].cortical = level.cortical.float()
+        if level.layout != "uniform_square":  # which has none
+            data[name].cortical = level.cortical.float()
+        if level.mask is not None:
+            data[name].mask = level.mask.clone()
     for edge_type, graph in graphs.items():
         edges, kernel_size = _put(data, edge_type, graph), kernel_sizes.get(edge_type)
         if kernel_size is not None:
@@ -69,7 +74,10 @@ def write_recipe(
         between: The other connections: both levels, k and kernel_size.
     """
     recipe = {
-        "retina": {name: getattr(retina, name) for name in (*ARRAY, "side")},
+        "retina": {
+            **{name: getattr(retina, name) for name in (*ARRAY, "side")},
+            **{n: v for n, usual in UNUSUAL.items() if (v := getattr(retina, n)) != usual},
+        },
         "steps": [asdict(step) for step in steps],
         "metric": metric,
         "k": k,
@@ -130,6 +138,7 @@ def not_as_written(error: Exception) -> ValueError:
 
 def _read_array(recipe: dict[str, Any]) -> SensorArray:
     options = {name: recipe[name] for name in ARRAY[1:]}
+    options |= {name: recipe[name] for name in UNUSUAL if name in recipe}
     if recipe["side"] is not None:
         return SensorArray.matched(recipe["side"], **options)
     return SensorArray(recipe["resolution"], **options)

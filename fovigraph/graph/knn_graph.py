@@ -17,7 +17,7 @@ from fovigraph.geometry import SensorArray
 from fovigraph.geometry.fixed import FixedTensors, isolated
 from fovigraph.graph.geodesic import k_nearest_geodesic
 from fovigraph.graph.kernel_map import KernelMap, cell_of, check_kernel_size, row_ptr
-from fovigraph.graph.search import k_nearest
+from fovigraph.graph.search import k_nearest, length_of
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,9 @@ class KNNGraph(FixedTensors):
             pseudo-coordinates, but for their range.
         relative_distance: ``[E]``, the distance scaled to [0, 1] within its neighbourhood.
         ptr: Where the edges of each destination begin, ``[num_dst + 1]``.
+        silent: Which destinations have no edges, ``[num_dst]``, where an array is masked: layers
+            leave them at 0. ``None``: layers need not look.
+        silent_src: The same of the sources, for layers that run against the edges.
 
     Raises:
         ValueError, TypeError: If an argument is not of the kind said above.
@@ -68,6 +71,8 @@ class KNNGraph(FixedTensors):
     distance: Tensor
     offset: Tensor
     relative_distance: Tensor
+    silent: Tensor | None = None
+    silent_src: Tensor | None = None
 
     def __init__(
         self,
@@ -113,6 +118,12 @@ class KNNGraph(FixedTensors):
         super().__init__()
         self.src, self.dst, self.k, self.metric = src, dst, k, metric
         self.fix(**geometry, ptr=isolated(row_ptr)(geometry["edge_index"][1], len(dst)))
+        if src.mask is not None or dst.mask is not None:
+            sources, destinations = geometry["edge_index"]
+            self.fix(
+                silent=isolated(_without)(destinations, len(dst)),
+                silent_src=isolated(_without)(sources, len(src)),
+            )
         self._kernel_maps: dict[tuple[int, str, bool], KernelMap] = {}
 
     @property
@@ -245,15 +256,24 @@ def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortica
             f"got {k}"
         )
 
-    visual, cortical = points_of(src)
-    dst_visual = dst.degrees
+    visual, dst_visual, period = _visual(src), dst.degrees, src._layout.period
     if metric == "visual":
         index, distance = k_nearest(visual, dst_visual, k)
     elif metric == "cortical":
-        index, distance = k_nearest(cortical, dst.cortical, k)
+        index, distance = k_nearest(_cortical(src), dst.cortical, k, period)
+    elif src.cortical.shape[1] == 2:
+        raise ValueError(
+            "metric must be 'cortical' or 'visual' for layouts with a flat cortex, got 'geodesic' "
+            f"for {src}"
+        )
     else:
         index, distance = k_nearest_geodesic(
-            visual, cortical, dst_visual, dst.cortical, k, from_node=metric == "geodesic_from_node"
+            visual,
+            _cortical(src),
+            dst_visual,
+            dst.cortical,
+            k,
+            from_node=metric == "geodesic_from_node",
         )
     return connect(src, dst, metric, index, distance)
 
@@ -356,8 +376,22 @@ def _below(nodes: Tensor, count: int) -> bool:
 
 def points_of(array: SensorArray) -> tuple[Tensor, Tensor]:
     """Nodes, then padding: in the visual field (degrees), ``[P, 2]``, and on the cortex."""
-    visual = torch.cat((array.cartesian, array.padding_cartesian)) * (array.fov / 2)
-    return visual, torch.cat((array.cortical, array.padding_cortical))
+    return _visual(array), _cortical(array)
+
+
+def _visual(array: SensorArray) -> Tensor:
+    return torch.cat((array.cartesian, array.padding_cartesian)) * (array.fov / 2)
+
+
+def _cortical(array: SensorArray) -> Tensor:
+    return torch.cat((array.cortical, array.padding_cortical))
+
+
+def _without(nodes: Tensor, count: int) -> Tensor:
+    """Which of so many nodes are not named, ``[count]``."""
+    named = torch.zeros(count, dtype=torch.bool, device=nodes.device)
+    named[nodes] = True
+    return ~named
 
 
 def connect(
@@ -372,13 +406,19 @@ def connect(
         index: Nodes, then padding points of ``src``.
         distance: Of every neighbour; straight lines unless given.
     """
-    visual, cortical = points_of(src)
-    step = visual[index] - dst.degrees[:, None]
-    length = (step if metric == "visual" else cortical[index] - dst.cortical[:, None]).norm(dim=-1)
+    step = _visual(src)[index] - dst.degrees[:, None]
+    if metric == "visual":
+        length = step.norm(dim=-1)
+    else:
+        length = length_of(_cortical(src)[index] - dst.cortical[:, None], src._layout.period)
     length = torch.where(index < 0, 0.0, length)
     distance = length if distance is None else distance
     offset = _kernel_offset(step, length)
     real = (index >= 0) & (index < len(src))
+    if src.mask is not None:
+        real &= src.mask[index.clamp(0, len(src) - 1)]
+    if dst.mask is not None:
+        real &= dst.mask[:, None]
     receiver = torch.arange(len(dst))[:, None].expand_as(index)
     geometry = {
         "edge_index": torch.stack((index[real], receiver[real])),
@@ -399,8 +439,10 @@ def check_surfaces(src: SensorArray, dst: SensorArray, metric: str) -> None:
 
 
 def _surface(array: SensorArray) -> tuple[object, ...]:
-    size = array.fov if array.layout == "logpolar" else None
-    return array.layout, array.cmf_a, array.field_geometry, size
+    relative = array._layout.relative
+    size = array.fov if relative or array.layout == "logpolar_cylinder" else None
+    shape = (array.extent, array.norm) if relative else None
+    return array.layout, array.cmf_a, array.field_geometry, size, shape
 
 
 def _kernel_offset(step: Tensor, length: Tensor) -> Tensor:

@@ -134,6 +134,11 @@ def _neighbourhoods(
     Empty slots are -1.
     """
     one_of("metric", metric, METRICS)
+    if src.mask is not None or dst.mask is not None:
+        raise ValueError(
+            "patches must be 'knn' for arrays with masked nodes, "
+            f"got {patches!r} for {src} and {dst}"
+        )
     check_surfaces(src, dst, metric)
     return (_covering if patches == "cover" else _partition)(src, dst, metric)
 

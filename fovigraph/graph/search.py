@@ -32,14 +32,26 @@ def _torch_cluster_search() -> Callable[[Tensor, Tensor, int], Tensor]:
     return search
 
 
-def _scipy_search() -> Callable[[Tensor, Tensor, int], Tensor]:
+def _scipy_search(period: float | None = None) -> Callable[[Tensor, Tensor, int], Tensor]:
     from scipy.spatial import KDTree
 
     def search(points: Tensor, queries: Tensor, k: int) -> Tensor:
-        _, index = KDTree(points.numpy()).query(queries.numpy(), k=k, workers=-1)
+        # A size of 0 is that of a coordinate that does not run in a circle.
+        box = None if period is None else [0.0] * (points.shape[1] - 1) + [period]
+        tree = KDTree(points.numpy(), boxsize=box)
+        _, index = tree.query(queries.numpy(), k=k, workers=-1)
         return torch.from_numpy(index).view(len(queries), k)
 
     return search
+
+
+def length_of(step: Float64[Tensor, "*N D"], period: float | None = None) -> Float64[Tensor, "*N"]:
+    """Return the lengths of steps, the last coordinate of which may run in a circle."""
+    if period is None:
+        return step.norm(dim=-1)
+    around = step[..., -1:].abs().remainder(period)
+    around = torch.minimum(around, period - around)
+    return torch.cat((step[..., :-1], around), dim=-1).norm(dim=-1)
 
 
 try:
@@ -49,7 +61,10 @@ except (ImportError, OSError):  # not installed, or built for another torch
 
 
 def k_nearest(
-    points: Float64[Tensor, "P D"], queries: Float64[Tensor, "Q D"], k: int
+    points: Float64[Tensor, "P D"],
+    queries: Float64[Tensor, "Q D"],
+    k: int,
+    period: float | None = None,
 ) -> tuple[Int64[Tensor, "Q {k}"], Float64[Tensor, "Q {k}"]]:
     """Find the k points nearest to every query, Euclidean, ties to the lower index.
 
@@ -57,24 +72,30 @@ def k_nearest(
         points: ``[P, D]``.
         queries: ``[Q, D]``.
         k: Number of neighbours, at most P.
+        period: Of the last coordinate, if it runs in a circle, from 0 to there.
 
     Returns:
         Indices of the neighbours, ``[Q, k]``, ascending in each row, and their distances.
     """
+    search = _search if period is None else _scipy_search(period)
     index = torch.empty(len(queries), k, dtype=torch.int64)
     distance = torch.empty(len(queries), k, dtype=torch.float64)
     open_rows, width = torch.arange(len(queries)), k
     while len(open_rows):
         # The first search is a little wider than k, every further one twice as wide as the last.
         width = min(width + _SPARE if width == k else 2 * width, len(points))
-        candidates = _search(points, queries[open_rows], width)
+        candidates = search(points, queries[open_rows], width)
         unresolved = []
         for rows, near in zip(
             open_rows.split(max(1, _CHUNK // width)),
             candidates.split(max(1, _CHUNK // width)),
             strict=True,
         ):
-            apart = (points[near] - queries[rows, None]).square_().sum(-1).sqrt_()
+            step = points[near] - queries[rows, None]
+            if period is None:
+                apart = step.square_().sum(-1).sqrt_()
+            else:
+                apart = length_of(step, period)
             index[rows], distance[rows], resolved = select_nearest(near, apart, k)
             if width < len(points):
                 unresolved.append(rows[~resolved])

@@ -96,6 +96,13 @@ class Edges(NamedTuple):
             self.edge_index, offset, kernel_size, num_src=num_src, num_dst=num_dst
         )
 
+    def silence(self, out: Tensor) -> Tensor:
+        """Return outputs ``[*, num_dst, C]`` with 0 where a masked graph has no edges."""
+        if self.graph is None:
+            return out
+        silent = self.graph.silent_src if self.turned else self.graph.silent
+        return out if silent is None else out.masked_fill(silent[:, None], 0)
+
     def reduce(
         self, x: Tensor, reduce: str, weight: Tensor | None = None, *, backward: bool = False
     ) -> Tensor:

@@ -85,7 +85,8 @@ class _KernelConv(MessagePassing):
             size: With an ``edge_index``, ``(num_src, num_dst)``.
 
         Returns:
-            ``[*, num_dst, out_channels]``. A destination without real neighbours gets the bias.
+            ``[*, num_dst, out_channels]``. A destination without real neighbours gets the bias,
+            or 0 in a graph between masked arrays.
 
         Raises:
             ValueError, TypeError: If the arguments do not fit the layer or one another.
@@ -98,7 +99,7 @@ class _KernelConv(MessagePassing):
         cell = edges.cells(self.kernel_size, cell)
         if takes_messages(self, edges):
             return self._by_messages(source, edges, cell, None)
-        return self._fused(source, edges.kernel_map(self.kernel_size, cell))
+        return edges.silence(self._fused(source, edges.kernel_map(self.kernel_size, cell)))
 
     def _by_messages(self, x: Tensor, edges: Edges, cell: Tensor, share: Tensor | None) -> Tensor:
         """Convolve by plain message passing, in the type that ``torch.autocast`` says."""
@@ -106,7 +107,7 @@ class _KernelConv(MessagePassing):
         x = x if dtype is None else x.to(dtype)
         share = None if share is None else share.to(x.dtype)
         out = self.propagate(edges.edge_index, x=(x, None), cell=cell, share=share, size=edges.size)
-        return self._finish(out)
+        return edges.silence(self._finish(out))
 
     def _weight_of(self, cell: Tensor, like: Tensor) -> Tensor:
         """The weights of cells, in the type of a message."""
@@ -202,7 +203,8 @@ class KNNConv(_KernelConv):
                 kernel, ``[E, 2]``, in [-1, 1]; it may require a gradient.
 
         Returns:
-            ``[*, num_dst, out_channels]``. A destination without real neighbours gets the bias.
+            ``[*, num_dst, out_channels]``. A destination without real neighbours gets the bias,
+            or 0 in a graph between masked arrays.
 
         Raises:
             ValueError, TypeError: If the arguments do not fit the layer or one another.
@@ -220,7 +222,7 @@ class KNNConv(_KernelConv):
             cell, share = bilinear_cells(offset, self.kernel_size)
             return self._by_messages(source, edges, cell, share)
         kernel_map = edges.bilinear_map(self.kernel_size, offset)
-        return self._finish(knn_conv_shared(source, self.weight, kernel_map))
+        return edges.silence(self._finish(knn_conv_shared(source, self.weight, kernel_map)))
 
     def message(self, x_j: Tensor, cell: Tensor, share: Tensor | None = None) -> Tensor:
         weight, x_j = self._weight_of(cell, x_j), x_j.unsqueeze(-2)
@@ -383,7 +385,9 @@ class KNNSeparableConv(nn.Module):
         size: tuple[int, int] | None = None,
     ) -> Tensor:
         """Convolve node features; arguments and errors as :class:`KNNConv` has them."""
-        return self.pointwise(self.depthwise(x, graph, cell, size))
+        out = self.pointwise(self.depthwise(x, graph, cell, size))
+        silent = graph.silent if isinstance(graph, KNNGraph) else None
+        return out if silent is None else out.masked_fill(silent[:, None], 0)
 
 
 def _to_cells(weight: Tensor, kernel_size: int, preserve_norm: bool) -> Tensor:

@@ -89,6 +89,7 @@ class Retina(FixedTensors):
     grid: Tensor
     cells: Tensor | None
     saturation: Tensor | None
+    outside: Tensor | None = None
     mean: Tensor | None
     std: Tensor | None
 
@@ -124,6 +125,8 @@ class Retina(FixedTensors):
         center, scale = _normalisation(mean, std)
         # In half precision nodes would move by pixels, as fixed tensors do not.
         self.fix(grid=places(array), cells=cells, saturation=saturation, mean=center, std=scale)
+        if array.mask is not None:
+            self.fix(outside=isolated(torch.logical_not)(array.mask[:, None]))
 
         self.photoreceptors: Retina | None = None
         oversampling = _oversampling(oversampling)
@@ -173,6 +176,7 @@ class Retina(FixedTensors):
         samples = self._colors(images, fixations, fixation_size, divide_first)
         if vary is None and self.mean is None:
             return samples.contiguous()
+        # Nodes outside the field stay at 0: neither varied nor normalised.
         fixations = batch_of_fixations(fixations, len(images))
         ones = samples.new_ones(()).expand(len(images), 1, *images.shape[2:])
         inside = self._sample(ones, fixations, fixation_size)
@@ -203,6 +207,13 @@ class Retina(FixedTensors):
 
     def _sample(
         self, images: Tensor, fixations: Tensor, fixation_size: Any, divide_first: bool = False
+    ) -> Tensor:
+        """Return the images' own values, ``[B, F, N, C]``, and 0 for masked nodes."""
+        samples = self._sample_all(images, fixations, fixation_size, divide_first)
+        return samples if self.outside is None else samples.masked_fill(self.outside, 0)
+
+    def _sample_all(
+        self, images: Tensor, fixations: Tensor, fixation_size: Any, divide_first: bool
     ) -> Tensor:
         """Return the images' own values, ``[B, F, N, C]``."""
         if self.photoreceptors is not None:
@@ -372,7 +383,8 @@ def places(array: SensorArray) -> Tensor:
     look up the same pixels, on their borders too. That is as near to the truth as rounding at the
     end: a place in the image, some hundred pixels from its corner, is no more exact in either.
     """
-    if array.layout != "isotropic" or array.resolution == 1:
+    disc = array.layout == "isotropic" and (array.extent, array.max_val) == ("circular", 1)
+    if not disc or array.resolution == 1:
         return array.cartesian.float()
     _, ring, sizes = array.eccentricity.unique_consecutive(return_inverse=True, return_counts=True)
     low, high = math.log(array.cmf_a), math.log(array.fov / 2 + array.cmf_a)

@@ -27,6 +27,7 @@ from fovigraph.viz.cells import (
     eccentricity_ticks,
     frame,
 )
+from fovigraph.viz.flatmap import is_flat
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
@@ -143,8 +144,8 @@ def plot_spacing(array: SensorArray, *, ax: Axes | None = None) -> Figure:
         ax: Where to draw; a new figure if ``None``.
 
     Returns:
-        The figure. The law is that of the layout: in proportion to r + a (``"isotropic"`` and
-        ``"logpolar"``), or the same everywhere (``"uniform"``).
+        The figure. The law is that of the layout: in proportion to r + a, or the same everywhere
+        for lattices of pixels.
 
     Raises:
         TypeError: If ``array`` is no array, or ``ax`` no axes.
@@ -162,13 +163,14 @@ def plot_spacing(array: SensorArray, *, ax: Axes | None = None) -> Figure:
         alpha=0.5,
         label="from each node to its nearest neighbour",
     )
-    step = array.fov / array.resolution
-    if array.layout != "uniform":
-        step = _log_step(array)
-    text = f"{step:.3g}°, everywhere"
-    if array.layout != "uniform":
-        text = f"{step:.3g} · (eccentricity + {array.cmf_a:g}°)"
-    ax.plot(eccentricity, law, color=style.COLORS[5], linewidth=2, label=f"law: {text}")
+    order = eccentricity.argsort(kind="stable")
+    ax.plot(
+        eccentricity[order],
+        law[order],
+        color=style.COLORS[5],
+        linewidth=2,
+        label=f"law: {_law_text(array, law)}",
+    )
     ax.set(xlabel="eccentricity (degrees)", ylabel="spacing (degrees)")
     ax.set(xlim=(0, None), ylim=(0, 1.2 * max(law.max(), spacing.max())))
     ax.set_title("Spacing of samples")
@@ -204,14 +206,17 @@ def spacing_law(array: SensorArray) -> np.ndarray:
         TypeError: If ``array`` is no array.
     """
     instance("array", array, SensorArray)
-    if array.layout == "uniform":
-        return np.full(len(array), array.fov / array.resolution)
-    return _log_step(array) * (array.eccentricity.numpy() + array.cmf_a)
+    return array._layout.spacing(array.eccentricity).numpy()
 
 
-def _log_step(array: SensorArray) -> float:
-    rings = max(array.resolution - 1, 1)
-    return math.log1p(array.fov / 2 / array.cmf_a) / rings
+def _law_text(array: SensorArray, law: np.ndarray) -> str:
+    """Write a spacing law, where it is one of the two simple ones."""
+    if np.allclose(law, law[0]):
+        return f"{law[0]:.3g}°, everywhere"
+    step = law / (array.eccentricity.numpy() + array.cmf_a)
+    if np.allclose(step, step[0]):
+        return f"{step[0]:.3g} · (eccentricity + {array.cmf_a:g}°)"
+    return "that of the layout"
 
 
 def plot_manifold(
@@ -327,14 +332,14 @@ def plotly_manifold(array: SensorArray, *, color: str = "eccentricity") -> Plotl
 
 def _rings(array: SensorArray) -> list[np.ndarray]:
     """Curves of equal eccentricity on the surface, the field's edge among them, ``[361, 3]``."""
-    if array.layout == "uniform":
+    if is_flat(array):
         return []
     curves = []
     for eccentricity in [*eccentricity_ticks(array), drawn_eccentricity(array)]:
         x, y = circle(1.0).T
         angle = torch.from_numpy(np.arctan2(y, x))
         polar = torch.stack((torch.full_like(angle, eccentricity), angle), dim=-1)
-        curves.append(array._layout.to_cortical(polar, array.manifold).numpy())
+        curves.append(array._layout.cortical(polar, array.manifold).numpy())
     return curves
 
 

@@ -22,8 +22,8 @@ from fovigraph.geometry.magnification import CORTICAL_SCALE
 def flat_map(array: SensorArray, polar: Tensor | None = None) -> Tensor:
     """Lay visual points on the flattened cortex of an array.
 
-    Arrays of the layout ``"uniform"`` lie on a flat sheet as they are, and ``"logpolar"`` ones on a
-    cylinder, of which each half is a rectangle.
+    Lattices of pixels lie on a flat sheet as they are, ``"logpolar_cylinder"`` on a cylinder, of
+    which each half is a rectangle, and layouts with two cortical coordinates on those.
 
     Args:
         array: Whose cortex it is.
@@ -51,13 +51,21 @@ def flat_map(array: SensorArray, polar: Tensor | None = None) -> Tensor:
             )
         finite("polar", polar)
     eccentricity, angle = (array.polar if polar is None else polar.double()).unbind(-1)
-    if array.layout == "uniform":
+    if array._layout.relative:
+        polar = torch.stack((eccentricity, angle.remainder(2 * math.pi)), dim=-1)
+        return array._layout.cortical(polar, array.manifold)
+    if is_flat(array):
         return torch.stack((eccentricity * angle.cos(), eccentricity * angle.sin()), dim=-1)
     # Upright and hanging are angles that rounding must not send to both sides.
     side = torch.where(angle.cos() >= -1e-6, 1.0, -1.0)
     elevation = torch.atan2(angle.sin(), side * angle.cos())
     half = _right_half(array, eccentricity, elevation)
     return half * torch.stack((side, torch.ones_like(side)), dim=-1)
+
+
+def is_flat(array: SensorArray) -> bool:
+    """Whether the cortex of an array is a sheet in one piece, rather than two halves."""
+    return array._layout.relative or array.layout in ("uniform_disc", "uniform_square")
 
 
 def flat_outlines(array: SensorArray, eccentricity: float) -> list[Tensor]:
@@ -67,7 +75,7 @@ def flat_outlines(array: SensorArray, eccentricity: float) -> list[Tensor]:
         Closed curves, each ``[M, 2]``, millimetres: one round a sheet, one round each half of a
         surface that is cut.
     """
-    if array.layout == "uniform":
+    if is_flat(array):
         return [flat_map(array, _arc(eccentricity, 0.0, 2 * math.pi))]
     radii = torch.linspace(0, 1, 200, dtype=torch.float64) ** 2 * eccentricity
     quarter = math.pi / 2
@@ -84,7 +92,7 @@ def flat_outlines(array: SensorArray, eccentricity: float) -> list[Tensor]:
 
 def flat_circle(array: SensorArray, eccentricity: float) -> list[Tensor]:
     """Return where a circle of equal eccentricity (degrees) lies: curves as in a flat outline."""
-    if array.layout == "uniform":
+    if is_flat(array):
         return flat_outlines(array, eccentricity)
     polar = _arc(eccentricity, math.pi / 2, -math.pi / 2)
     right = _right_half(array, *polar.unbind(-1))
@@ -99,7 +107,7 @@ def _arc(eccentricity: float, start: float, stop: float) -> Tensor:
 def _right_half(array: SensorArray, eccentricity: Tensor, elevation: Tensor) -> Tensor:
     """Lay points of the right half, at an angle ``elevation`` from the horizontal, flat."""
     along = CORTICAL_SCALE * torch.log1p(eccentricity / array.cmf_a)
-    if array.layout == "logpolar":
+    if array.layout == "logpolar_cylinder":
         circumference = CORTICAL_SCALE * math.log1p(array.fov / 2 / array.cmf_a)
         return torch.stack((along, circumference * elevation / (2 * math.pi)), dim=-1)
     rho, _ = array.manifold.profile(eccentricity)

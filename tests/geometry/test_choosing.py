@@ -43,7 +43,7 @@ def test_every_resolution_that_can_have_so_many_nodes():
     for resolution in range(1, 65):
         counts = {len(SensorArray(resolution, cmf_a=10 ** (i / 20 - 3))) for i in range(121)}
         assert (64 not in counts) or resolution in resolutions
-    assert cmf_a_of_nodes(64, layout="uniform") == []
+    assert cmf_a_of_nodes(64, layout="uniform_disc") == []
 
 
 @pytest.mark.parametrize(

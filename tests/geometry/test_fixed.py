@@ -75,7 +75,7 @@ anywhere = pytest.mark.parametrize("context", [*CONTEXTS, *TRANSFORMS])
 
 
 @anywhere
-@pytest.mark.parametrize("layout", ["isotropic", "logpolar", "uniform"])
+@pytest.mark.parametrize("layout", ["isotropic", "logpolar_cylinder", "uniform_disc"])
 def test_an_array_is_the_same_in_every_context(context, layout):
     def places(array):
         of = ("polar", "cartesian", "cortical")

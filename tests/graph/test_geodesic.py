@@ -43,7 +43,7 @@ def test_no_way_along_the_surface_is_shorter_than_the_straight_line(resolution, 
 
 @pytest.mark.usefixtures("pygeodesic")
 def test_on_a_flat_sheet_it_is_the_straight_line():
-    src = SensorArray(15, layout="uniform")
+    src = SensorArray(15, layout="uniform_disc")
     along, across = (knn_graph(src, src.strided(2), 9, m) for m in ("geodesic", "cortical"))
     assert along.edge_index.equal(across.edge_index)
     torch.testing.assert_close(along.distance, across.distance, rtol=1e-5, atol=1e-5)

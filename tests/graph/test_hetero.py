@@ -20,7 +20,7 @@ PYRAMIDS = {
     "by rings": lambda: GraphPyramid(SensorArray(9, fov=1 / 3), STEPS[:4]),
     "visual": lambda: GraphPyramid(SensorArray.matched(12), STEPS, metric="visual"),
     "legacy": lambda: GraphPyramid(SensorArray.matched(10, field_geometry="legacy"), STEPS),
-    "log-polar": lambda: GraphPyramid(SensorArray.matched(12, layout="logpolar"), STEPS),
+    "log-polar": lambda: GraphPyramid(SensorArray.matched(12, layout="logpolar_cylinder"), STEPS),
     "without steps": lambda: GraphPyramid(SensorArray(3), []),
 }
 

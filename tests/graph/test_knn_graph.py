@@ -41,9 +41,19 @@ GRAPHS = {
     "visual": (array(9), array(5), 9, "visual"),
     "visual, other field": (array(9), array(5, fov=24.0, cmf_a=0.5), 16, "visual"),
     "wider field": (array(7), array(6, fov=36.0), 9, "cortical"),
-    "logpolar": (array(8, layout="logpolar"), array(4, layout="logpolar"), 9, "cortical"),
-    "uniform": (array(9, layout="uniform"), array(4, layout="uniform"), 9, "cortical"),
-    "uniform, visual": (array(9, layout="uniform"), array(4), 9, "visual"),
+    "logpolar_cylinder": (
+        array(8, layout="logpolar_cylinder"),
+        array(4, layout="logpolar_cylinder"),
+        9,
+        "cortical",
+    ),
+    "uniform_disc": (
+        array(9, layout="uniform_disc"),
+        array(4, layout="uniform_disc"),
+        9,
+        "cortical",
+    ),
+    "uniform, visual": (array(9, layout="uniform_disc"), array(4), 9, "visual"),
 }
 every_graph = pytest.mark.parametrize("name", GRAPHS)
 
@@ -254,7 +264,7 @@ def test_k_must_be_at_least_one(k):
 
 
 def test_more_edges_than_there_may_be_are_refused_with_the_limit():
-    src = SensorArray(4096, layout="logpolar")
+    src = SensorArray(4096, layout="logpolar_cylinder")
     with pytest.raises(ValueError, match=r"k must be at most 16, which gives 268,435,456 .*got 17"):
         knn_graph(src, src, 17)
 
@@ -301,8 +311,8 @@ def test_an_unknown_metric_is_refused_with_the_known_ones_and_the_nearest(metric
     [
         array(3, cmf_a=0.5),
         array(3, field_geometry="legacy"),
-        array(3, layout="uniform"),
-        array(3, layout="logpolar"),
+        array(3, layout="uniform_disc"),
+        array(3, layout="logpolar_cylinder"),
     ],
     ids=str,
 )
@@ -313,7 +323,7 @@ def test_arrays_on_different_surfaces_are_refused_where_nearness_is_measured_on_
 
 
 def test_logpolar_arrays_of_different_fields_lie_on_different_cylinders():
-    src, dst = (array(4, layout="logpolar", fov=fov) for fov in (30.0, 20.0))
+    src, dst = (array(4, layout="logpolar_cylinder", fov=fov) for fov in (30.0, 20.0))
     with pytest.raises(ValueError, match="same cortical surface"):
         knn_graph(src, dst, 4)
 
@@ -376,9 +386,9 @@ CASES = [
     ({"resolution": 13, "fov": 65.0, "cmf_a": 0.15}, 13, 9, "cortical"),
     ({"resolution": 13, "field_geometry": "legacy"}, 7, 25, "cortical"),
     ({"resolution": 13}, 7, 9, "visual"),
-    ({"resolution": 12, "layout": "logpolar"}, 6, 16, "cortical"),
-    ({"resolution": 12, "layout": "uniform"}, 6, 16, "visual"),
-    ({"resolution": 12, "layout": "uniform"}, 6, 9, "cortical"),
+    ({"resolution": 12, "layout": "logpolar_cylinder"}, 6, 16, "cortical"),
+    ({"resolution": 12, "layout": "uniform_disc"}, 6, 16, "visual"),
+    ({"resolution": 12, "layout": "uniform_disc"}, 6, 9, "cortical"),
 ]
 
 

@@ -64,9 +64,8 @@ def test_rings_of_patches_and_padding():
     radii, counts = (patches.eccentricity / 8).mul(1e6).round().unique(return_counts=True)
     assert radii.tolist() == [0, 90962, 210208, 366531, 571461, 840111]
     assert counts.tolist() == [1, 6, 10, 13, 16, 18]
-    assert PatchStep().next_level(retina(cmf_a=60.936638)).scale == pytest.approx(
-        0.869159, abs=2e-6
-    )
+    other = PatchStep().next_level(retina(cmf_a=60.936638))
+    assert other.eccentricity.max() / 8 == pytest.approx(0.869159, abs=2e-6)
     arrays = (retina(), retina(cmf_a=60.936638), retina(128))
     assert [len(array.padding_polar) for array in arrays] == [1812, 3638, 7550]
 
@@ -87,7 +86,7 @@ def test_cells_of_the_published_embedding():
 
 
 @pytest.mark.parametrize("metric", ["cortical", "visual", "geodesic", UPSTREAM])
-@pytest.mark.parametrize("layout", ["isotropic", "logpolar", "uniform"])
+@pytest.mark.parametrize("layout", ["isotropic", "logpolar_cylinder", "uniform_disc"])
 def test_covering_is_complete_and_no_larger_than_it_has_to_be(metric, layout):
     array = retina(24, layout=layout)
     graph = embedded(array, metric, patch_size=6)
@@ -132,10 +131,12 @@ def test_arrays_by_their_scale_and_their_least_size():
     assert array.with_resolution(array.resolution - 1) == retina(8).with_resolution(5)
     inset = array.inset()
     assert inset != array
-    assert inset.strided(2).scale == inset.scale < 1
-    torch.testing.assert_close(inset.cartesian, array.cartesian * inset.scale)
+    scale = inset.eccentricity.max() / array.eccentricity.max()
+    assert scale < 1
+    assert inset.strided(2).max_val == inset.max_val == "auto"
+    torch.testing.assert_close(inset.cartesian, array.cartesian * scale)
     assert fg.SensorArray(1).inset() == fg.SensorArray(1)
-    assert "scale=0.84" in repr(inset)
+    assert "max_val='auto'" in repr(inset)
 
 
 @pytest.mark.parametrize(
@@ -158,5 +159,3 @@ def test_what_cannot_be_is_named(options, message):
 def test_a_retina_without_a_side_is_refused():
     with pytest.raises(ValueError, match="the retina must be matched to a side"):
         fg.GraphPyramid(fg.SensorArray(8), [PatchStep()])
-    with pytest.raises(ValueError, match=r"scale must be from 0.001 to 1, got 2"):
-        fg.SensorArray(8, scale=2.0)

@@ -85,7 +85,7 @@ def test_finds_the_nearest_of_scattered_points(library, k):
     assert_follows_the_rule(points, queries, k)
 
 
-@pytest.mark.parametrize("layout", ["isotropic", "logpolar", "uniform"])
+@pytest.mark.parametrize("layout", ["isotropic", "logpolar_cylinder", "uniform_disc"])
 @pytest.mark.parametrize("k", [1, 9, 25])
 def test_finds_the_nearest_on_symmetric_arrays(library, layout, k):
     src = SensorArray(9, layout=layout)

@@ -130,10 +130,10 @@ def test_the_surface_needs_its_extra(tiny):
         (lambda: recomputed_neighbours(None), TypeError, "net must be a FoviNet, got None"),
         (
             lambda: recomputed_neighbours(
-                fg.FoviNet({**WIDE, "retina": {"side": 20, "layout": "uniform"}})
+                fg.FoviNet({**WIDE, "retina": {"side": 20, "layout": "uniform_disc"}})
             ),
             ValueError,
-            r"retina\.layout='isotropic' .* got 'uniform'",
+            r"retina\.layout='isotropic' .* got 'uniform_disc'",
         ),
     ],
 )

@@ -194,7 +194,7 @@ def test_on_a_square_array_it_is_the_dense_network():
     which are over the whole array, are equal.
     """
     torch.manual_seed(0)
-    retina = fg.SensorArray(64, layout="uniform", **FIELD)
+    retina = fg.SensorArray(64, layout="uniform_disc", **FIELD)
     net = KNNConvNeXtV2(retina, ConvNeXtV2Config(**OPTIONS | {"blocks": [1, 1]})).double()
     drawn(net)
     stem, first, down, second, last = net.layers

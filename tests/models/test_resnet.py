@@ -267,7 +267,7 @@ def test_on_a_square_array_it_is_the_dense_network(conv):
         conv=conv,
         out_side=None,
     )
-    net = KNNResNet(fg.SensorArray(64, layout="uniform"), config).eval()
+    net = KNNResNet(fg.SensorArray(64, layout="uniform_disc"), config).eval()
     for norm in (m for m in net.modules() if isinstance(m, fg.nn.BatchNorm)):
         norm.running_var.uniform_(0.5, 2)
         nn.init.uniform_(norm.weight, 0.5, 2)

@@ -105,7 +105,7 @@ def test_hooks_see_messages_and_it_compiles():
 
 
 def test_a_rotation_keeps_norms_and_depends_on_differences_alone():
-    array = fg.SensorArray.matched(6, layout="uniform")
+    array = fg.SensorArray.matched(6, layout="uniform_disc")
     rotary = Rotary(array, 8, base=10.0).double()
     torch.manual_seed(0)
     q, k = torch.randn(2, 1, 8, dtype=torch.float64).expand(2, len(array), 8)

@@ -19,7 +19,9 @@ def test_visual_positions_are_row_and_column_with_the_edge_at_one():
     torch.testing.assert_close(positions_of(PUBLISHED)[:3], expected, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize(("layout", "axes"), [("isotropic", 3), ("logpolar", 3), ("uniform", 2)])
+@pytest.mark.parametrize(
+    ("layout", "axes"), [("isotropic", 3), ("logpolar_cylinder", 3), ("uniform_disc", 2)]
+)
 def test_cortical_positions_have_the_axes_of_the_surface(layout, axes):
     array = fg.SensorArray.matched(12, layout=layout)
     places = positions_of(array, "cortical")

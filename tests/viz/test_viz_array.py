@@ -32,7 +32,7 @@ def test_the_law_is_the_rings(array):
     np.testing.assert_allclose(steps, float(steps.mean()))
 
 
-@pytest.mark.parametrize("layout", ["isotropic", "uniform"])
+@pytest.mark.parametrize("layout", ["isotropic", "uniform_disc"])
 def test_spacing_follows_the_law(layout):
     array = fg.SensorArray.matched(48, layout=layout)
     ratio = node_spacing(array) / spacing_law(array)
@@ -40,7 +40,7 @@ def test_spacing_follows_the_law(layout):
 
 
 @pytest.mark.parametrize("color", COLORINGS)
-@pytest.mark.parametrize("layout", ["isotropic", "logpolar", "uniform"])
+@pytest.mark.parametrize("layout", ["isotropic", "logpolar_cylinder", "uniform_disc"])
 def test_pictures_of_every_layout(layout, color):
     array = fg.SensorArray.matched(12, layout=layout)
     FigureCanvasAgg(plot_sampling(array, color=color)).draw()

@@ -15,7 +15,7 @@ from fovigraph.viz.cells import (
     pixels_degrees,
 )
 
-LAYOUTS = ("isotropic", "logpolar", "uniform")
+LAYOUTS = ("isotropic", "logpolar_cylinder", "uniform_disc")
 
 
 def places(array, space):
@@ -47,7 +47,7 @@ def test_a_cell_is_what_is_nearest_to_its_node(array, space):
 
 
 def test_nodes_at_one_place_share_a_cell():
-    cells = node_cells(fg.SensorArray(5, layout="logpolar"))
+    cells = node_cells(fg.SensorArray(5, layout="logpolar_cylinder"))
     for cell in cells[1:5]:
         np.testing.assert_array_equal(cell, cells[0])
     assert not np.array_equal(cells[5], cells[0])
@@ -59,7 +59,7 @@ def test_unknown_space(array):
 
 
 def test_cells_end_half_a_cell_beyond_the_edge():
-    array = fg.SensorArray(10, fov=20, layout="uniform")
+    array = fg.SensorArray(10, fov=20, layout="uniform_disc")
     outermost = float(array.eccentricity.max())
     assert drawn_eccentricity(array) == pytest.approx(outermost + 1)
     assert drawn_eccentricity(fg.SensorArray(1, fov=20)) == 10

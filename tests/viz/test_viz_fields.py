@@ -68,7 +68,7 @@ def test_ellipses_have_the_moments_of_the_fields(pyramid, level):
 
 
 def test_an_even_disc_is_its_own_ellipse():
-    lattice = fg.SensorArray(101, fov=10.0, layout="uniform")
+    lattice = fg.SensorArray(101, fov=10.0, layout="uniform_disc")
     ellipse = _ellipses(_moments(lattice)[lattice.eccentricity <= 3].sum(0, keepdim=True))
     np.testing.assert_allclose(ellipse.diameter, 6, rtol=0.02)
     np.testing.assert_allclose(ellipse.center, 0, atol=1e-9)

@@ -75,19 +75,19 @@ def test_samples_are_nearly_as_far_apart_as_on_the_surface():
 
 
 def test_uniform_sheet_stays_as_it_is():
-    array = fg.SensorArray(8, layout="uniform")
+    array = fg.SensorArray(8, layout="uniform_disc")
     torch.testing.assert_close(flat_map(array), array.cortical[:, :2])
 
 
 def test_logpolar_cylinder_becomes_two_rectangles():
-    array = fg.SensorArray(12, layout="logpolar")
+    array = fg.SensorArray(12, layout="logpolar_cylinder")
     flat = flat_map(array)
     torch.testing.assert_close(flat[:, 0].abs(), array.cortical[:, 2])
     quarter = CORTICAL_SCALE * math.log1p(array.fov / 2 / array.cmf_a) / 4
     assert float(flat[:, 1].abs().max()) == pytest.approx(quarter)
 
 
-@pytest.mark.parametrize("layout", ["isotropic", "logpolar", "uniform"])
+@pytest.mark.parametrize("layout", ["isotropic", "logpolar_cylinder", "uniform_disc"])
 def test_nodes_lie_within_the_outlines(layout):
     from matplotlib.path import Path
 

@@ -143,7 +143,7 @@ class TestGlance:
         figure = self.view(array, image)
         assert figure.get_figwidth() * style.DPI == 1600
 
-    @pytest.mark.parametrize("layout", ["logpolar", "uniform"])
+    @pytest.mark.parametrize("layout", ["logpolar_cylinder", "uniform_disc"])
     def test_other_layouts(self, layout, image):
         figure = self.view(fg.SensorArray(6, layout=layout), image)
         FigureCanvasAgg(figure).draw()

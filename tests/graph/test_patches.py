@@ -1,6 +1,5 @@
 """Patches: figures that must come out, and what each kind of neighbourhood promises."""
 
-
 import pytest
 import torch
 

@@ -18,6 +18,7 @@ from fovigraph.geometry.layout import (
     check_norm,
     check_sizes,
     last_radii,
+    last_that,
     layout_name,
     to_plane,
 )
@@ -227,17 +228,7 @@ class SensorArray:
     @isolated
     def _largest(self, nodes: int) -> int:
         """Return the largest resolution of no more than so many nodes."""
-
-        def fits(resolution: int) -> bool:
-            return len(self._scaled(1.0, resolution)) <= nodes
-
-        low, high = 1, 2
-        while fits(high):
-            low, high = high, 2 * high
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if fits(middle) else (low, middle)
-        return low
+        return last_that(lambda resolution: len(self._scaled(1.0, resolution)) <= nodes)
 
     @cached_property
     @isolated
@@ -293,6 +284,11 @@ class SensorArray:
         if valid is not None and not valid.any():
             raise ValueError(f"layout must leave a node within the field's extent, got {self!r}")
         return None if valid is None or bool(valid.all()) else valid
+
+    @property
+    def has_cortex(self) -> bool:
+        """Whether the layout has cortical coordinates."""
+        return self._layout.has_cortex
 
     @property
     def degrees(self) -> Tensor:

@@ -165,6 +165,7 @@ class UniformSquare(_Lattice):
     """All pixels of the square around the field of view, in a ring of padding; it has no cortex."""
 
     extents = ("circular", "square")
+    has_cortex = False
 
     def coordinates(self) -> Float64[Tensor, "N 2"]:
         return to_polar(self._cells(), self.radius)
@@ -190,7 +191,7 @@ class WarpedCartesian(_Lattice):
 
     extents = EXTENTS
     norms = (2.0, math.inf)
-    relative = True
+    relative = fitted = True
 
     def _warp(self) -> Warp:
         return Warp(2 * self.radius, self.cmf_a, self.extent, self.norm, self.max_val)

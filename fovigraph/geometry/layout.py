@@ -89,6 +89,8 @@ class Layout(ABC):
         norms: The norms that there are of it.
         period: Of the last cortical coordinate, if it runs in a circle.
         relative: Whether cortical coordinates are relative to the field, not in millimetres.
+        fitted: Whether the surface they lie on depends on the size of the field.
+        has_cortex: Whether there are any.
         radius: Radius of the field of view, degrees.
 
     Raises:
@@ -100,6 +102,8 @@ class Layout(ABC):
     norms: tuple[float, ...] = (2.0,)
     period: float | None = None
     relative: bool = False
+    fitted: bool = False
+    has_cortex: bool = True
 
     def __init__(
         self,
@@ -263,6 +267,17 @@ def rings_of_padding(
     radii, gap = padding_rings(last, radius, rings)
     angles = gap * torch.arange(count_below(2 * math.pi, gap), dtype=torch.float64)
     return torch.cartesian_prod(radii, angles).reshape(-1, 2)
+
+
+def last_that(fits: Callable[[int], bool]) -> int:
+    """Return the last whole number that fits, of numbers from 1 that fit up to there; else 0."""
+    low, high = 0, 1
+    while fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
 
 
 def count_below(limit: float, step: float) -> int:

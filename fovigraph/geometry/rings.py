@@ -13,6 +13,7 @@ from fovigraph.geometry.fixed import isolated
 from fovigraph.geometry.layout import (
     Layout,
     last_radii,
+    last_that,
     padding_rings,
     register_layout,
     rings_of_padding,
@@ -21,6 +22,21 @@ from fovigraph.geometry.layout import (
 )
 from fovigraph.geometry.magnification import CORTICAL_SCALE
 from fovigraph.geometry.manifold import SensorManifold
+
+
+def ring_sizes(
+    radii: Float64[Tensor, " R_and_one"], around: Float64[Tensor, " R_less_one"]
+) -> Int64[Tensor, " R"]:
+    """Return how many nodes are as far from one another on a ring as from the next ring.
+
+    Args:
+        radii: Of the rings, from the centre, and of one beyond.
+        around: Lengths of the rings but for the centre, in the unit of the radii.
+    """
+    spacing = (radii[2:] - radii[:-2]) / 2
+    # A spacing that divides a ring exactly must not gain a node by rounding.
+    nodes = torch.ceil(around / spacing * (1 - 1e-12))
+    return torch.cat((torch.ones(1, dtype=torch.int64), nodes.long()))
 
 
 class RingLayout(Layout):
@@ -49,10 +65,7 @@ class RingLayout(Layout):
         if self.resolution == 1:
             return torch.ones(1, dtype=torch.int64)
         radii = self._radii(self.resolution + 1)
-        spacing = (radii[2:] - radii[:-2]) / 2
-        # A spacing that divides a ring exactly must not gain a node by rounding.
-        nodes = torch.ceil(2 * math.pi * radii[1:-1] / spacing * (1 - 1e-12))
-        return torch.cat((torch.ones(1, dtype=torch.int64), nodes.long()))
+        return ring_sizes(radii, 2 * math.pi * radii[1:-1])
 
     def _around(self, sizes: Int64[Tensor, " R"]) -> Float64[Tensor, "N 2"]:
         """So many nodes on every ring, evenly from the angle 0."""
@@ -152,14 +165,7 @@ class IsotropicFixed(Layout):
 @isolated
 def _fewest_rings(nodes: int, fov: float, cmf_a: float, extent: str) -> int:
     """Return the fewest isotropic rings of at least so many nodes."""
-    low, high = 0, 1
-    while len(Isotropic(high, fov, cmf_a, extent)) < nodes:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        enough = len(Isotropic(middle, fov, cmf_a, extent)) >= nodes
-        low, high = (low, middle) if enough else (middle, high)
-    return high
+    return 1 + last_that(lambda rings: len(Isotropic(rings, fov, cmf_a, extent)) < nodes)
 
 
 def _thinned(sizes: Int64[Tensor, " R"], wanted: int) -> Int64[Tensor, " R"]:
@@ -180,6 +186,8 @@ class LogPolarCylinder(RingLayout):
 
     It is laid on a cylinder as high as it is around, on which its lattice is even.
     """
+
+    fitted = True
 
     def _angles(self) -> Tensor:
         return torch.arange(self.resolution, dtype=torch.float64) * (2 * math.pi) / self.resolution

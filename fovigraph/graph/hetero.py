@@ -44,7 +44,7 @@ def to_data(
         data[name].num_nodes = len(level)
         data[name].pos = data[name].cartesian = level.cartesian.float()
         data[name].polar = level.polar.float()
-        if level.layout != "uniform_square":  # which has none
+        if level.has_cortex:
             data[name].cortical = level.cortical.float()
         if level.mask is not None:
             data[name].mask = level.mask.clone()
@@ -118,7 +118,6 @@ def read_recipe(data: HeteroData) -> dict[str, Any]:
         if "stages" in content:  # as release 0.1 wrote it
             content["steps"] = content.pop("stages")
         content.setdefault("between", [])
-        content["retina"].setdefault("scale", 1.0)
         content["retina"] = _read_array(content["retina"])
         one_of("metric", content["metric"], METRICS)
         if len(content["k"]) != len(content["steps"]):

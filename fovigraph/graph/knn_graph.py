@@ -439,9 +439,8 @@ def check_surfaces(src: SensorArray, dst: SensorArray, metric: str) -> None:
 
 
 def _surface(array: SensorArray) -> tuple[object, ...]:
-    relative = array._layout.relative
-    size = array.fov if relative or array.layout == "logpolar_cylinder" else None
-    shape = (array.extent, array.norm) if relative else None
+    size = array.fov if array._layout.fitted else None
+    shape = (array.extent, array.norm) if array._layout.relative else None
     return array.layout, array.cmf_a, array.field_geometry, size, shape
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from fovigraph._checks import instance, positive_float, positive_int
 from fovigraph.geometry.fixed import isolated
-from fovigraph.geometry.layout import FOV, MAX_SIDE
+from fovigraph.geometry.layout import FOV, MAX_SIDE, last_that
 from fovigraph.geometry.magnification import CMF_A
+from fovigraph.geometry.rings import Isotropic, ring_sizes
 from fovigraph.sensing.camera import Camera, field_rays
 
 MAX_FOV = 180.0
@@ -68,7 +69,7 @@ def cmf_a_of_camera(
     def off(log_a: float) -> float:
         """How many pixels the nearest sample lies off its place."""
         cmf_a = math.exp(log_a)
-        rings = size if side is None else _largest(fov, cmf_a, size**2)
+        rings = size if side is None else _most_rings(fov, cmf_a, size**2)
         return abs(_nearest_pixels(camera, rotation[0], fov, cmf_a, rings) - 1)
 
     # The number of rings and of the nodes on the first jumps: there may be several minima.
@@ -96,39 +97,21 @@ def _nearest_pixels(
     """Return how far the nearest sample of the first ring lies from the image's middle, pixels."""
     if rings < 2:
         return math.inf
-    radius = _radii(fov, cmf_a, rings)[1]
-    count = int(_ring_sizes(fov, cmf_a, rings)[1])
+    radius, count = (each[1].item() for each in _rings(fov, cmf_a, rings))
     angle = torch.arange(count, dtype=torch.float64) * (2 * math.pi / count)
-    places = torch.stack((angle.cos(), angle.sin()), dim=-1) * float(radius / (fov / 2))
+    places = torch.stack((angle.cos(), angle.sin()), dim=-1) * (radius / (fov / 2))
     pixels = camera.project(field_rays(places, fov) @ rotation.mT).pixels
     height, width = camera.image_size
     middle = torch.tensor([(width - 1) / 2, (height - 1) / 2], dtype=torch.float64)
     return float((pixels - middle).norm(dim=-1).min())
 
 
-def _radii(fov: float, cmf_a: float, rings: int) -> np.ndarray:
-    """Return the eccentricities of the rings and of the one beyond, degrees."""
-    step = math.log1p(fov / (2 * cmf_a)) / (rings - 1)
-    return np.asarray(cmf_a * np.expm1(step * np.arange(rings + 1)))
+def _rings(fov: float, cmf_a: float, rings: int) -> tuple[Tensor, Tensor]:
+    """Return the eccentricities of rings on a sphere, degrees, and how many nodes they have."""
+    radii = Isotropic(rings, fov, cmf_a)._radii(rings + 1)
+    return radii, ring_sizes(radii, 360 * radii[1:-1].deg2rad().sin())
 
 
-def _ring_sizes(fov: float, cmf_a: float, rings: int) -> np.ndarray:
-    """Return how many nodes rings on a sphere have: as far from one another as from the next."""
-    if rings == 1:
-        return np.ones(1, dtype=np.int64)
-    radii = _radii(fov, cmf_a, rings)
-    around = 360 * np.sin(np.radians(radii[1:-1]))
-    sizes = np.ceil(around / ((radii[2:] - radii[:-2]) / 2) * (1 - 1e-12))
-    return np.concatenate(([1], sizes.astype(np.int64)))
-
-
-def _largest(fov: float, cmf_a: float, nodes: int) -> int:
+def _most_rings(fov: float, cmf_a: float, nodes: int) -> int:
     """Return the largest number of rings of no more than so many nodes."""
-    low, high = 1, 2
-    while _ring_sizes(fov, cmf_a, high).sum() <= nodes:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        fits = _ring_sizes(fov, cmf_a, middle).sum() <= nodes
-        low, high = (middle, high) if fits else (low, middle)
-    return low
+    return last_that(lambda rings: int(_rings(fov, cmf_a, rings)[1].sum()) <= nodes)

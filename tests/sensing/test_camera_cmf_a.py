@@ -3,7 +3,7 @@
 import pytest
 
 from fovigraph.sensing import Camera, cmf_a_of_camera
-from fovigraph.sensing.choosing import _largest, _ring_sizes
+from fovigraph.sensing.choosing import _most_rings, _rings
 
 A = Camera("pinhole", (480, 640), (500, 500, 319.5, 239.5))
 B = Camera("pinhole", (480, 640), (500, 510, 320, 240), (-0.28, 0.07, 0.001, -0.0005, 0.01))
@@ -40,8 +40,8 @@ def test_the_first_ring_lies_a_pixel_from_the_gaze(camera, fov, size, cmf_a):
     ],
 )
 def test_rings_on_a_sphere_have_as_many_nodes_as_published(fov, cmf_a, side, rings, nodes):
-    assert _largest(fov, cmf_a, side**2) == rings
-    assert _ring_sizes(fov, cmf_a, rings).sum() == nodes
+    assert _most_rings(fov, cmf_a, side**2) == rings
+    assert _rings(fov, cmf_a, rings)[1].sum() == nodes
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,16 @@ class KNNGraph(FixedTensors):
         """Number of edges E."""
         return self.edge_index.shape[1]
 
+    def silence(self, out: Tensor, *, turned: bool = False) -> Tensor:
+        """Return a layer's outputs ``[*, num_dst, C]`` with 0 where a masked graph has no edges.
+
+        Args:
+            out: The outputs.
+            turned: Whether the layer runs against the edges: outputs are then of the sources.
+        """
+        silent = self.silent_src if turned else self.silent
+        return out if silent is None else out.masked_fill(silent[:, None], 0)
+
     def size(self) -> tuple[int, int]:
         """``(num_src, num_dst)``, as PyG's operators take it."""
         return self.num_src, self.num_dst

@@ -98,10 +98,7 @@ class Edges(NamedTuple):
 
     def silence(self, out: Tensor) -> Tensor:
         """Return outputs ``[*, num_dst, C]`` with 0 where a masked graph has no edges."""
-        if self.graph is None:
-            return out
-        silent = self.graph.silent_src if self.turned else self.graph.silent
-        return out if silent is None else out.masked_fill(silent[:, None], 0)
+        return out if self.graph is None else self.graph.silence(out, turned=self.turned)
 
     def reduce(
         self, x: Tensor, reduce: str, weight: Tensor | None = None, *, backward: bool = False

@@ -386,8 +386,7 @@ class KNNSeparableConv(nn.Module):
     ) -> Tensor:
         """Convolve node features; arguments and errors as :class:`KNNConv` has them."""
         out = self.pointwise(self.depthwise(x, graph, cell, size))
-        silent = graph.silent if isinstance(graph, KNNGraph) else None
-        return out if silent is None else out.masked_fill(silent[:, None], 0)
+        return graph.silence(out) if isinstance(graph, KNNGraph) else out
 
 
 def _to_cells(weight: Tensor, kernel_size: int, preserve_norm: bool) -> Tensor:

@@ -2,6 +2,14 @@
 
 import pytest
 import torch
+from families import (
+    check_both_paths,
+    check_compiles,
+    check_copies,
+    check_cost,
+    check_grey,
+    check_shares_a_pyramid,
+)
 from square_arrays import pixels
 from torch import nn
 from torch.nn import functional
@@ -156,16 +164,7 @@ def samples(net):
 def test_fused_and_unfused_agree(small):
     net = KNNConvNeXtV2(small.retina.array, small.config.backbone).double().eval()
     drawn(net)
-    x = samples(small).double().requires_grad_()
-    results = []
-    for fused in (True, False):
-        for module in net.modules():
-            if hasattr(module, "fused"):
-                module.fused = fused
-        out = net(x)
-        results.append((out, *torch.autograd.grad(out.square().sum(), [x, *net.parameters()])))
-    for ours, definition in zip(*results, strict=True):
-        torch.testing.assert_close(ours, definition, rtol=1e-10, atol=1e-10)
+    check_both_paths(net, samples(small).double().requires_grad_())
 
 
 class DenseBlock(nn.Module):
@@ -241,24 +240,16 @@ def test_on_a_square_array_it_is_the_dense_network():
 
 def test_it_can_do_what_others_can(small, tmp_path):
     images = torch.rand(2, 3, 40, 50)
-    out = small(images)
-    assert out.logits.shape == (2, 3)
-    torch.testing.assert_close(fg.optimize(small)(images).logits, out.logits, rtol=1e-4, atol=1e-5)
-    small.save_pretrained(tmp_path)
-    assert fg.FoviNet.from_pretrained(tmp_path)(images).logits.equal(out.logits)
-    grey = fg.create_model(tmp_path, pretrained=True, in_channels=1)
-    assert grey(images[:, :1]).logits.shape == (2, 3)
+    assert small(images).logits.shape == (2, 3)
+    check_copies(small, images, tmp_path)
+    check_grey(tmp_path, images, 3)
     seen = small.features(images, layers=["layers.1"])["layers.1"]
     assert seen.features.shape == (2, 2, len(small.pyramid.levels[2]), 4)
-    other = fg.GraphPyramid.from_hetero_data(small.pyramid.to_hetero_data())
-    assert other.relations() == small.pyramid.relations()
 
 
 def test_its_cost_is_that_of_its_layers(small):
     report = describe(small)
-    parts = [*report["levels"], report["projector"], report["head"]]
-    for key in ("parameters", "flops"):
-        assert sum(part[key] for part in parts) == report["total"][key]
+    check_cost(report)
     graph, level = small.pyramid.graphs[1], report["levels"][2]
     assert level["flops"] == 2 * graph.num_edges * 4 + 2 * 2 * len(small.pyramid.levels[2]) * 4 * 16
     assert level["parameters"] == count(small.backbone.layers[1])
@@ -266,15 +257,8 @@ def test_its_cost_is_that_of_its_layers(small):
 
 def test_it_compiles_exports_and_shares_a_pyramid(small):
     x, net = samples(small), small.backbone
-    torch.compiler.reset()
-    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(x), net(x))
-    exported = torch.export.export(net, (x,)).module()
-    torch.testing.assert_close(exported(x), net(x))
-    twin = KNNConvNeXtV2(net.pyramid, small.config.backbone)
-    assert twin.pyramid is net.pyramid
-    twin.load_state_dict(net.state_dict())
-    assert twin.eval()(x).equal(net(x))
+    check_compiles(net, x)
+    check_shares_a_pyramid(net, small.config.backbone, x)
 
 
 def test_a_step_of_training_lowers_the_loss(small):

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from families import check_compiles, check_copies, check_cost, check_grey
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -236,25 +237,17 @@ def net():
 
 def test_it_can_do_what_others_can(net, tmp_path):
     images = torch.rand(2, 3, 40, 50)
-    out = net(images)
-    torch.testing.assert_close(fg.optimize(net)(images).logits, out.logits, rtol=1e-4, atol=1e-5)
-    net.save_pretrained(tmp_path)
-    assert fg.FoviNet.from_pretrained(tmp_path)(images).logits.equal(out.logits)
+    check_copies(net, images, tmp_path)
     with pytest.raises(ValueError, match="in_channels"):  # an adapter takes them as well
         fg.create_model(tmp_path, pretrained=True, in_channels=1)
     plain = fg.FoviNet({"backbone": {"name": "dinov3", **TINY}, "retina": {"side": 24}})
     plain.save_pretrained(tmp_path / "plain")
-    grey = fg.create_model(tmp_path / "plain", pretrained=True, in_channels=1)
-    assert grey(images[:, :1]).logits.shape == (2, 1000)
-    report = cost.describe(net)
-    parts = [*report["levels"], report["projector"], report["head"]]
-    assert sum(part["parameters"] for part in parts) == report["total"]["parameters"]
+    check_grey(tmp_path / "plain", images, 1000)
+    check_cost(cost.describe(net), ["parameters"])
     seen = net.features(images, layers=["layers.2"])["layers.2"]
     assert seen.features.shape[-2:] == (len(net.pyramid.levels[1]), 24)
     weights = fg.viz.effective_fields(net.backbone, 1, [3])
     assert (weights > 0).all()
-    other = fg.GraphPyramid.from_hetero_data(net.pyramid.to_hetero_data())
-    assert other.relations() == net.pyramid.relations()
 
 
 def test_only_adapters_and_what_is_named_learn(net):
@@ -282,10 +275,7 @@ def test_checkpointing_changes_nothing():
 
 def test_it_compiles_and_exports():
     net, x = tiny(options=[*TINY["options"], "num_hidden_layers=1"]), samples()
-    torch.compiler.reset()
-    compiled = torch.compile(net, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(x), net(x))
-    torch.testing.assert_close(torch.export.export(net, (x,)).module()(x), net(x))
+    check_compiles(net, x, "eager")
 
 
 # ---- adapters

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from families import check_compiles
 from torch import nn
 
 import fovigraph as fg
@@ -175,12 +176,7 @@ def test_its_levels_are_drawn_and_explored(net):
 
 
 def test_it_compiles_and_exports(net):
-    x = samples(net)
-    torch.compiler.reset()
-    compiled = torch.compile(net.backbone, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(x), net.backbone(x))
-    exported = torch.export.export(net.backbone, (x,)).module()
-    torch.testing.assert_close(exported(x), net.backbone(x))
+    check_compiles(net.backbone, samples(net))
 
 
 def test_it_learns_with_probes(net):

@@ -4,6 +4,14 @@ import math
 
 import pytest
 import torch
+from families import (
+    check_both_paths,
+    check_compiles,
+    check_copies,
+    check_cost,
+    check_grey,
+    check_shares_a_pyramid,
+)
 from square_arrays import pixels
 from torch import nn
 
@@ -206,20 +214,7 @@ def samples(net):
 
 
 def test_fused_and_unfused_agree(small):
-    net = small.backbone.double()
-    x = samples(small).double().requires_grad_()
-    results = []
-    for fused in (True, False):
-        for module in net.modules():
-            if hasattr(module, "fused"):
-                module.fused = fused
-        out = net(x)
-        results.append((out, *torch.autograd.grad(out.square().sum(), [x, *net.parameters()])))
-    for ours, definition in zip(*results, strict=True):
-        torch.testing.assert_close(ours, definition, rtol=1e-10, atol=1e-10)
-    for module in net.modules():
-        if hasattr(module, "fused"):
-            module.fused = True
+    check_both_paths(small.backbone.double(), samples(small).double().requires_grad_())
     small.float()
 
 
@@ -321,37 +316,20 @@ def test_blocks_add_the_shortcut():
 
 def test_it_can_do_what_others_can(small, tmp_path):
     images = torch.rand(2, 3, 40, 50)
-    out = small(images)
-    assert out.logits.shape == (2, 3)
-    optimised = fg.optimize(small)
-    torch.testing.assert_close(optimised(images).logits, out.logits, rtol=1e-4, atol=1e-5)
+    assert small(images).logits.shape == (2, 3)
+    optimised = check_copies(small, images, tmp_path)
     if small.config.backbone.conv == "full":
         assert not any(isinstance(m, fg.nn.BatchNorm) for m in optimised.modules())
-    small.save_pretrained(tmp_path)
-    assert fg.FoviNet.from_pretrained(tmp_path)(images).logits.equal(out.logits)
-    grey = fg.create_model(tmp_path, pretrained=True, in_channels=1)
-    assert grey(images[:, :1]).logits.shape == (2, 3)
-    report = fg.models.cost.describe(small)
-    parts = [*report["levels"], report["projector"], report["head"]]
-    for key in ("parameters", "flops"):
-        assert sum(part[key] for part in parts) == report["total"][key] > 0
+    check_grey(tmp_path, images, 3)
+    check_cost(fg.models.cost.describe(small))
     seen = small.features(images, layers=["layers.1"])["layers.1"]
     assert seen.features.shape[:2] == (2, 2)
-    other = fg.GraphPyramid.from_hetero_data(small.pyramid.to_hetero_data())
-    assert other.relations() == small.pyramid.relations()
 
 
 def test_it_compiles_exports_and_shares_a_pyramid(small):
     x, net = samples(small), small.backbone
-    torch.compiler.reset()
-    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(x), net(x))
-    exported = torch.export.export(net, (x,)).module()
-    torch.testing.assert_close(exported(x), net(x))
-    twin = KNNResNet(net.pyramid, small.config.backbone)
-    assert twin.pyramid is net.pyramid
-    twin.load_state_dict(net.state_dict())
-    assert twin.eval()(x).equal(net(x))
+    check_compiles(net, x)
+    check_shares_a_pyramid(net, small.config.backbone, x)
 
 
 def test_every_parameter_learns(small):

@@ -2,6 +2,14 @@
 
 import pytest
 import torch
+from families import (
+    check_both_paths,
+    check_compiles,
+    check_copies,
+    check_cost,
+    check_grey,
+    check_shares_a_pyramid,
+)
 
 import fovigraph as fg
 from fovigraph.models import KNNViT, cost
@@ -77,15 +85,7 @@ def samples(net):
 def test_fused_and_unfused_agree(attention_k, positions):
     backbone = small(attention_k=attention_k, positions=positions).backbone.double()
     x = torch.rand(2, len(backbone.pyramid.levels[0]), 3).double().requires_grad_()
-    results = []
-    for fused in (True, False):
-        for module in backbone.modules():
-            if hasattr(module, "fused"):
-                module.fused = fused
-        out = backbone(x)
-        results.append((out, *torch.autograd.grad(out.square().sum(), [x, *backbone.parameters()])))
-    for ours, definition in zip(*results, strict=True):
-        torch.testing.assert_close(ours, definition, rtol=1e-10, atol=1e-10)
+    check_both_paths(backbone, x)
 
 
 @pytest.mark.parametrize(
@@ -125,34 +125,18 @@ def test_patches_reach_as_far_as_attention_lets_them():
 
 def test_it_can_do_what_others_can(net, tmp_path):
     images = torch.rand(2, 3, 40, 50)
-    out = net(images)
-    assert out.logits.shape == (2, 3)
-    torch.testing.assert_close(fg.optimize(net)(images).logits, out.logits, rtol=1e-4, atol=1e-5)
-    net.save_pretrained(tmp_path)
-    assert fg.FoviNet.from_pretrained(tmp_path)(images).logits.equal(out.logits)
-    grey = fg.create_model(tmp_path, pretrained=True, in_channels=1)
-    assert grey(images[:, :1]).logits.shape == (2, 3)
-    report = cost.describe(net)
-    parts = [*report["levels"], report["projector"], report["head"]]
-    for key in ("parameters", "flops"):
-        assert sum(part[key] for part in parts) == report["total"][key] > 0
+    assert net(images).logits.shape == (2, 3)
+    check_copies(net, images, tmp_path)
+    check_grey(tmp_path, images, 3)
+    check_cost(cost.describe(net))
     seen = net.features(images, layers=["layers.0", "layers.2"])["layers.2"]
     assert seen.features.shape[-2] == len(net.pyramid.levels[1])
-    other = fg.GraphPyramid.from_hetero_data(net.pyramid.to_hetero_data())
-    assert other.relations() == net.pyramid.relations()
 
 
 def test_it_compiles_exports_and_shares_a_pyramid(net):
     x, backbone = samples(net), net.backbone
-    torch.compiler.reset()
-    compiled = torch.compile(backbone, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(x), backbone(x))
-    exported = torch.export.export(backbone, (x,)).module()
-    torch.testing.assert_close(exported(x), backbone(x))
-    twin = KNNViT(backbone.pyramid, net.config.backbone)
-    assert twin.pyramid is backbone.pyramid
-    twin.load_state_dict(backbone.state_dict())
-    assert twin.eval()(x).equal(backbone(x))
+    check_compiles(backbone, x)
+    check_shares_a_pyramid(backbone, net.config.backbone, x)
 
 
 def test_every_parameter_learns(net):

@@ -10,22 +10,17 @@ those of `drawn_weights.py`. The file has `images`, `fixations`, `samples`, `lis
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import numpy as np
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import peer_networks as peer
 from drawn_weights import drawn
-from make_upstream_checkpoint import smooth_images
-from make_upstream_resnets import FIXATIONS, some
+from recorder import Recorder
 
 dinov3 = peer.import_peer("fovi.models.dinov3")
 transformers = peer.import_peer("transformers")
@@ -87,20 +82,7 @@ def in_dinov3(name: str, module: Any) -> bool:
 
 
 def main(path: Path) -> None:
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    images = (smooth_images(1, 44, 60) * 255).round().to(torch.uint8)
-    arrays: dict[str, Any] = {"images": images.numpy(), "fixations": FIXATIONS.numpy()}
-    networks: dict[str, Any] = {}
-    lists: list[torch.Tensor] = []
-
-    def number(values: torch.Tensor) -> int:
-        """The place of equal values in `lists`, where they are put if they are not there yet."""
-        equal = (i for i, there in enumerate(lists) if torch.equal(there, values))
-        found = next(equal, len(lists))
-        lists[found:] = lists[found:] or [values]
-        return found
-
+    recorder = Recorder()
     folder = Path(tempfile.mkdtemp())
     transformers.DINOv3ViTConfig(**SIZE).save_pretrained(folder)
     for name, changes in NETWORKS.items():
@@ -126,26 +108,15 @@ def main(path: Path) -> None:
             net = peer.build(built)
         state = drawn(net.state_dict())
         net.load_state_dict(state)
-        found = peer.outputs(net, images / 255, FIXATIONS, in_dinov3)
-        outputs = {key: found[key] for key in ("fixation_logits", "probabilities")}
-        outputs |= {key: some(v) for key, v in found.items() if key.startswith("backbone.")}
-        arrays["samples"] = found["samples"].numpy()
-        arrays[f"outputs/{name}"] = torch.cat([v.flatten() for v in outputs.values()]).numpy()
-        networks[name] = {
-            "config": content,
-            "lists": {key: number(v) for key, v in peer.neighbour_lists(net, torch.int16).items()},
-            "outputs": [[key, list(v.shape)] for key, v in outputs.items()],
-            "tensors": {key: list(value.shape) for key, value in state.items()},
-            "learns": [key for key, value in net.named_parameters() if value.requires_grad],
-        }
-    np.savez_compressed(
-        path,
-        version=peer.import_peer("fovi").__version__,
-        networks=json.dumps(networks),
-        dinov3=(folder / "config.json").read_text(),
-        **{f"list{i}": values.numpy() for i, values in enumerate(lists)},
-        **arrays,
-    )
+        recorder.add(
+            name,
+            net,
+            content,
+            in_dinov3,
+            tensors={key: list(value.shape) for key, value in state.items()},
+            learns=[key for key, value in net.named_parameters() if value.requires_grad],
+        )
+    recorder.save(path, dinov3=(folder / "config.json").read_text())
 
 
 if __name__ == "__main__":

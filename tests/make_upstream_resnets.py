@@ -22,20 +22,18 @@ here a class of its own makes them so.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import peer_networks as peer
 from drawn_weights import drawn
-from make_upstream_checkpoint import smooth_images
+from recorder import Recorder
 
 architectures = peer.import_peer("fovi.models.architectures")
 pretrained_resnet = peer.import_peer("fovi.models.pretrained_resnet")
@@ -51,7 +49,6 @@ NETWORKS = {
     "dense18": {"model__arch": "fovi_resnet18", "model__ref_frame_mult": 1},
     "dense18_m2": {"model__arch": "fovi_resnet18"},
 }
-FIXATIONS = torch.tensor([[0.4124, 0.5437], [0.0262, 0.868]])
 
 
 class NarrowDense(torchvision_resnet.ResNet):  # type: ignore[misc, name-defined]
@@ -86,30 +83,8 @@ def in_resnet(name: str, module: Any) -> bool:
     )
 
 
-def some(output: torch.Tensor) -> torch.Tensor:
-    """Up to 20 nodes and 2 channels of `[image, fixation, node, channel]`, from first to last."""
-    for dim, most in ((2, 20), (3, 2)):
-        size = output.shape[dim]
-        kept = torch.linspace(0, size - 1, min(size, most)).long()
-        output = output.index_select(dim, kept)
-    return output
-
-
 def main(path: Path) -> None:
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    images = (smooth_images(1, 44, 60) * 255).round().to(torch.uint8)
-    arrays: dict[str, Any] = {"images": images.numpy(), "fixations": FIXATIONS.numpy()}
-    networks: dict[str, Any] = {}
-    lists: list[torch.Tensor] = []
-
-    def number(values: torch.Tensor) -> int:
-        """The place of equal values in `lists`, where they are put if they are not there yet."""
-        equal = (i for i, there in enumerate(lists) if torch.equal(there, values))
-        found = next(equal, len(lists))
-        lists[found:] = lists[found:] or [values]
-        return found
-
+    recorder = Recorder()
     for name, changes in NETWORKS.items():
         content = peer.configuration(
             model__mlp="",
@@ -129,23 +104,8 @@ def main(path: Path) -> None:
             pretrained_resnet.load_torchvision_resnet_backbone(
                 net.network.backbone, dense, preserve_kernel_norm=name.endswith("m2")
             )
-        found = peer.outputs(net, images / 255, FIXATIONS, in_resnet)
-        outputs = {key: found[key] for key in ("fixation_logits", "probabilities")}
-        outputs |= {key: some(v) for key, v in found.items() if key.startswith("backbone.")}
-        arrays["samples"] = found["samples"].numpy()
-        arrays[f"outputs/{name}"] = torch.cat([v.flatten() for v in outputs.values()]).numpy()
-        networks[name] = {
-            "config": content,
-            "lists": {key: number(v) for key, v in peer.neighbour_lists(net, torch.int16).items()},
-            "outputs": [[key, list(v.shape)] for key, v in outputs.items()],
-        }
-    np.savez_compressed(
-        path,
-        version=peer.import_peer("fovi").__version__,
-        networks=json.dumps(networks),
-        **{f"list{i}": values.numpy() for i, values in enumerate(lists)},
-        **arrays,
-    )
+        recorder.add(name, net, content, in_resnet)
+    recorder.save(path)
 
 
 if __name__ == "__main__":

@@ -13,21 +13,16 @@ The peer makes positions on a GPU whatever it is told: here on the CPU.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import numpy as np
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import peer_networks as peer
 from drawn_weights import drawn
-from make_upstream_checkpoint import smooth_images
-from make_upstream_resnets import FIXATIONS, some
+from recorder import Recorder
 
 vit = peer.import_peer("fovi.models.vit")
 
@@ -64,20 +59,7 @@ def in_vit(name: str, module: Any) -> bool:
 
 
 def main(path: Path) -> None:
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    images = (smooth_images(1, 44, 60) * 255).round().to(torch.uint8)
-    arrays: dict[str, Any] = {"images": images.numpy(), "fixations": FIXATIONS.numpy()}
-    networks: dict[str, Any] = {}
-    lists: list[torch.Tensor] = []
-
-    def number(values: torch.Tensor) -> int:
-        """The place of equal values in `lists`, where they are put if they are not there yet."""
-        equal = (i for i, there in enumerate(lists) if torch.equal(there, values))
-        found = next(equal, len(lists))
-        lists[found:] = lists[found:] or [values]
-        return found
-
+    recorder = Recorder()
     for name, changes in NETWORKS.items():
         content = peer.configuration(
             **{
@@ -104,27 +86,12 @@ def main(path: Path) -> None:
         state = net.state_dict()
         own = {key: value for key, value in state.items() if "_emb" in key or "pos_enc" in key}
         net.load_state_dict({**drawn(state), **own})
-        found = peer.outputs(net, images / 255, FIXATIONS, in_vit)
-        outputs = {key: found[key] for key in ("fixation_logits", "probabilities")}
-        outputs |= {key: some(v) for key, v in found.items() if key.startswith("backbone.")}
-        arrays["samples"] = found["samples"].numpy()
-        arrays[f"outputs/{name}"] = torch.cat([v.flatten() for v in outputs.values()]).numpy()
         once = {key: value for key, value in own.items() if "blocks.1" not in key}
         for key, value in once.items():
-            arrays[f"positions/{name}/{key}"] = value.numpy()
-        networks[name] = {
-            "config": content,
-            "lists": {key: number(v) for key, v in peer.neighbour_lists(net, torch.int16).items()},
-            "outputs": [[key, list(v.shape)] for key, v in outputs.items()],
-            "tensors": {key: list(value.shape) for key, value in state.items()},
-        }
-    np.savez_compressed(
-        path,
-        version=peer.import_peer("fovi").__version__,
-        networks=json.dumps(networks),
-        **{f"list{i}": values.numpy() for i, values in enumerate(lists)},
-        **arrays,
-    )
+            recorder.arrays[f"positions/{name}/{key}"] = value.numpy()
+        tensors = {key: list(value.shape) for key, value in state.items()}
+        recorder.add(name, net, content, in_vit, tensors=tensors)
+    recorder.save(path)
 
 
 if __name__ == "__main__":

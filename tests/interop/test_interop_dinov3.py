@@ -1,15 +1,13 @@
 """DINOv3s of upstream's: configurations, tensors with LoRA, and answers, those of every block."""
 
-import json
-import math
-from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
+import recordings
 import torch
 from drawn_weights import drawn
 from omegaconf import OmegaConf
+from recordings import check_answers, check_there_and_back, close, some
 
 import fovigraph as fg
 from fovigraph.interop import convert, read_config, use_neighbours, write_config
@@ -21,23 +19,16 @@ from fovigraph.models.lora import adapter_state, drop_lora
 pytest.importorskip("transformers.models.dinov3_vit", reason="needs the extra vit")
 pytest.importorskip("peft", reason="needs the extra vit")
 
-ACCURACY = 1e-5
-"""Largest difference, relative to the largest value of a layer."""
-
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     """What upstream computed: `tests/make_upstream_dinov3.py` describes the arrays."""
-    with np.load(Path(__file__).parents[1] / "data" / "upstream_dinov3.npz") as file:
-        assert str(file["version"]) == "2.4.0"
-        arrays = {name: file[name] for name in file.files}
+    networks, arrays, texts = recordings.read("upstream_dinov3.npz")
     folder = tmp_path_factory.mktemp("dinov3")
-    (folder / "config.json").write_text(str(arrays.pop("dinov3")))
-    networks = json.loads(str(arrays.pop("networks")))
+    (folder / "config.json").write_text(texts["dinov3"])
     for network in networks.values():
         network["config"]["pretrained_model"]["path"] = str(folder)
-    del arrays["version"]
-    return networks, {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return networks, arrays
 
 
 def upstream_weights(network):
@@ -53,59 +44,32 @@ def loaded(request, file):
     pairs = list(links(net, UpstreamConfig(network["config"])))
     theirs = upstream_weights(network)
     net.load_state_dict(to_ours(theirs, pairs, net.state_dict(), source="drawn"))
-    use_neighbours(net, {key: arrays[f"list{n}"] for key, n in network["lists"].items()})
-    sizes = [math.prod(shape) for _, shape in network["outputs"]]
-    values = arrays[f"outputs/{request.param}"].split(sizes)
-    outputs = {
-        key: value.view(shape)
-        for (key, shape), value in zip(network["outputs"], values, strict=True)
-    }
+    use_neighbours(net, recordings.lists_of(request.param, networks, arrays))
+    outputs = recordings.outputs_of(request.param, networks, arrays)
     return SimpleNamespace(
         net=net, pairs=pairs, theirs=theirs, outputs=outputs, learns=network["learns"]
     )
 
 
-def some(output):
-    """What is recorded of ``[image, fixation, …, …]``."""
-    for dim, most in ((2, 20), (3, 2)):
-        size = output.shape[dim]
-        output = output.index_select(dim, torch.linspace(0, size - 1, min(size, most)).long())
-    return output
-
-
-def close(ours, theirs):
-    return float((ours - theirs).abs().max()) <= ACCURACY * float(theirs.abs().max())
-
-
 def test_every_block_gives_upstreams_output(loaded, file):
     _, arrays = file
-    net, found = loaded.net, {}
     places = {
         "backbone.embeddings.patch_embeddings": "backbone.layers.0.conv",
         "backbone.model.layer.0": "backbone.layers.1",
         "backbone.model.layer.1": "backbone.layers.2",
         "backbone.norm": "backbone.norm",
     }
-    for ours in (*places.values(), "retina"):
-        net.get_submodule(ours).register_forward_hook(
-            lambda _, __, out, ours=ours: found.update({ours: out})
-        )
-    with torch.no_grad():
-        out = net(arrays["images"], arrays["fixations"])
-    assert torch.equal(found["retina"], arrays["samples"])
+    out, found = recordings.run(loaded.net, places.values(), arrays)
     for theirs, ours in places.items():
         values = found[ours].unflatten(0, (1, 2))
         # Upstream's patches come channel by channel, which the recorder turns like the others.
         values = values if "patch" in theirs else values.transpose(-1, -2)
         assert close(some(values), loaded.outputs[theirs]), theirs
-    assert close(out.fixation_logits, loaded.outputs["fixation_logits"])
-    assert close(out.logits.exp(), loaded.outputs["probabilities"])
+    check_answers(out, found, loaded.outputs, arrays["samples"])
 
 
 def test_tensors_are_bitwise_equal_there_and_back(loaded):
-    back = to_theirs(loaded.net.state_dict(), loaded.pairs)
-    assert back.keys() == loaded.theirs.keys()
-    assert all(torch.equal(back[name], loaded.theirs[name]) for name in back)
+    check_there_and_back(to_theirs(loaded.net.state_dict(), loaded.pairs), loaded.theirs)
 
 
 def test_the_same_parameters_learn(loaded):

@@ -1,16 +1,14 @@
 """ResNets of upstream's: their configurations, tensors and answers, those of every layer."""
 
-import json
-import math
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
+import recordings
 import torch
 from drawn_weights import dense_resnet18, drawn
 from omegaconf import OmegaConf
+from recordings import check_answers, check_there_and_back, close, some
 
 import fovigraph as fg
 from fovigraph.interop import (
@@ -27,9 +25,6 @@ from fovigraph.interop.weights import to_ours, to_theirs
 from fovigraph.models import load_dense_resnet
 from fovigraph.nn import KNNConv
 
-ACCURACY = 1e-5
-"""Largest difference, relative to the largest value of a layer."""
-
 NETWORKS = [
     *("resnet9", "resnet18", "resnet18_m2", "resnet50", "resnet50_m2"),
     *("dense18", "dense18_m2"),  # which have taken over a dense network's weights
@@ -39,29 +34,19 @@ NETWORKS = [
 @pytest.fixture(scope="module")
 def file():
     """What upstream computed: `tests/make_upstream_resnets.py` describes the arrays."""
-    with np.load(Path(__file__).parents[1] / "data" / "upstream_resnets.npz") as file:
-        assert str(file["version"]) == "2.4.0"
-        arrays = {name: file[name] for name in file.files}
-    networks = json.loads(str(arrays.pop("networks")))
-    del arrays["version"]
-    return networks, {name: torch.from_numpy(array) for name, array in arrays.items()}
+    networks, arrays, _ = recordings.read("upstream_resnets.npz")
+    return networks, arrays
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def recorded(request, file):
     networks, arrays = file
-    network = networks[request.param]
-    sizes = [math.prod(shape) for _, shape in network["outputs"]]
-    values = arrays[f"outputs/{request.param}"].split(sizes)
     return SimpleNamespace(
-        config=network["config"],
-        lists={name: arrays[f"list{number}"] for name, number in network["lists"].items()},
-        outputs={
-            name: value.view(shape)
-            for (name, shape), value in zip(network["outputs"], values, strict=True)
-        },
+        config=networks[request.param]["config"],
+        lists=recordings.lists_of(request.param, networks, arrays),
+        outputs=recordings.outputs_of(request.param, networks, arrays),
         name=request.param,
-        **{name: arrays[name] for name in ("images", "fixations", "samples")},
+        arrays=arrays,
     )
 
 
@@ -84,48 +69,25 @@ def loaded(recorded):
     return SimpleNamespace(net=net, pairs=pairs, theirs=theirs)
 
 
-def some(output):
-    """The nodes and channels that are recorded of ``[image, fixation, node, channel]``."""
-    for dim, most in ((2, 20), (3, 2)):
-        size = output.shape[dim]
-        output = output.index_select(dim, torch.linspace(0, size - 1, min(size, most)).long())
-    return output
-
-
-def close(ours, theirs):
-    return float((ours - theirs).abs().max()) <= ACCURACY * float(theirs.abs().max())
-
-
 def test_every_layer_gives_upstreams_output(recorded, loaded):
-    net, found = loaded.net, {}
-    last = len(net.backbone.layers) - 1
+    last = len(loaded.net.backbone.layers) - 1
     places = {"network.backbone.maxpool": "backbone.layers.0"}
     places["network.backbone.avgpool"] = f"backbone.layers.{last}"
     for link in loaded.pairs:
         theirs, ours = link.theirs.rpartition(".")[0], link.ours.rpartition(".")[0]
         places[theirs] = ours
         places[theirs.rpartition(".")[0]] = ours.rpartition(".")[0]  # the block that it is in
-    for ours in {*places.values(), "retina"}:
-        net.get_submodule(ours).register_forward_hook(
-            lambda _, __, out, ours=ours: found.update({ours: out})
-        )
-    with torch.no_grad():
-        out = net(recorded.images, recorded.fixations)
+    out, found = recordings.run(loaded.net, places.values(), recorded.arrays)
     layers = [name for name in recorded.outputs if name.startswith("backbone.")]
     assert len(layers) >= 20
     for name in layers:
         ours = found[places[f"network.{name}"]].unflatten(0, (1, 2))
         assert close(some(ours), recorded.outputs[name]), name
-    assert torch.equal(found["retina"], recorded.samples)
-    assert close(out.fixation_logits, recorded.outputs["fixation_logits"])
-    assert close(out.logits.exp(), recorded.outputs["probabilities"])
+    check_answers(out, found, recorded.outputs, recorded.arrays["samples"])
 
 
 def test_tensors_are_bitwise_equal_there_and_back(loaded):
-    back = to_theirs(loaded.net.state_dict(), loaded.pairs)
-    assert back.keys() == loaded.theirs.keys()
-    assert all(torch.equal(back[name], loaded.theirs[name]) for name in back)
-    assert all(tensor.is_contiguous() for tensor in back.values())
+    check_there_and_back(to_theirs(loaded.net.state_dict(), loaded.pairs), loaded.theirs)
 
 
 def test_lists_name_every_connection_of_the_pyramid(recorded, loaded):
@@ -166,7 +128,7 @@ def folder(file, tmp_path_factory):
     own = net.state_dict()
     weights = drawn(to_theirs(own, links(net, UpstreamConfig(content))))
     torch.save({"epoch": 3, "state_dict": weights}, path / "final_weights.pth")
-    lists = {key: arrays[f"list{number}"] for key, number in networks["resnet9"]["lists"].items()}
+    lists = recordings.lists_of("resnet9", networks, arrays)
     return SimpleNamespace(path=path, config=content, weights=weights, lists=lists)
 
 

@@ -1,15 +1,13 @@
 """Vision transformers of upstream's: configurations, tensors and answers, those of every block."""
 
-import json
-import math
-from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
+import recordings
 import torch
 from drawn_weights import drawn
 from omegaconf import OmegaConf
+from recordings import check_answers, check_there_and_back, close, some
 
 import fovigraph as fg
 from fovigraph.interop import convert, read_config, use_neighbours, write_config
@@ -18,19 +16,12 @@ from fovigraph.interop.recomputed import recomputed_neighbours
 from fovigraph.interop.upstream_config import UpstreamConfig
 from fovigraph.interop.weights import to_ours, to_theirs
 
-ACCURACY = 1e-5
-"""Largest difference, relative to the largest value of a layer."""
-
 
 @pytest.fixture(scope="module")
 def file():
     """What upstream computed: `tests/make_upstream_vits.py` describes the arrays."""
-    with np.load(Path(__file__).parents[1] / "data" / "upstream_vits.npz") as file:
-        assert str(file["version"]) == "2.4.0"
-        arrays = {name: file[name] for name in file.files}
-    networks = json.loads(str(arrays.pop("networks")))
-    del arrays["version"]
-    return networks, {name: torch.from_numpy(array) for name, array in arrays.items()}
+    networks, arrays, _ = recordings.read("upstream_vits.npz")
+    return networks, arrays
 
 
 def upstream_weights(name, network, arrays):
@@ -56,52 +47,27 @@ def loaded(request, file):
     own = net.state_dict()
     positions = {pair.ours: own[pair.ours].clone() for pair in pairs if ".positions." in pair.ours}
     net.load_state_dict(to_ours(theirs, pairs, own, source="drawn"))
-    lists = {key: arrays[f"list{number}"] for key, number in network["lists"].items()}
+    lists = recordings.lists_of(request.param, networks, arrays)
     use_neighbours(net, lists)
-    sizes = [math.prod(shape) for _, shape in network["outputs"]]
-    values = arrays[f"outputs/{request.param}"].split(sizes)
-    outputs = {
-        key: value.view(shape)
-        for (key, shape), value in zip(network["outputs"], values, strict=True)
-    }
+    outputs = recordings.outputs_of(request.param, networks, arrays)
     return SimpleNamespace(
         net=net, pairs=pairs, theirs=theirs, outputs=outputs, positions=positions, lists=lists
     )
 
 
-def some(output):
-    """The channels and tokens that are recorded of ``[image, fixation, channel, token]``."""
-    for dim, most in ((2, 20), (3, 2)):
-        size = output.shape[dim]
-        output = output.index_select(dim, torch.linspace(0, size - 1, min(size, most)).long())
-    return output
-
-
-def close(ours, theirs):
-    return float((ours - theirs).abs().max()) <= ACCURACY * float(theirs.abs().max())
-
-
 def test_every_block_gives_upstreams_output(loaded, file):
     _, arrays = file
-    net, found = loaded.net, {}
     places = {
         "backbone.patch_embed": "backbone.layers.0.conv",
         "backbone.blocks.0": "backbone.layers.1",
         "backbone.blocks.1": "backbone.layers.2",
         "backbone.norm": "backbone.norm",
     }
-    for ours in (*places.values(), "retina"):
-        net.get_submodule(ours).register_forward_hook(
-            lambda _, __, out, ours=ours: found.update({ours: out})
-        )
-    with torch.no_grad():
-        out = net(arrays["images"], arrays["fixations"])
-    assert torch.equal(found["retina"], arrays["samples"])
+    out, found = recordings.run(loaded.net, places.values(), arrays)
     for theirs, ours in places.items():
         values = found[ours].unflatten(0, (1, 2)).transpose(-1, -2)
         assert close(some(values), loaded.outputs[theirs]), theirs
-    assert close(out.fixation_logits, loaded.outputs["fixation_logits"])
-    assert close(out.logits.exp(), loaded.outputs["probabilities"])
+    check_answers(out, found, loaded.outputs, arrays["samples"])
 
 
 def test_our_own_positions_are_upstreams(loaded):
@@ -114,9 +80,7 @@ def test_our_own_positions_are_upstreams(loaded):
 
 
 def test_tensors_are_bitwise_equal_there_and_back(loaded):
-    back = to_theirs(loaded.net.state_dict(), loaded.pairs)
-    assert back.keys() == loaded.theirs.keys()
-    assert all(torch.equal(back[name], loaded.theirs[name]) for name in back)
+    check_there_and_back(to_theirs(loaded.net.state_dict(), loaded.pairs), loaded.theirs)
 
 
 def test_canonical_neighbours_are_nearly_upstreams(loaded):

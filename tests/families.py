@@ -5,6 +5,12 @@ import torch
 import fovigraph as fg
 
 
+def count(*modules, trainable=False):
+    """Parameters of modules, or those of them that learn."""
+    parameters = [p for module in modules for p in module.parameters()]
+    return sum(p.numel() for p in parameters if p.requires_grad or not trainable)
+
+
 def check_both_paths(backbone, x):
     """The fused and the unfused path give the same values and gradients, in double precision."""
     layers = [module for module in backbone.modules() if hasattr(module, "fused")]

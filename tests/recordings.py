@@ -5,6 +5,7 @@ Used by the tests and, under the peer's Python, by the scripts that record.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Iterable
@@ -56,6 +57,24 @@ def outputs_of(name: str, networks: dict[str, Any], arrays: dict[str, Tensor]) -
 def lists_of(name: str, networks: dict[str, Any], arrays: dict[str, Tensor]) -> dict[str, Tensor]:
     """The neighbourhoods of a network, as `use_neighbours` takes them."""
     return {key: arrays[f"list{number}"] for key, number in networks[name]["lists"].items()}
+
+
+def changed(content: Any, *remove: str, **changes: Any) -> Any:
+    """A configuration of the peer's with other values.
+
+    Args:
+        content: The configuration.
+        remove: Keys to leave out, `section.key`.
+        changes: Values by `section__key`; the section `vit` is that in `model`.
+    """
+    content = copy.deepcopy(content)
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        (content["model"]["vit"] if section == "vit" else content[section])[name] = value
+    for key in remove:
+        section, name = key.split(".")
+        del content[section][name]
+    return content
 
 
 def run(net: Any, names: Iterable[str], arrays: dict[str, Tensor]) -> tuple[Any, dict[str, Tensor]]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from fovigraph._checks import shown
 from fovigraph._plain import ConfigError
 from fovigraph.graph import Connection
-from fovigraph.interop.family import UpstreamFamily, register_upstream
+from fovigraph.interop.family import CONVOLUTIONAL, UpstreamFamily, register_upstream
 from fovigraph.interop.upstream_config import UpstreamConfig, only, reverse
 from fovigraph.interop.vit import METRICS
 from fovigraph.interop.weights import Link, kernel_link
@@ -51,15 +51,8 @@ class UpstreamDINOv3(UpstreamFamily[DINOv3Config]):
 
     names = ("fovi_dinov3", "saccadenet_dinov3")
     irrelevant = (
+        *CONVOLUTIONAL,
         "model.arch_flag",
-        "model.arch_spec",
-        "model.channel_mult",
-        "model.conv_layer_cls",
-        "model.k_mult",
-        "model.norm",  # the projector's alone
-        "model.out_grid_size",
-        "model.ref_frame_mult",
-        "model.stem_*",
         "model.vit.*",  # of a vision transformer from scratch
     )
 

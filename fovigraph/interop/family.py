@@ -35,6 +35,13 @@ METRICS: dict[Any, str] = {True: "cortical", False: "visual", "geodesic": "geode
 """``saccades.sample_cortex`` → our ``backbone.metric``."""
 
 
+CONVOLUTIONAL = (
+    *("model.arch_spec", "model.channel_mult", "model.conv_layer_cls", "model.k_mult"),
+    *("model.norm", "model.out_grid_size", "model.ref_frame_mult", "model.stem_*"),
+)
+"""Upstream's keys that change nothing in a transformer; the norm is then the projector's alone."""
+
+
 def read_out_side(theirs: UpstreamConfig) -> int | None:
     """Return our ``backbone.out_side``, ``model.out_grid_size`` there."""
     if theirs.get("model.out_grid_size") in (None, -1):

@@ -10,7 +10,7 @@ from torch import nn
 from fovigraph._checks import shown
 from fovigraph.config import ConfigError
 from fovigraph.graph import Connection
-from fovigraph.interop.family import UpstreamFamily, register_upstream
+from fovigraph.interop.family import CONVOLUTIONAL, UpstreamFamily, register_upstream
 from fovigraph.interop.upstream_config import UpstreamConfig, only, reverse
 from fovigraph.interop.weights import Link, kernel_link
 from fovigraph.models import Backbone
@@ -68,14 +68,7 @@ class UpstreamViT(UpstreamFamily[ViTConfig]):
 
     names = tuple(SIZES)
     irrelevant = (
-        "model.arch_spec",
-        "model.channel_mult",
-        "model.conv_layer_cls",
-        "model.k_mult",
-        "model.norm",  # the projector's alone
-        "model.out_grid_size",
-        "model.ref_frame_mult",
-        "model.stem_*",
+        *CONVOLUTIONAL,
         "model.vit.attn_backend",  # how, not what
         "model.vit.embed_dim",  # of the custom size
         "model.vit.new_parameterization",  # DINOv3's

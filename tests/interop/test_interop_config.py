@@ -1,11 +1,11 @@
 """Upstream's configurations as ours, and back."""
 
-import copy
 import logging
 import math
 
 import pytest
 from omegaconf import OmegaConf
+from recordings import changed
 
 import fovigraph as fg
 from fovigraph.config import as_config
@@ -47,17 +47,6 @@ pretrained_model: {name: null, lora: {layers: null}}
 @pytest.fixture
 def published():
     return OmegaConf.to_container(OmegaConf.create(ALL_KEYS))
-
-
-def changed(content, *remove, **changes):
-    content = copy.deepcopy(content)
-    for key, value in changes.items():
-        section, name = key.split("__")
-        content[section][name] = value
-    for key in remove:
-        section, name = key.split(".")
-        del content[section][name]
-    return content
 
 
 def test_a_published_alexnet_is_our_alexnet(published):

@@ -8,7 +8,7 @@ import recordings
 import torch
 from drawn_weights import dense_resnet18, drawn
 from omegaconf import OmegaConf
-from recordings import check_answers, check_there_and_back, close, some
+from recordings import changed, check_answers, check_there_and_back, close, some
 
 import fovigraph as fg
 from fovigraph.interop import (
@@ -168,14 +168,6 @@ def test_lists_of_layers_between_the_same_levels_must_agree(loaded, recorded):
 
 
 # ---- configurations
-
-
-def changed(content, **changes):
-    content = {section: dict(keys) for section, keys in content.items()}
-    for key, value in changes.items():
-        section, _, name = key.partition("__")
-        content[section][name] = value
-    return content
 
 
 @pytest.fixture

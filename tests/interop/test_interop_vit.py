@@ -7,7 +7,7 @@ import recordings
 import torch
 from drawn_weights import drawn
 from omegaconf import OmegaConf
-from recordings import check_answers, check_there_and_back, close, some
+from recordings import changed, check_answers, check_there_and_back, close, some
 
 import fovigraph as fg
 from fovigraph.interop import convert, read_config, use_neighbours, write_config
@@ -112,15 +112,6 @@ def test_a_folder_goes_there_and_back(file, tmp_path):
 
 
 # ---- configurations
-
-
-def changed(content, **changes):
-    content = {section: dict(keys) for section, keys in content.items()}
-    content["model"]["vit"] = dict(content["model"]["vit"])
-    for key, value in changes.items():
-        section, _, name = key.partition("__")
-        (content["model"]["vit"] if section == "vit" else content[section])[name] = value
-    return content
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from families import (
     check_cost,
     check_grey,
     check_shares_a_pyramid,
+    count,
 )
 from square_arrays import pixels
 from torch import nn
@@ -33,10 +34,6 @@ SIZES = {
     "large": ([3, 3, 27, 3], 192),
     "huge": ([3, 3, 27, 3], 352),
 }
-
-
-def count(*modules):
-    return sum(p.numel() for module in modules for p in module.parameters())
 
 
 def sized(name, retina=PLAIN):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from families import check_compiles, check_copies, check_cost, check_grey
+from families import check_compiles, check_copies, check_cost, check_grey, count
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -41,11 +41,6 @@ TINY = {
     "kernel_size": 4,
 }
 LORA = {"lora_rank": 3, "lora_alpha": 6.0, "lora_blocks": [-1, 1]}
-
-
-def count(*modules, trainable=False):
-    parameters = [p for module in modules for p in module.parameters()]
-    return sum(p.numel() for p in parameters if p.requires_grad or not trainable)
 
 
 def tiny(retina=SMALL, **options):

@@ -11,6 +11,7 @@ from families import (
     check_cost,
     check_grey,
     check_shares_a_pyramid,
+    count,
 )
 from square_arrays import pixels
 from torch import nn
@@ -23,10 +24,6 @@ RETINA = fg.SensorArray.matched(64, fov=16.0, cmf_a=0.5)
 ONE, NINE, FIFTY = {"kernel_multiplier": 1.0}, {"blocks": [1] * 4}, {"block": "bottleneck"}
 LOW = {"stem_stride": 1, "stem_pool_stride": 1}
 DEEP = {"blocks": [3, 4, 6, 3]}
-
-
-def count(*modules):
-    return sum(p.numel() for module in modules for p in module.parameters())
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,12 @@ from families import (
     check_cost,
     check_grey,
     check_shares_a_pyramid,
+    count,
 )
 
 import fovigraph as fg
 from fovigraph.models import KNNViT, cost
 from fovigraph.models.vit import ViTConfig
-
-
-def count(*modules):
-    return sum(p.numel() for module in modules for p in module.parameters())
 
 
 @pytest.mark.parametrize(

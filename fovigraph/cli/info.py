@@ -11,10 +11,8 @@ import torch
 from fovigraph._table import format_table
 from fovigraph.cli.networks import build, read_config
 from fovigraph.cli.output import say
+from fovigraph.geometry import LAYOUTS, RingLayout
 from fovigraph.models.cost import describe
-
-RINGS = ("isotropic", "logpolar_cylinder", "logpolar_image")
-"""Layouts whose resolution is a number of rings."""
 
 
 def info(args: argparse.Namespace) -> int:
@@ -28,7 +26,8 @@ def info(args: argparse.Namespace) -> int:
 
 
 def _table(report: dict[str, Any]) -> str:
-    rings = "rings" if report["layout"] in RINGS else "resolution"
+    has_rings = issubclass(LAYOUTS[report["layout"]], RingLayout)
+    rings = "rings" if has_rings else "resolution"
     blank: dict[str, Any] = {"nodes": None, rings: None, "k": None, "cells": None, "edges": None}
     rows = []
     for level in report["levels"]:

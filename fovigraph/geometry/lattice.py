@@ -110,6 +110,8 @@ class Warp:
 class _Lattice(Layout):
     """A square lattice of ``resolution``² cells, column by column, from the left and from below."""
 
+    sheet = True
+
     def _axis(self, margin: int) -> Float64[Tensor, " S"]:
         """Centres of cells, ``margin`` cells further on both sides."""
         steps = torch.arange(-margin, self.resolution + margin, dtype=torch.float64)

@@ -91,6 +91,7 @@ class Layout(ABC):
         relative: Whether cortical coordinates are relative to the field, not in millimetres.
         fitted: Whether the surface they lie on depends on the size of the field.
         has_cortex: Whether there are any.
+        sheet: Whether it is drawn as one sheet, rather than as two halves.
         radius: Radius of the field of view, degrees.
 
     Raises:
@@ -104,6 +105,7 @@ class Layout(ABC):
     relative: bool = False
     fitted: bool = False
     has_cortex: bool = True
+    sheet: bool = False
 
     def __init__(
         self,

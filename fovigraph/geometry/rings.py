@@ -222,7 +222,7 @@ class LogPolarImage(LogPolarCylinder):
 
     extents = ("circular", "square")
     period = 1.0
-    relative = True
+    relative = sheet = True
 
     def _log_reach(self) -> float:
         return math.log1p(self._reach() * self.max_val / self.cmf_a)

@@ -27,7 +27,6 @@ from fovigraph.viz.cells import (
     eccentricity_ticks,
     frame,
 )
-from fovigraph.viz.flatmap import is_flat
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
@@ -332,7 +331,7 @@ def plotly_manifold(array: SensorArray, *, color: str = "eccentricity") -> Plotl
 
 def _rings(array: SensorArray) -> list[np.ndarray]:
     """Curves of equal eccentricity on the surface, the field's edge among them, ``[361, 3]``."""
-    if is_flat(array):
+    if array._layout.sheet:
         return []
     curves = []
     for eccentricity in [*eccentricity_ticks(array), drawn_eccentricity(array)]:

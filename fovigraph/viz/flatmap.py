@@ -54,18 +54,13 @@ def flat_map(array: SensorArray, polar: Tensor | None = None) -> Tensor:
     if array._layout.relative:
         polar = torch.stack((eccentricity, angle.remainder(2 * math.pi)), dim=-1)
         return array._layout.cortical(polar, array.manifold)
-    if is_flat(array):
+    if array._layout.sheet:
         return torch.stack((eccentricity * angle.cos(), eccentricity * angle.sin()), dim=-1)
     # Upright and hanging are angles that rounding must not send to both sides.
     side = torch.where(angle.cos() >= -1e-6, 1.0, -1.0)
     elevation = torch.atan2(angle.sin(), side * angle.cos())
     half = _right_half(array, eccentricity, elevation)
     return half * torch.stack((side, torch.ones_like(side)), dim=-1)
-
-
-def is_flat(array: SensorArray) -> bool:
-    """Whether the cortex of an array is a sheet in one piece, rather than two halves."""
-    return array._layout.relative or array.layout in ("uniform_disc", "uniform_square")
 
 
 def flat_outlines(array: SensorArray, eccentricity: float) -> list[Tensor]:
@@ -75,7 +70,7 @@ def flat_outlines(array: SensorArray, eccentricity: float) -> list[Tensor]:
         Closed curves, each ``[M, 2]``, millimetres: one round a sheet, one round each half of a
         surface that is cut.
     """
-    if is_flat(array):
+    if array._layout.sheet:
         return [flat_map(array, _arc(eccentricity, 0.0, 2 * math.pi))]
     radii = torch.linspace(0, 1, 200, dtype=torch.float64) ** 2 * eccentricity
     quarter = math.pi / 2
@@ -92,7 +87,7 @@ def flat_outlines(array: SensorArray, eccentricity: float) -> list[Tensor]:
 
 def flat_circle(array: SensorArray, eccentricity: float) -> list[Tensor]:
     """Return where a circle of equal eccentricity (degrees) lies: curves as in a flat outline."""
-    if is_flat(array):
+    if array._layout.sheet:
         return flat_outlines(array, eccentricity)
     polar = _arc(eccentricity, math.pi / 2, -math.pi / 2)
     right = _right_half(array, *polar.unbind(-1))

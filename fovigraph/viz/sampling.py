@@ -17,7 +17,6 @@ from fovigraph.geometry import SensorArray
 from fovigraph.viz import style
 from fovigraph.viz.arguments import optional_text
 from fovigraph.viz.cells import SPACES, as_values, circle, draw_cells, draw_eccentricities
-from fovigraph.viz.flatmap import is_flat
 from fovigraph.viz.photograph import Place, draw_view, photograph
 
 
@@ -135,7 +134,7 @@ def _mark_gaze(ax: Axes) -> None:
 
 def _name_halves(ax: Axes, array: SensorArray) -> None:
     """Write above the two halves of a flattened cortex what each of them is."""
-    if is_flat(array):
+    if array._layout.sheet:
         return
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     ax.set_ylim(bottom, top + 0.09 * (right - left))
@@ -146,7 +145,7 @@ def _name_halves(ax: Axes, array: SensorArray) -> None:
 
 def _explanation(array: SensorArray) -> str:
     inner = float(array.eccentricity.median())
-    cut = "" if is_flat(array) else "cut along the vertical through the point of gaze, "
+    cut = "" if array._layout.sheet else "cut along the vertical through the point of gaze, "
     return (
         "Every sample fills the area that is nearest to it. White rings: degrees from the point of "
         "gaze (+), the same in both pictures of the samples.\n"

@@ -56,7 +56,7 @@ class KNNPool(MessagePassing):
     ``"max"``, ``"mean"`` and ``"sum"`` are what they say; ``"gaussian"`` is the mean weighted by
     :math:`\exp(-q^2 / 2\sigma^2)`, with *q* the distance scaled to [0, 1] within the neighbourhood.
     A neighbourhood of padding alone gives zero in every mode. The gradient of a maximum goes to one
-    neighbour: of equal ones to the first, which in a graph is the nearest.
+    neighbour: of equal ones to the first in the order of the edges.
 
     The layer holds no geometry and no weights. ``message`` and the aggregation are the definition;
     :func:`fovigraph.ops.knn_pool` computes the same faster.

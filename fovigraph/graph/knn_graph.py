@@ -271,11 +271,6 @@ def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortica
         index, distance = k_nearest(visual, dst_visual, k)
     elif metric == "cortical":
         index, distance = k_nearest(_cortical(src), dst.cortical, k, period)
-    elif src.cortical.shape[1] == 2:
-        raise ValueError(
-            "metric must be 'cortical' or 'visual' for layouts with a flat cortex, got 'geodesic' "
-            f"for {src}"
-        )
     else:
         index, distance = k_nearest_geodesic(
             visual,
@@ -440,7 +435,12 @@ def connect(
 
 
 def check_surfaces(src: SensorArray, dst: SensorArray, metric: str) -> None:
-    """Say that two arrays lie on different cortical surfaces, if nearness is measured there."""
+    """Say what is wrong with a metric between two arrays, such as surfaces that differ."""
+    if metric == "geodesic" and src.cortical.shape[1] == 2:
+        raise ValueError(
+            "metric must be 'cortical' or 'visual' for layouts with a flat cortex, where the way "
+            f"along it is the straight line, got 'geodesic' for {src}"
+        )
     if metric != "visual" and _surface(src) != _surface(dst):
         raise ValueError(
             f"src and dst must lie on the same cortical surface for metric={metric!r}, got "

@@ -134,11 +134,6 @@ def _neighbourhoods(
     Empty slots are -1.
     """
     one_of("metric", metric, METRICS)
-    if src.mask is not None or dst.mask is not None:
-        raise ValueError(
-            "patches must be 'knn' for arrays with masked nodes, "
-            f"got {patches!r} for {src} and {dst}"
-        )
     check_surfaces(src, dst, metric)
     return (_covering if patches == "cover" else _partition)(src, dst, metric)
 
@@ -151,7 +146,7 @@ def _candidates(
     if metric == "visual":
         return k_nearest(visual, dst.degrees, count)
     if metric == "cortical":
-        return k_nearest(cortical, dst.cortical, count)
+        return k_nearest(cortical, dst.cortical, count, src._layout.period)
     from_node = metric == "geodesic_from_node"
     return geodesic_distances(
         visual, cortical, dst.degrees, dst.cortical, count, from_node=from_node
@@ -206,8 +201,11 @@ def _partition(src: SensorArray, dst: SensorArray, metric: str) -> tuple[Tensor,
 
 def _nearest_patch(src: SensorArray, dst: SensorArray, metric: str) -> tuple[Tensor, Tensor]:
     """Return the patch nearest to every node, ``[num_src]``, and its distance."""
-    ends = (dst.degrees, src.degrees) if metric == "visual" else (dst.cortical, src.cortical)
-    straight, apart = (each[:, 0] for each in k_nearest(*ends, 1))
+    if metric == "visual":
+        straight, apart = (each[:, 0] for each in k_nearest(dst.degrees, src.degrees, 1))
+    else:
+        period = src._layout.period
+        straight, apart = (each[:, 0] for each in k_nearest(dst.cortical, src.cortical, 1, period))
     if metric in ("visual", "cortical"):
         return straight, apart
     near, along = _candidates(src, dst, metric, max(1, CANDIDATES * (len(src) // len(dst))))

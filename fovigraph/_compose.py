@@ -289,7 +289,8 @@ def _merge(
         if key in schema.IGNORED:
             raise ConfigError(f"{source}: {path} is a section of training recipes, not of networks")
         if key not in fields:
-            raise ConfigError(f"{source}: {path} is not a key{_suggestion(word, prefix, root)}")
+            hint = _of_others(key, schema, node) or _suggestion(word, prefix, root)
+            raise ConfigError(f"{source}: {path} is not a key{hint}")
         if is_section(fields[key]) and isinstance(value, Mapping):
             value = fields[key].upgrade(value)
             if "name" in value and fields[key].variants():
@@ -323,6 +324,12 @@ def _missing(content: Any, place: tuple[Any, ...] = ()) -> Iterator[str]:
         entries = content.items() if isinstance(content, dict) else enumerate(content)
         for key, value in entries:
             yield from _missing(value, (*place, key))
+
+
+def _of_others(key: Any, schema: type[Section], node: Mapping[str, Any]) -> str:
+    """Return which variants of a section have a key that the chosen one has not; else nothing."""
+    others = [repr(name) for name, each in schema.variants().items() if key in kinds(each)]
+    return f" of {node['name']!r}, but of {', '.join(others)}" if others else ""
 
 
 def _suggestion(key: str, prefix: str, root: Mapping[str, Any]) -> str:

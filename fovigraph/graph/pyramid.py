@@ -149,7 +149,8 @@ class GraphPyramid(nn.Module):
         """Return the nodes of a lower level that reach a unit, and by how many paths.
 
         Paths lead up, by steps and by connections past levels. Connections within a level, as those
-        of attention, are no part of them.
+        of attention, are no part of them: what networks reach through these as well is said by
+        :meth:`fovigraph.models.Backbone.receptive_field`.
 
         Args:
             level: The unit's level, by index or name.

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
-from fovigraph._checks import instance, one_of, positive_int, shown
+from fovigraph._checks import instance, one_of, positive_int, shown, whole_number
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import Connection, GraphPyramid, Plan
-from fovigraph.nn import KNNPool
+from fovigraph.nn import GRN, GroupNorm, KNNPool, LayerNorm
 from fovigraph.nn.limits import check_weights
 
 
@@ -64,6 +64,12 @@ class Block(nn.Module):
         last = next(reversed(self.runs_on.values()), None)
         return None if last is None else last.dst
 
+    @property
+    def mixes_all(self) -> bool:
+        """Whether all nodes of its output depend on all of its input: here, by a norm over them."""
+        norms = (each for each in self.modules() if isinstance(each, (GRN, GroupNorm, LayerNorm)))
+        return any(getattr(norm, "over", "nodes") != "channels" for norm in norms)
+
     def run(self, name: str, x: Tensor, pyramid: GraphPyramid) -> Tensor:
         """Call the layer of a name on features, with the graph that it runs on."""
         return getattr(self, name)(x, pyramid.graph(self.runs_on[name]))  # type: ignore[no-any-return]
@@ -79,6 +85,28 @@ class Block(nn.Module):
         they are on those before.
         """
         yield self.level, self(x, pyramid)
+
+    def reached_from(self, tokens: Tensor, pyramid: GraphPyramid, prefix: int = 0) -> Tensor:
+        """Return which rows of the input have an effect on some of the output, bool ``[P + N]``.
+
+        Args:
+            tokens: Which rows of the output these are, bool ``[P + M]``.
+            pyramid: The pyramid.
+            prefix: Rows P before those of the nodes.
+        """
+        connections = list(self.runs_on.values())
+        bottom = connections[0].num_src if connections else len(tokens) - prefix
+        if self.mixes_all:
+            return tokens.any().expand(prefix + bottom)
+        if not connections:
+            return tokens
+        levels = {connections[-1].dst: tokens[prefix:]}
+        for connection in reversed(connections):
+            src, dst = pyramid.graph(connection).fixed_tensors()["edge_index"].cpu()
+            below = levels.get(connection.src, tokens.new_zeros(connection.num_src)).clone()
+            below[src[levels[connection.dst][dst]]] = True
+            levels[connection.src] = below
+        return torch.cat((tokens[:prefix], levels[connections[0].src]))
 
 
 class PoolBlock(Block):
@@ -297,6 +325,37 @@ class Backbone(nn.Module):
         if isinstance(names, str) or not isinstance(names, Sequence):
             raise TypeError(f"layers must be a list of names, got {shown(names)}")
         return [one_of(f"layers[{i}]", name, self.block_names) for i, name in enumerate(names)]
+
+    def receptive_field(self, layer: str, unit: int) -> Tensor:
+        """Return the retina's nodes that can have an effect on a unit, ``[M]``, ascending.
+
+        Unlike :meth:`GraphPyramid.receptive_field`, whose paths lead along the graphs from level to
+        level, through attention and norms over nodes as well. How strong the effect is, gradients
+        say (:func:`fovigraph.viz.effective_fields`).
+
+        Args:
+            layer: The block whose output the unit is of, one of :attr:`block_names`.
+            unit: The unit's index within the block's level.
+
+        Raises:
+            ValueError, TypeError: If there is no such block or unit.
+
+        Example:
+            >>> import fovigraph as fg
+            >>> net = fg.create_model("fovi_tiny")
+            >>> len(net.backbone.receptive_field("layers.0", 0)), len(net.retina.array)
+            (108, 964)
+        """
+        one_of("layer", layer, self.block_names)
+        blocks = list(self._blocks())[: self.block_names.index(layer) + 1]
+        levels = [block.level for block in blocks if block.level is not None]
+        nodes = len(self.pyramid.levels[levels[-1] if levels else 0])
+        unit = whole_number("unit", unit, 0, nodes - 1)
+        tokens = torch.zeros(self.prefix_tokens + nodes, dtype=torch.bool)
+        tokens[self.prefix_tokens + unit] = True
+        for block in reversed(blocks):
+            tokens = block.reached_from(tokens, self.pyramid, self.prefix_tokens)
+        return tokens[self.prefix_tokens :].nonzero()[:, 0]
 
     def features_by_level(self, x: Tensor) -> dict[int, Tensor]:
         """Return the features on the levels of the pyramid, by index, from the samples up.

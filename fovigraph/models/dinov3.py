@@ -215,6 +215,11 @@ class DINOv3Block(Block):
         self.layer = layer
         self.positions = positions
 
+    @property
+    def mixes_all(self) -> bool:
+        """True: all tokens attend to all."""
+        return True
+
     def forward(
         self, x: Float[Tensor, "*batch T D"], pyramid: GraphPyramid
     ) -> Float[Tensor, "*batch T D"]:
@@ -282,7 +287,7 @@ class DINOv3(Backbone):
         )
         self.norm = nn.LayerNorm(theirs.hidden_size, eps=theirs.layer_norm_eps)
         if config.lora_rank is not None:
-            add_lora(self, _targets(config), rank=config.lora_rank, alpha=config.lora_alpha)
+            _add_adapters(self, config)
         if config.trainable is not None:
             train_only(self, config.trainable)
 
@@ -380,13 +385,16 @@ def _draw(layer: nn.Module, deviation: float) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def _targets(config: DINOv3Config) -> list[str]:
-    """Return the names of the layers that have adapters."""
+def _add_adapters(net: DINOv3, config: DINOv3Config) -> None:
+    """Give the layers that a configuration names adapters."""
+    maps = [name for name, each in net.layers[-1].named_modules() if isinstance(each, nn.Linear)]
+    for target in config.lora_targets:
+        one_of("backbone.lora_targets", target, {name.rpartition(".")[2] for name in maps})
     names = ["layers.0.conv"] if -1 in config.lora_blocks else []
     for index in config.lora_blocks:
         if index >= 0:
             names += [f"layers.{index + 1}.layer.*.{target}" for target in config.lora_targets]
-    return names
+    add_lora(net, names, rank=config.lora_rank or 1, alpha=config.lora_alpha)
 
 
 def train_only(net: nn.Module, names: Sequence[str]) -> None:

@@ -241,6 +241,18 @@ class TransformerBlock(Block):
         x = x + self.attention(self.norm1(x), graph, self.positions)
         return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
 
+    @property
+    def mixes_all(self) -> bool:
+        """Whether all tokens attend to all."""
+        return "attention" not in self.runs_on
+
+    def reached_from(self, tokens: Tensor, pyramid: GraphPyramid, prefix: int = 0) -> Tensor:
+        if tokens[:prefix].any():  # they attend to all
+            return torch.ones_like(tokens)
+        reached = super().reached_from(tokens, pyramid, prefix)
+        reached[:prefix] = True  # all attend to them
+        return reached
+
 
 def aggregate(x: Tensor, how: str, prefix: int) -> Tensor:
     """Reduce tokens ``[*, T, D]`` to rows ``[*, M, D]``.

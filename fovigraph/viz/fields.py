@@ -230,7 +230,8 @@ def plot_effective_field_sizes(
 
     Args:
         backbone: The network on its pyramid, in evaluation mode.
-        levels: Which, by index or name; ``None``: all above the retina that have several nodes.
+        levels: Which, by index or name; ``None``: all above the retina that have several nodes and
+            that a block ends on or gives.
         units: How many of each level, an even choice.
         samples, generator: As of :func:`effective_fields`.
         ax: Where to draw; a new figure if ``None``.
@@ -246,6 +247,9 @@ def plot_effective_field_sizes(
     pyramid = backbone.pyramid
     positive_int("units", units)
     moments, fields = _moments(pyramid.levels[0]), {}
+    if levels is None:  # features inside a block may not be known
+        seen = backbone.features_by_level(backbone.zero_samples())
+        levels = [index for index in _levels(pyramid, None) if index in seen]
     for index in _levels(pyramid, levels):
         chosen = _spread_out(len(pyramid.levels[index]), units)
         weights = effective_fields(

@@ -374,7 +374,7 @@ def test_any_network_can_have_adapters():
     [
         (
             {"lora_targets": ["qkv"], **LORA},
-            r"targets must match one of layers.0.conv, .*'layers.2",
+            r"backbone.lora_targets must be one of 'down_proj', .*, 'v_proj', got 'qkv'",
         ),
         ({"trainable": ["nrm"]}, r"trainable must match one of .*; got 'nrm'"),
         ({"options": ["hidden_width=3"]}, r"backbone.options must be one of .* got 'hidden_width'"),

@@ -19,6 +19,7 @@ from fovigraph.geometry import cmf_a_of_pixels
 from fovigraph.interop.family import family_of, upstream_family
 from fovigraph.interop.upstream_config import UpstreamConfig, only, reverse
 from fovigraph.models.aggregation import LEARNT
+from fovigraph.sensing import RetinaConfig
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +162,6 @@ def write_config(config: FoviConfig) -> dict[str, Any]:
         "training.loss": "supervised",
         "training.amp_dtype": "float16",
         "training.load_cpu": 0,
-        "validation.no_color": 0,
         "transforms.where": "pre_warp",
         **{f"transforms.{name}": 0 for name in ("flip", "color_jitter", "gray", "blur")},
     }
@@ -191,16 +191,6 @@ def _refuse(theirs: UpstreamConfig) -> None:
     fov_type = theirs.get("saccades.fov_type", "circular")
     if fov_type != "circular":
         theirs.fail("saccades.fov_type", f"must be 'circular', got {shown(fov_type)}")
-    if theirs.get("saccades.color_sigma", None) is not None:
-        theirs.fail(
-            "saccades.color_sigma",
-            "must be null: upstream darkens the periphery, and our color_decay fades its colours, "
-            "luminance apart",
-        )
-    if theirs.flag("validation.no_color", 0):
-        theirs.fail(
-            "validation.no_color", "must be 0: fovigraph does not remove colours in evaluation"
-        )
     channels = theirs.whole("model.in_channels", 3)
     if channels != 3:
         theirs.fail("model.in_channels", f"must be 3 (red, green, blue), got {channels}")
@@ -217,6 +207,9 @@ AUTO = ("auto", -1)
 
 def _retina(theirs: UpstreamConfig) -> dict[str, Any]:
     normalised = theirs.flag("transforms.normalize", 1)
+    darkening = theirs.get("saccades.color_sigma", None)
+    if darkening is not None:
+        darkening = theirs.number("saccades.color_sigma")
     return {
         "side": theirs.whole("saccades.resize_size"),
         "fov": _fov(theirs),
@@ -228,6 +221,8 @@ def _retina(theirs: UpstreamConfig) -> dict[str, Any]:
         "sampling": theirs.choice("saccades.sampler", SAMPLERS),
         "mean": IMAGENET_MEAN if normalised else None,
         "std": IMAGENET_STD if normalised else None,
+        "darkening": darkening,
+        "grey_in_eval": theirs.flag("validation.no_color", 0),
     }
 
 
@@ -347,6 +342,10 @@ def _write_retina(config: FoviConfig) -> dict[str, Any]:
     retina = config.retina
     only("retina.layout", retina.layout, "isotropic")
     only("retina.color_decay", retina.color_decay, None)
+    if retina.sampling == "knn_mean":
+        plain = RetinaConfig()
+        for name in ("oversampling", "cmf_a_mult", "k", "metric"):
+            only(f"retina.{name}", getattr(retina, name), getattr(plain, name))
     if retina.mean is not None and retina.std is not None:
         only("retina.mean", list(retina.mean), IMAGENET_MEAN)
         only("retina.std", list(retina.std), IMAGENET_STD)
@@ -367,7 +366,8 @@ def _write_retina(config: FoviConfig) -> dict[str, Any]:
         "saccades.cmf_a": retina.cmf_a,
         "saccades.field_geometry": retina.field_geometry,
         "saccades.sampler": reverse(SAMPLERS, "retina.sampling", retina.sampling),
-        "saccades.color_sigma": None,
+        "saccades.color_sigma": retina.darkening,
+        "validation.no_color": int(retina.grey_in_eval),
         # Equal, so that upstream does not scale the field of view.
         "saccades.fixation_size": int(size) if size == int(size) else size,
         "training.resolution": int(size) if size == int(size) else size,

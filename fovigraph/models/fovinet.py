@@ -32,6 +32,7 @@ from fovigraph.models.wrapped import unwrapped
 from fovigraph.sensing import Retina, policy_of
 from fovigraph.sensing.fixation import Fixations
 from fovigraph.sensing.image import check_images
+from fovigraph.sensing.retina_config import OPTIONS as RETINA_OPTIONS
 
 _SHOWN_NAMES = 20
 """Classes that a notebook names."""
@@ -136,11 +137,7 @@ class FoviNet(nn.Module):
         self.retina = Retina(
             array,
             config.retina.sampling,
-            fixation_size=config.retina.fixation_size,
-            color_decay=config.retina.color_decay,
-            mean=config.retina.mean,
-            std=config.retina.std,
-            acuity=config.retina.acuity,
+            **{name: getattr(config.retina, name) for name in RETINA_OPTIONS},
         )
         self.backbone = build_backbone(config.backbone, array, config.retina.channels)
         self.projector = Projector(

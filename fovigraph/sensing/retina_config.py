@@ -9,6 +9,22 @@ from fovigraph._checks import positive_float, positive_int
 from fovigraph._schema import Section
 from fovigraph.nn.limits import MOST_CHANNELS
 
+OPTIONS = (
+    "fixation_size",
+    "color_decay",
+    "mean",
+    "std",
+    "darkening",
+    "grey_in_eval",
+    "acuity",
+    "oversampling",
+    "cmf_a_mult",
+    "k",
+    "metric",
+    "sigma",
+)
+"""The keys that are arguments of :class:`~fovigraph.Retina` too, beside ``sampling``."""
+
 
 def check_acuity(name: str, value: float) -> float:
     """Return a number of cells across the field of view, or say which are allowed."""
@@ -25,13 +41,19 @@ class RetinaConfig(Section):
         cmf_a: The constant *a* of the cortical magnification, degrees; smaller is more foveated.
         layout: Where the nodes lie in the field of view, as :class:`~fovigraph.SensorArray` says.
         field_geometry: The sensor manifold, as :class:`~fovigraph.SensorArray` says.
-        sampling: How pixels are read: ``"nearest"``, ``"bilinear"`` or ``"area"``.
+        sampling: How pixels are read: ``"nearest"``, ``"bilinear"``, ``"area"``, ``"knn_mean"`` or
+            ``"gaussian"``, as :class:`~fovigraph.Retina` says.
         acuity: For the sampling ``"area"``: finest cells across the field of view; ``None``: any.
+        oversampling, cmf_a_mult, k, metric, sigma: For ``"knn_mean"`` and ``"gaussian"``: the
+            photoreceptors that are pooled, likewise.
         fixation_size: Pixels that the field of view's diameter spans; ``None``: the policy's.
         color_decay: Eccentricity scale over which colours fade, degrees; ``None``: they do not.
         channels: Channels of the images; 3 are red, green and blue.
         mean: Mean that is subtracted from each channel, whose values are in [0, 1]; ``None``: none.
         std: Standard deviation that it is then divided by; given with ``mean`` or not at all.
+        darkening: Eccentricity scale over which samples fall to 0, in radii of the field of view;
+            ``None``: they do not.
+        grey_in_eval: Whether samples are grey in evaluation.
     """
 
     SECTION = "retina"
@@ -43,27 +65,39 @@ class RetinaConfig(Section):
     field_geometry: str = "planar"
     sampling: str = "nearest"
     acuity: float | None = None
+    oversampling: float = 3.0
+    cmf_a_mult: float = 1.0
+    k: int | None = None
+    metric: str = "cortical"
+    sigma: float = 0.5
     fixation_size: float | None = None
     color_decay: float | None = None
     channels: int = 3
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
+    darkening: float | None = None
+    grey_in_eval: bool = False
 
     def check(self) -> None:
         positive_int("retina.side", self.side)
         positive_float("retina.fov", self.fov)
         positive_float("retina.cmf_a", self.cmf_a)
-        for name in ("fixation_size", "color_decay"):
+        for name in ("fixation_size", "color_decay", "darkening"):
             if getattr(self, name) is not None:
                 positive_float(f"retina.{name}", getattr(self, name))
+        for name in ("oversampling", "cmf_a_mult", "sigma"):
+            positive_float(f"retina.{name}", getattr(self, name))
+        if self.k is not None:
+            positive_int("retina.k", self.k)
         if self.acuity is not None:
             check_acuity("retina.acuity", self.acuity)
         positive_int("retina.channels", self.channels, MOST_CHANNELS)
-        if self.color_decay is not None and self.channels != 3:
-            raise ValueError(
-                "retina.color_decay must be None unless retina.channels is 3, got "
-                f"{self.color_decay} with {self.channels}"
-            )
+        for name in ("color_decay", "grey_in_eval"):
+            if getattr(self, name) and self.channels != 3:
+                raise ValueError(
+                    f"retina.{name} must be {'false' if name == 'grey_in_eval' else None} unless "
+                    f"retina.channels is 3, got {getattr(self, name)} with {self.channels}"
+                )
         if (self.mean is None) != (self.std is None):
             raise ValueError("retina.mean and retina.std must be given together or not at all")
         if self.mean is not None and self.std is not None:

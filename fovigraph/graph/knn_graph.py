@@ -424,11 +424,7 @@ def connect(
     length = torch.where(index < 0, 0.0, length)
     distance = length if distance is None else distance
     offset = _kernel_offset(step, length)
-    real = (index >= 0) & (index < len(src))
-    if src.mask is not None:
-        real &= src.mask[index.clamp(0, len(src) - 1)]
-    if dst.mask is not None:
-        real &= dst.mask[:, None]
+    real = is_edge(src, dst, index)
     receiver = torch.arange(len(dst))[:, None].expand_as(index)
     geometry = {
         "edge_index": torch.stack((index[real], receiver[real])),
@@ -437,6 +433,16 @@ def connect(
         "relative_distance": _scaled(distance, 0.0)[real].float(),
     }
     return KNNGraph.of_fitting(src, dst, index.shape[1], metric, geometry)
+
+
+def is_edge(src: SensorArray, dst: SensorArray, index: Tensor) -> Tensor:
+    """Which of the neighbours ``[num_dst, k]`` have edges: nodes, and neither end is masked."""
+    real = (index >= 0) & (index < len(src))
+    if src.mask is not None:
+        real &= src.mask[index.clamp(0, len(src) - 1)]
+    if dst.mask is not None:
+        real &= dst.mask[:, None]
+    return real
 
 
 def check_surfaces(src: SensorArray, dst: SensorArray, metric: str) -> None:

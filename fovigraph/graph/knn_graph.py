@@ -277,13 +277,15 @@ def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortica
             f"for {src}"
         )
     else:
+        from_node = metric == "geodesic_from_node"
         index, distance = k_nearest_geodesic(
             visual,
             _cortical(src),
             dst_visual,
             dst.cortical,
             k,
-            from_node=metric == "geodesic_from_node",
+            most=len(src) if from_node else None,  # as many as upstream takes
+            from_node=from_node,
         )
     return connect(src, dst, metric, index, distance)
 

@@ -178,7 +178,7 @@ class Retina(FixedTensors):
 
     def forward(
         self,
-        images: Num[Tensor, "B C H W"],
+        images: Num[Tensor, "B *F C H W"],
         fixations: Tensor | Sequence[Any],
         fixation_size: float | Tensor | Sequence[Any] | None = None,
         *,
@@ -189,7 +189,9 @@ class Retina(FixedTensors):
 
         Args:
             images: ``[B, C, H, W]``, floating point, or uint8, which stands for [0, 1]. Of a uint8
-                image only the pixels that are needed become floating point.
+                image only the pixels that are needed become floating point. Or
+                ``[B, F, C, H, W]``: an image for each fixation, such as the frames of a video, or
+                an image that is varied anew for each.
             fixations: ``[B, F, 2]``, or ``[F, 2]`` for the same ones in every image; (row, column)
                 as fractions of the image's height and width.
             fixation_size: Size of the view in pixels: a number, or (height, width) in a shape that
@@ -209,12 +211,12 @@ class Retina(FixedTensors):
                 image, or sizes not positive (values on an accelerator are not looked at, which
                 would wait for it).
         """
-        samples = self._colors(images, fixations, fixation_size, divide_first)
+        images, fixations, size, shape = self._views(images, fixations, fixation_size)
+        samples = _of_views(self._colors(images, fixations, size, divide_first), shape)
         if vary is not None or self.mean is not None:
             # Nodes outside the field stay at 0: neither varied nor normalised.
-            fixations = batch_of_fixations(fixations, len(images))
             ones = samples.new_ones(()).expand(len(images), 1, *images.shape[2:])
-            inside = self._sample(ones, fixations, fixation_size)
+            inside = _of_views(self._sample(ones, fixations, size), shape)
             if vary is not None:
                 samples = _varied(samples, vary).masked_fill(inside == 0, 0)
             if self.mean is not None and self.std is not None:
@@ -223,7 +225,7 @@ class Retina(FixedTensors):
 
     def colors(
         self,
-        images: Num[Tensor, "B C H W"],
+        images: Num[Tensor, "B *F C H W"],
         fixations: Tensor | Sequence[Any],
         fixation_size: float | Tensor | Sequence[Any] | None = None,
     ) -> Float[Tensor, "B F N C"]:
@@ -231,14 +233,34 @@ class Retina(FixedTensors):
 
         What a picture of the view shows.
         """
-        return self._dimmed(self._colors(images, fixations, fixation_size))
+        images, fixations, size, shape = self._views(images, fixations, fixation_size)
+        return self._dimmed(_of_views(self._colors(images, fixations, size), shape))
 
-    def _colors(
-        self, images: Tensor, fixations: Any, fixation_size: Any, divide_first: bool = False
-    ) -> Tensor:
+    def _views(
+        self, images: Tensor, fixations: Any, fixation_size: Any
+    ) -> tuple[Tensor, Tensor, Any, tuple[int, int]]:
+        """Check images and fixations; return one image for all fixations of a row, and [B, F].
+
+        Images ``[B, F, C, H, W]`` become B · F images of one fixation each.
+        """
         self._check_images(images)
         fixations = batch_of_fixations(fixations, len(images))
-        return self._fade(self._sample(images, fixations, fixation_size, divide_first))
+        shape = fixations.shape[0], fixations.shape[1]
+        if images.ndim == 4:
+            return images, fixations, fixation_size, shape
+        if images.shape[1] != shape[1]:
+            raise ValueError(
+                f"images [B, F, C, H, W] must be one for each of the {shape[1]} fixations, "
+                f"got {tuple(images.shape)}"
+            )
+        if fixation_size is not None:
+            fixation_size = self._view_size(fixation_size, (1, 1), fixations).flatten(0, 1)[:, None]
+        return images.flatten(0, 1), fixations.flatten(0, 1)[:, None], fixation_size, shape
+
+    def _colors(
+        self, images: Tensor, fixations: Tensor, size: Any, divide_first: bool = False
+    ) -> Tensor:
+        return self._fade(self._sample(images, fixations, size, divide_first))
 
     def _sample(
         self, images: Tensor, fixations: Tensor, fixation_size: Any, divide_first: bool = False
@@ -320,25 +342,26 @@ class Retina(FixedTensors):
             raise TypeError(f"images must be a torch.Tensor, got {type(images).__name__}")
         if images.dtype != torch.uint8 and not images.is_floating_point():
             raise TypeError(f"images must be uint8 or floating point, got {images.dtype}")
-        if images.ndim != 4 or 0 in images.shape[1:]:
+        if images.ndim not in (4, 5) or 0 in images.shape[1:]:
             raise ValueError(
-                f"images must have shape [B, C, H, W], none of the last three 0, "
-                f"got {tuple(images.shape)}"
+                "images must have shape [B, C, H, W], or [B, F, C, H, W], none of the last three "
+                f"0, got {tuple(images.shape)}"
             )
         if images.device != self.grid.device:
             raise ValueError(
                 f"images must be on the retina's device, {self.grid.device}, got {images.device}"
             )
         colored = "color_decay" if self.saturation is not None else "grey_in_eval"
-        if (self.saturation is not None or self.grey_in_eval) and images.shape[1] != 3:
+        channels = images.shape[-3]
+        if (self.saturation is not None or self.grey_in_eval) and channels != 3:
             raise ValueError(
-                f"images must have 3 channels for {colored}, got {images.shape[1]} in "
+                f"images must have 3 channels for {colored}, got {channels} in "
                 f"{tuple(images.shape)}"
             )
-        if self.mean is not None and images.shape[1] != len(self.mean):
+        if self.mean is not None and channels != len(self.mean):
             raise ValueError(
                 f"images must have {len(self.mean)} channels, as mean and std have, "
-                f"got {images.shape[1]} in {tuple(images.shape)}"
+                f"got {channels} in {tuple(images.shape)}"
             )
 
     def _fade(self, samples: Tensor) -> Tensor:
@@ -365,6 +388,11 @@ class Retina(FixedTensors):
         grey = ", grey_in_eval=True" if self.grey_in_eval else ""
         kind = f"{len(self.array)} nodes, sampling={self.sampling!r}"
         return f"{kind}{size}{decay}{normal}{dark}{grey}"
+
+
+def _of_views(samples: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return samples ``[B, F, N, C]``, also those of B · F images of one fixation each."""
+    return samples if samples.shape[:2] == shape else samples.squeeze(1).unflatten(0, shape)
 
 
 def height_and_width(image_size: Any) -> tuple[int, int]:

@@ -191,6 +191,31 @@ class TestSamples:
         assert samples.max() <= 1
 
 
+class TestAnImageForEachFixation:
+    @pytest.mark.parametrize("sampling", [*SAMPLINGS, "area"])
+    def test_is_seen_at_its_own_fixation(self, array, sampling):
+        retina = Retina(array, sampling, mean=[0.5] * 3, std=[0.25] * 3)
+        frames = picture(batch=6).unflatten(0, (2, 3))
+        sizes = torch.rand(2, 3, 2) * 20 + 5
+        for size in (None, 15.0, sizes):
+            together = retina(frames, places(), size)
+            for f in range(3):
+                one = size if size is None or isinstance(size, float) else size[:, f : f + 1]
+                alone = retina(frames[:, f], places()[:, f : f + 1], one)
+                torch.testing.assert_close(together[:, f : f + 1], alone)
+
+    def test_colours_and_changes(self, array):
+        retina, frames = Retina(array), picture(batch=6).unflatten(0, (2, 3))
+        seen = retina(frames, places(), vary=lambda colors: colors / 2)
+        assert seen.shape == (2, 3, len(array), 3)
+        torch.testing.assert_close(seen, retina.colors(frames, places()) / 2)
+
+    def test_there_is_one_for_each(self, array):
+        frames = picture(batch=6).unflatten(0, (2, 3))
+        with pytest.raises(ValueError, match="must be one for each of the 1 fixations"):
+            Retina(array)(frames, CENTER)
+
+
 class TestPixels:
     def test_shape_is_the_fixations_by_nodes(self, array):
         retina = Retina(array)

@@ -173,6 +173,7 @@ class UniformSquare(_Lattice):
 
     extents = ("circular", "square")
     has_cortex = False
+    shape = "square"  # whatever the extent
 
     def coordinates(self) -> Float64[Tensor, "N 2"]:
         return to_polar(self._cells(), self.radius)

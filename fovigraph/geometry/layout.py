@@ -181,6 +181,11 @@ class Layout(ABC):
         """Which nodes take part, ``[N]``; ``None``: all do."""
         return None
 
+    @property
+    def shape(self) -> str:
+        """The extent of the field that the nodes fill, as it is drawn."""
+        return self.extent
+
     def _inside(self, polar: Float64[Tensor, "N 2"]) -> Bool[Tensor, " N"]:
         """Which points lie within the extent of the field, ``[N]``."""
         if self.extent == "wang":
@@ -246,16 +251,16 @@ def layout_name(name: Any) -> str:
     return one_of("layout", name, LAYOUTS)
 
 
-def to_plane(polar: Float64[Tensor, "N 2"], radius: float) -> Float64[Tensor, "N 2"]:
+def to_plane(polar: Float64[Tensor, "*N 2"], radius: float) -> Float64[Tensor, "*N 2"]:
     """Return x and y, in units of ``radius`` degrees, of polar coordinates."""
-    distance, angle = polar[:, 0] / radius, polar[:, 1]
+    distance, angle = polar[..., 0] / radius, polar[..., 1]
     return torch.stack((distance * angle.cos(), distance * angle.sin()), dim=-1)
 
 
-def to_polar(plane: Float64[Tensor, "N 2"], radius: float) -> Float64[Tensor, "N 2"]:
+def to_polar(plane: Float64[Tensor, "*N 2"], radius: float) -> Float64[Tensor, "*N 2"]:
     """Invert :func:`to_plane`: angles from 0 to 2π."""
-    angle = torch.atan2(plane[:, 1], plane[:, 0]).remainder(2 * math.pi)
-    return torch.stack((plane.norm(dim=1) * radius, angle), dim=-1)
+    angle = torch.atan2(plane[..., 1], plane[..., 0]).remainder(2 * math.pi)
+    return torch.stack((plane.norm(dim=-1) * radius, angle), dim=-1)
 
 
 def last_radii(polar: Float64[Tensor, "N 2"]) -> Float64[Tensor, " R"]:

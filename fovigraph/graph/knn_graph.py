@@ -272,13 +272,15 @@ def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortica
     elif metric == "cortical":
         index, distance = k_nearest(_cortical(src), dst.cortical, k, period)
     else:
+        from_node = metric == "geodesic_from_node"
         index, distance = k_nearest_geodesic(
             visual,
             _cortical(src),
             dst_visual,
             dst.cortical,
             k,
-            from_node=metric == "geodesic_from_node",
+            most=len(src) if from_node else None,  # as many as upstream takes
+            from_node=from_node,
         )
     return connect(src, dst, metric, index, distance)
 

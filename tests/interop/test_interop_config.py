@@ -124,7 +124,7 @@ def test_only_what_is_looked_up_is_resolved(published, monkeypatch):
         ({"model__norm": "coord"}, "backbone", {"norm": "node"}),
         ({"model__out_grid_size": -1}, "backbone", {"out_side": None}),
         ({"saccades__sample_cortex": False}, "backbone", {"metric": "visual"}),
-        ({"saccades__sample_cortex": "geodesic"}, "backbone", {"metric": "geodesic"}),
+        ({"saccades__sample_cortex": "geodesic"}, "backbone", {"metric": "geodesic_from_node"}),
         (
             {"model__arch_spec": "base_4layer"},
             "backbone",

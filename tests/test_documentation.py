@@ -17,7 +17,7 @@ import fovigraph
 from fovigraph._shipped import recipe_names
 from fovigraph.cli import main
 from fovigraph.cli.parser import parse
-from fovigraph.geometry import layout
+from fovigraph.geometry import LAYOUTS
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(module.name for module in pkgutil.walk_packages(fovigraph.__path__, "fovigraph."))
@@ -102,7 +102,7 @@ def test_a_documents_command_lines_run_one_after_the_other(document, tmp_path, m
 
 
 def test_the_page_of_layouts_runs_top_to_bottom(monkeypatch):
-    monkeypatch.setattr(layout, "LAYOUTS", layout.LAYOUTS.copy())
+    monkeypatch.setitem(LAYOUTS, "watson_temporal", None)  # so that it goes with the test
     text = (ROOT / "docs" / "layouts.md").read_text()
     names: dict[str, object] = {}
     for snippet in re.findall(r"```python\n(.*?)```", text, re.DOTALL):

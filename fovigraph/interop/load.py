@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -13,7 +15,7 @@ from fovigraph.interop import checkpoint, config
 from fovigraph.interop.family import family_of, upstream_family
 from fovigraph.interop.neighbours import check_lists, use_neighbours
 from fovigraph.interop.upstream_config import UpstreamConfig
-from fovigraph.interop.weights import Link, features_link, norm_links, to_ours
+from fovigraph.interop.weights import Link, features_link, norm_links, not_needed, to_ours
 from fovigraph.models import FoviNet
 
 _FIRST_BLOCK = 6
@@ -72,20 +74,40 @@ def from_upstream(
     if neighbours is not None:
         check_lists("neighbours", neighbours)
     folder = checkpoint.find_upstream(path_or_hub_id, revision=revision, cache_dir=cache_dir)
+    net = read_folder(folder, strict=strict, cls=cls).net
+    if neighbours is not None:
+        use_neighbours(net, neighbours)
+    return net
+
+
+class Loaded(NamedTuple):
+    """A network of upstream's, and what was saved with it and has no place in ours.
+
+    Attributes:
+        net: The network, in evaluation mode.
+        unused: Tensors of upstream's network that classification does not use, by name.
+        probes: Those of the probes that upstream's trainer has of every layer.
+    """
+
+    net: FoviNet
+    unused: dict[str, Tensor]
+    probes: dict[str, Tensor]
+
+
+def read_folder(folder: Path, *, strict: bool = True, cls: type[FoviNet] = FoviNet) -> Loaded:
+    """Read a folder of upstream's; arguments and errors are those of :func:`from_upstream`."""
     content, path = checkpoint.read_config(folder)
     ours = config.read_config(content, str(path))
-    tensors, source = checkpoint.read_weights(folder)
-    weights = family_of(ours.backbone).renamed(tensors, str(source))
+    stored = checkpoint.read_weights(folder)
+    weights = family_of(ours.backbone).renamed(stored.weights, str(stored.source))
     try:
         net = cls(ours)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{path}: no such network can be built here: {error}") from error
-    theirs = UpstreamConfig(content, str(path))
-    found = to_ours(weights, links(net, theirs), net.state_dict(), source=source, strict=strict)
+    pairs, own = links(net, UpstreamConfig(content, str(path))), net.state_dict()
+    found = to_ours(weights, pairs, own, source=stored.source, strict=strict)
     net.load_state_dict(found, strict=False)  # to_ours has checked that it is complete
-    if neighbours is not None:
-        use_neighbours(net, neighbours)
-    return net.eval()
+    return Loaded(net.eval(), not_needed(weights), stored.probes)
 
 
 def links(net: FoviNet, theirs: UpstreamConfig) -> Iterator[Link]:
@@ -93,17 +115,18 @@ def links(net: FoviNet, theirs: UpstreamConfig) -> Iterator[Link]:
     family = upstream_family(theirs)
     yield from family.links(net.backbone, net.config.backbone)
     yield from _projector_links(net, theirs)
-    here, there = "head.1", "head.fix_projector.probe"
-    yield _linear_link(net, here, there, first=not len(net.projector))
-    yield Link(f"{here}.bias", f"{there}.bias")
-    yield from _aggregation_links(net.aggregation)
+    if net.config.head.num_classes:
+        here, there = "head.1", "head.fix_projector.probe"
+        yield _linear_link(net, here, there, first=not len(net.projector))
+        yield Link(f"{here}.bias", f"{there}.bias")
+        yield from _aggregation_links(net.aggregation)
 
 
 def _aggregation_links(aggregation: nn.Module) -> Iterator[Link]:
-    """Return the pairs of a recurrent aggregation's tensors; of a mean, none."""
+    """Return the pairs of a learnt aggregation's tensors; of a mean, none."""
     for name in aggregation.state_dict():
         part, _, own = name.partition(".")
-        named = f"rnn.{own}_l0" if part == "cell" else name
+        named = {"cell": f"rnn.{own}_l0", "block": f"encoder.{own}"}.get(part, name)
         yield Link(f"aggregation.{name}", f"head.fix_aggregator.{named}")
 
 

@@ -35,12 +35,7 @@ def file(tmp_path_factory):
 def upstream_weights(name, file):
     """The tensors of upstream's network: drawn, but for its positions."""
     networks, arrays = file
-    weights = drawn(
-        {
-            key: torch.empty(shape, dtype=torch.int64 if "num_batches" in key else torch.float32)
-            for key, shape in networks[name]["tensors"].items()
-        }
-    )
+    weights = drawn(recordings.empty(networks[name]["tensors"]))
     for key in weights:
         kept = f"positions/{name}/{key.replace('blocks.1', 'blocks.0')}"
         if kept in arrays:

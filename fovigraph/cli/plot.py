@@ -20,6 +20,7 @@ from fovigraph.cli.networks import build, device_of, read_config, saved_folder
 from fovigraph.cli.output import say
 from fovigraph.nn import KNNConv
 from fovigraph.viz.activations import features_at
+from fovigraph.viz.field import nearest_drawn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,7 +88,7 @@ class Subject:
         if self.args.level is not None:
             aim = self.pyramid.levels[level].cartesian[unit]
             level = self.pyramid.level_index(self.args.level)
-            unit = int((self.pyramid.levels[level].cartesian - aim).norm(dim=1).argmin())
+            unit = nearest_drawn(self.pyramid.levels[level], aim)
         return level, unit if self.args.unit is None else self.args.unit
 
     @cached_property

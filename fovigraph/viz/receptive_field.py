@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle
 from scipy import ndimage
 from torch import Tensor
 
@@ -22,11 +21,12 @@ from fovigraph.viz import style
 from fovigraph.viz.cells import (
     SPACES,
     draw_cells,
-    drawn_eccentricity,
+    frame,
     nearest_node,
     node_cells,
     pixels_degrees,
 )
+from fovigraph.viz.field import Field, check_takes_part, drawn_nodes, nearest_drawn
 from fovigraph.viz.photograph import Photograph, Place, draw_view, photograph
 
 SPECK = 0.05
@@ -49,9 +49,9 @@ def example_unit(pyramid: GraphPyramid) -> tuple[int, int]:
     for level in range(1, len(pyramid)):
         array = pyramid.levels[level]
         aim = array.cartesian.new_tensor([0.4, 0.25])
-        unit = int((array.cartesian - aim).norm(dim=1).argmin())
+        unit = nearest_drawn(array, aim)
         reached = len(pyramid.receptive_field(level, unit).nodes)
-        if choice is None or reached <= len(pyramid.levels[0]) / 2:
+        if choice is None or reached <= len(drawn_nodes(pyramid.levels[0])) / 2:
             choice = level, unit
     if choice is None:
         raise ValueError(f"pyramid must have a level above the retina, got {pyramid}")
@@ -80,8 +80,8 @@ def plot_receptive_field(
         fixation: Where the eye looks in it, (row, column) as fractions.
         size: (height, width) in pixels that the field of view spans; ``None``: a square as long as
             the image's shorter side.
-        space: Whether nodes are drawn in the ``"visual"`` field (degrees) or on the flattened
-            cortex (``"cortical"``, millimetres).
+        space: Whether nodes are drawn in the ``"visual"`` field (degrees) or on a map of the cortex
+            (:func:`flat_map`): ``"cortical"``, ``"v1like"``, ``"schwartz"``, ``"warp"``.
         binary: Whether to show only which nodes reach the unit, not by how many paths.
 
     Returns:
@@ -97,6 +97,7 @@ def plot_receptive_field(
     one_of("space", space, SPACES)
     flag("binary", binary)
     top = pyramid.level_index(level)
+    check_takes_part(pyramid.levels[top], unit)
     weights = [_weights(pyramid, top, unit, source) for source in range(top, -1, -1)]
     if binary:
         weights = [np.sign(weight) for weight in weights]
@@ -104,7 +105,7 @@ def plot_receptive_field(
     panels = top + 1 + (photo is not None)
     columns = panels if panels <= 3 else 2 if panels == 4 else 3 if panels <= 6 else 4
     rows = math.ceil(panels / columns)
-    side = style.WIDTH / columns * (0.66 if space == "cortical" else 1.0)
+    side = style.WIDTH / columns * min(frame(pyramid.levels[0], space).aspect, 1.0)
     figure = style.new_figure(height=(side + 0.3) * rows + 1.6)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for ax in axes[panels:]:
@@ -175,7 +176,7 @@ def _draw_level(
         array,
         colors,
         space,
-        edge=drawn_eccentricity(pyramid.levels[0]),
+        field=Field(pyramid.levels[0]),
         edgecolors="white" if line else "face",
         linewidths=line or 0.4,
     )
@@ -183,7 +184,7 @@ def _draw_level(
 
 def _title(pyramid: GraphPyramid, top: int, step: int, weight: np.ndarray) -> str:
     level = top - step
-    name, nodes = pyramid.names[level], len(pyramid.levels[level])
+    name, nodes = pyramid.names[level], len(drawn_nodes(pyramid.levels[level]))
     if step == 0:
         return f"1. The unit: one of the\n{nodes:,} nodes of {name!r}"
     reached = int((weight > 0).sum())
@@ -211,7 +212,7 @@ def _draw_seen(
     # The root lets the outskirts be seen as well.
     ax.imshow(np.concatenate((photo.pixels, np.sqrt(light)), axis=-1), extent=extent, zorder=1)
 
-    limit = 1.03 * drawn_eccentricity(retina)
+    limit = 1.03 * Field(retina).limit
     style.visual_axes(ax, limit)
     field = _spread(retina, weight, (400, 400), (-limit, limit, -limit, limit))
     for level, line in ((0.5, "-"), (1e-9, "--")):
@@ -223,7 +224,7 @@ def _draw_seen(
             linewidths=1.2,
             linestyles=line,
         )
-    ax.add_patch(Circle((0, 0), retina.fov / 2, fill=False, color="white", linewidth=0.8))
+    ax.plot(*Field(retina, retina.fov / 2).outline().T, color="white", linewidth=0.8)
 
 
 def _cleaned(region: np.ndarray) -> np.ndarray:

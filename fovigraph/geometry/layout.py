@@ -14,7 +14,15 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from fovigraph._checks import instance, one_of, positive_float, positive_int, shown
+from fovigraph._checks import (
+    finite_float,
+    instance,
+    list_of,
+    one_of,
+    positive_float,
+    positive_int,
+    shown,
+)
 from fovigraph._deprecated import warn_renamed
 from fovigraph.geometry.magnification import check_cmf_a
 from fovigraph.geometry.manifold import SensorManifold
@@ -60,6 +68,19 @@ def check_sizes(resolution: Any, fov: Any, cmf_a: Any) -> tuple[int, float, floa
         positive_float("fov", fov, *FOV),
         check_cmf_a(cmf_a),
     )
+
+
+def check_stride(name: str, value: Any) -> float:
+    """Return how many times coarser an array becomes, or say what ``name`` must be."""
+    stride = finite_float(name, value)
+    if stride < 1:
+        raise ValueError(f"{name} must be at least 1, got {shown(value)}")
+    return int(stride) if stride.is_integer() else stride
+
+
+def check_strides(name: str, values: Any) -> list[float]:
+    """Return strides as a list, or say what each must be (:func:`check_stride`)."""
+    return list_of(name, values, "numbers", check_stride)
 
 
 def check_norm(value: Any) -> float:

@@ -271,19 +271,16 @@ def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortica
         index, distance = k_nearest(visual, dst_visual, k)
     elif metric == "cortical":
         index, distance = k_nearest(_cortical(src), dst.cortical, k, period)
-    elif src.cortical.shape[1] == 2:
-        raise ValueError(
-            "metric must be 'cortical' or 'visual' for layouts with a flat cortex, got 'geodesic' "
-            f"for {src}"
-        )
     else:
+        from_node = metric == "geodesic_from_node"
         index, distance = k_nearest_geodesic(
             visual,
             _cortical(src),
             dst_visual,
             dst.cortical,
             k,
-            from_node=metric == "geodesic_from_node",
+            most=len(src) if from_node else None,  # as many as upstream takes
+            from_node=from_node,
         )
     return connect(src, dst, metric, index, distance)
 
@@ -397,11 +394,11 @@ def _cortical(array: SensorArray) -> Tensor:
     return torch.cat((array.cortical, array.padding_cortical))
 
 
-def _without(nodes: Tensor, count: int) -> Tensor:
-    """Which of so many nodes are not named, ``[count]``."""
+def _without(nodes: Tensor, count: int) -> Tensor | None:
+    """Which of so many nodes are not named, ``[count]``; ``None``: all are."""
     named = torch.zeros(count, dtype=torch.bool, device=nodes.device)
     named[nodes] = True
-    return ~named
+    return None if named.all() else ~named
 
 
 def connect(
@@ -424,11 +421,7 @@ def connect(
     length = torch.where(index < 0, 0.0, length)
     distance = length if distance is None else distance
     offset = _kernel_offset(step, length)
-    real = (index >= 0) & (index < len(src))
-    if src.mask is not None:
-        real &= src.mask[index.clamp(0, len(src) - 1)]
-    if dst.mask is not None:
-        real &= dst.mask[:, None]
+    real = is_edge(src, dst, index)
     receiver = torch.arange(len(dst))[:, None].expand_as(index)
     geometry = {
         "edge_index": torch.stack((index[real], receiver[real])),
@@ -439,12 +432,30 @@ def connect(
     return KNNGraph.of_fitting(src, dst, index.shape[1], metric, geometry)
 
 
+def is_edge(src: SensorArray, dst: SensorArray, index: Tensor) -> Tensor:
+    """Which of the neighbours ``[num_dst, k]`` have edges: nodes, and neither end is masked."""
+    real = (index >= 0) & (index < len(src))
+    if src.mask is not None:
+        real &= src.mask[index.clamp(0, len(src) - 1)]
+    if dst.mask is not None:
+        real &= dst.mask[:, None]
+    return real
+
+
 def check_surfaces(src: SensorArray, dst: SensorArray, metric: str) -> None:
-    """Say that two arrays lie on different cortical surfaces, if nearness is measured there."""
+    """Say that two arrays lie on different cortical surfaces, if nearness is measured there.
+
+    Or on a flat one, if it is measured along a surface.
+    """
     if metric != "visual" and _surface(src) != _surface(dst):
         raise ValueError(
             f"src and dst must lie on the same cortical surface for metric={metric!r}, got "
             f"{src} and {dst}; metric='visual' compares places in the visual field"
+        )
+    if metric.startswith("geodesic") and src.cortical.shape[1] == 2:
+        raise ValueError(
+            "metric must be 'cortical' or 'visual' for layouts with a flat cortex, got "
+            f"{metric!r} for {src}"
         )
 
 

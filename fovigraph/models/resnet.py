@@ -56,7 +56,7 @@ class ResNetConfig(BackboneConfig):
     block: str = "basic"
     blocks: Sequence[int] = (2, 2, 2, 2)
     channels: Sequence[int] = (64, 128, 256, 512)
-    strides: Sequence[int] = (1, 2, 2, 2)
+    strides: Sequence[int | float] = (1, 2, 2, 2)
     k: int = 9
     stem_channels: int = 64
     stem_k: int = 49
@@ -75,7 +75,8 @@ class ResNetConfig(BackboneConfig):
         one_of("backbone.conv", self.conv, CONVS)
         one_of("backbone.stem_pool", self.stem_pool, POOL_MODES)
         one_of("backbone.metric", self.metric, METRICS)
-        self.check_lists("blocks", "channels", "strides")
+        self.check_lists("blocks", "channels")
+        self.check_strides("blocks")
         positive_ints("backbone.channels", self.channels, MOST_CHANNELS)
         for name in ("k", "stem_k", "stem_stride", "stem_pool_stride"):
             positive_int(f"backbone.{name}", getattr(self, name))
@@ -140,7 +141,7 @@ class Layer(NamedTuple):
     """
 
     k: int | None
-    stride: int
+    stride: float
     out_channels: int
 
 
@@ -163,7 +164,7 @@ class ResidualBlock(Block):
     """
 
     def __init__(
-        self, plan: Plan, in_channels: int, channels: int, stride: int, config: ResNetConfig
+        self, plan: Plan, in_channels: int, channels: int, stride: float, config: ResNetConfig
     ):
         super().__init__()
         start, width = plan.level, in_channels
@@ -176,7 +177,7 @@ class ResidualBlock(Block):
             else:
                 size = _kernel_side(config, k, plan.num_nodes, in_block=True)
                 place = plan.conv(k=k, stride=step, kernel_size=size)
-            self._add(f"conv{number}", f"norm{number}", width, out_channels, place, config)
+            self._add(plan, f"conv{number}", f"norm{number}", width, out_channels, place, config)
             if number < self.count:
                 self.add_module(f"relu{number}", nn.ReLU())
             width = out_channels
@@ -185,16 +186,17 @@ class ResidualBlock(Block):
         self.shortcut_norm: nn.Module | None = None
         if stride != 1 or in_channels != width:
             place = plan.between(start, plan.level, 1, kernel_size=pointwise)
-            self._add("shortcut", "shortcut_norm", in_channels, width, place, config)
+            self._add(plan, "shortcut", "shortcut_norm", in_channels, width, place, config)
         self.activation = nn.ReLU()
 
     @staticmethod
-    def layers(channels: int, stride: int, k: int) -> list[Layer]:
+    def layers(channels: int, stride: float, k: int) -> list[Layer]:
         """Return the convolutions of a block of these channels, stride and neighbours."""
         raise NotImplementedError
 
     def _add(
         self,
+        plan: Plan,
         conv: str,
         norm: str,
         channels: int,
@@ -205,7 +207,8 @@ class ResidualBlock(Block):
         """Add a convolution and a norm of these names."""
         self.runs_on[conv] = place
         setattr(self, conv, _make_conv(config.conv, channels, out_channels, place.kernel_size))
-        setattr(self, norm, make_norm(config.norm, out_channels, place.num_dst))
+        mask = plan.levels[place.dst].mask
+        setattr(self, norm, make_norm(config.norm, out_channels, place.num_dst, mask))
 
     def forward(
         self, x: Float[Tensor, "*batch N C"], pyramid: GraphPyramid
@@ -227,7 +230,7 @@ class BasicBlock(ResidualBlock):
     fusible = (("conv1", "norm1", "relu1"), ("conv2", "norm2"), ("shortcut", "shortcut_norm"))
 
     @staticmethod
-    def layers(channels: int, stride: int, k: int) -> list[Layer]:
+    def layers(channels: int, stride: float, k: int) -> list[Layer]:
         return [Layer(k, stride, channels), Layer(k, 1, channels)]
 
 
@@ -243,7 +246,7 @@ class Bottleneck(ResidualBlock):
     )
 
     @staticmethod
-    def layers(channels: int, stride: int, k: int) -> list[Layer]:
+    def layers(channels: int, stride: float, k: int) -> list[Layer]:
         wide = Bottleneck.EXPANSION * channels
         return [Layer(None, 1, channels), Layer(k, stride, channels), Layer(None, 1, wide)]
 

@@ -123,6 +123,7 @@ def _kernel_map(subject: Subject) -> Figure:
 
 def _receptive_field(subject: Subject) -> Figure:
     options = {"space": subject.args.space, "binary": subject.args.binary}
+    options["bins"] = subject.args.bins
     if subject.args.image is None:
         return viz.plot_receptive_field(subject.pyramid, *subject.unit, **options)
     where, size, _ = subject.view
@@ -181,7 +182,10 @@ def _activations(subject: Subject) -> Figure:
 
 
 DRAW: dict[str, Callable[[Subject], Figure]] = {
-    "sampling": lambda s: viz.plot_sampling(s.net.retina.array, color=s.args.color),
+    "sampling": lambda s: viz.plot_sampling(
+        s.net.retina.array, color=s.args.color, kind=s.args.map
+    ),
+    "levels": lambda s: viz.plot_levels(s.pyramid, color=s.args.color, kind=s.args.map),
     "manifold": lambda s: viz.plot_manifold(s.net.retina.array, color=s.args.color),
     "kernel-map": _kernel_map,
     "receptive-field": _receptive_field,

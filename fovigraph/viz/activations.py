@@ -131,7 +131,7 @@ def plot_activations(
             raise ValueError(f"channels must be from 0 to {values.shape[1] - 1}, got []")
     columns = min(4, len(chosen))
     rows = math.ceil(len(chosen) / columns)
-    side = style.WIDTH / 4 * min(frame(array, space).aspect, 1.0)
+    side = style.WIDTH / 4 * min(max(frame(array, space).aspect, 0.62), 1.0)
     figure = style.new_figure((side + 0.35) * rows + 1.4, max(style.WIDTH / 4 * columns, 5.0))
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for ax in panels[len(chosen) :]:

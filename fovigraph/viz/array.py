@@ -15,7 +15,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import Axes3D
 
-from fovigraph._checks import instance, one_of
+from fovigraph._checks import flag, instance, one_of
 from fovigraph.geometry import SensorArray
 from fovigraph.viz import style
 from fovigraph.viz.cells import (
@@ -27,7 +27,7 @@ from fovigraph.viz.cells import (
     mark_gaze,
 )
 from fovigraph.viz.field import Field, drawn_nodes, to_nearest
-from fovigraph.viz.flatmap import map_labels
+from fovigraph.viz.flatmap import MAPS, map_labels
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
@@ -47,21 +47,26 @@ DOT = 0.7
 """Diameter of a dot, as a share of the distance to the nearest one."""
 
 
-def plot_sampling(array: SensorArray, *, color: str = "eccentricity") -> Figure:
+def plot_sampling(
+    array: SensorArray, *, color: str = "eccentricity", kind: str = "cortical"
+) -> Figure:
     """Draw an array in the visual field and on the cortex, and its spacing.
 
     Args:
         array: The nodes.
         color: What they are coloured by: ``"eccentricity"`` or ``"polar_angle"``.
+        kind: The map of the cortex (:func:`flat_map`): ``"cortical"``, ``"v1like"``,
+            ``"schwartz"`` or ``"warp"``.
 
     Returns:
         The figure, of three panels; of two, if the array has no cortex.
 
     Raises:
-        ValueError, TypeError: If ``color`` is another, or ``array`` is no array.
+        ValueError, TypeError: If ``color`` or ``kind`` is another, or ``array`` is no array.
     """
     instance("array", array, SensorArray)
     one_of("color", color, COLORINGS)
+    one_of("kind", kind, MAPS)
     figure = style.new_figure(height=9.4 if array.has_cortex else 5.0)
     rows = 2 if array.has_cortex else 1
     grid = figure.add_gridspec(rows, 2, height_ratios=(1.15, 1)[:rows])
@@ -71,7 +76,7 @@ def plot_sampling(array: SensorArray, *, color: str = "eccentricity") -> Figure:
     plot_spacing(array, ax=figure.add_subplot(grid[0, 1]))
     if array.has_cortex:
         cortex = figure.add_subplot(grid[1, :])
-        plot_nodes(array, color=color, space="cortical", ax=cortex)
+        plot_nodes(array, color=color, space=kind, ax=cortex)
         cortex.set_title("The same samples on the flattened cortex: evenly spaced")
     figure.suptitle("Where the retina samples, and how densely", **style.TITLE)
     return figure
@@ -82,6 +87,7 @@ def plot_nodes(
     *,
     color: str = "eccentricity",
     space: str = "visual",
+    colorbar: bool = True,
     ax: Axes | None = None,
 ) -> Figure:
     """Draw the nodes of an array as dots or, for the polar angle, as the cells around them.
@@ -92,6 +98,7 @@ def plot_nodes(
         space: ``"visual"``: in the visual field, degrees; or on a map of the cortex
             (:func:`~fovigraph.viz.flat_map`): ``"cortical"``, ``"v1like"``, ``"schwartz"``,
             ``"warp"``.
+        colorbar: Whether to say what the colours mean.
         ax: Where to draw; a new figure if ``None``.
 
     Returns:
@@ -112,6 +119,8 @@ def plot_nodes(
         ax.plot(*outline.T, color="#767676", linewidth=0.8)
     mark_gaze(ax, array, space)
     placed.set_up(ax)
+    if not flag("colorbar", colorbar):
+        return figure
     bar = figure.colorbar(scale, ax=ax, shrink=0.7, label=label)
     if color == "polar_angle":
         bar.set_ticks([0, 90, 180, 270, 360])

@@ -114,8 +114,8 @@ def map_labels(array: SensorArray, kind: str) -> tuple[str, str]:
 
 
 _UNITLESS = {
-    "v1like": ("± logarithm of the distance from the gaze (no unit)", "− its angle (radians)"),
-    "schwartz": ("± logarithm of the distance from the gaze (no unit)", "its angle (radians)"),
+    "v1like": ("± ln |z + a| (no unit)", "− angle of z + a (radians)"),
+    "schwartz": ("± ln |z + a| (no unit)", "angle of z + a (radians)"),
     "warp": ("left – right, ln(1 + r/a) (no unit)", "down – up (no unit)"),
 }
 

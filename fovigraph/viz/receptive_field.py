@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 from torch import Tensor
 
-from fovigraph._checks import flag, instance, one_of
+from fovigraph._checks import flag, instance, one_of, positive_int
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
 from fovigraph.viz import style
+from fovigraph.viz.bins import MOST_BINS, draw_bins
 from fovigraph.viz.cells import (
     SPACES,
     draw_cells,
@@ -68,6 +69,7 @@ def plot_receptive_field(
     size: Place | None = None,
     space: str = "visual",
     binary: bool = False,
+    bins: int | None = None,
 ) -> Figure:
     """Draw which nodes of every lower level reach a unit, down to the photograph.
 
@@ -83,6 +85,8 @@ def plot_receptive_field(
         space: Whether nodes are drawn in the ``"visual"`` field (degrees) or on a map of the cortex
             (:func:`flat_map`): ``"cortical"``, ``"v1like"``, ``"schwartz"``, ``"warp"``.
         binary: Whether to show only which nodes reach the unit, not by how many paths.
+        bins: How many hexagonal bins to gather the nodes into, from side to side (on small levels
+            fewer), each coloured by the mean of its nodes; ``None``: every node fills its own cell.
 
     Returns:
         The figure: a panel for each level, from the unit's down to the retina, and the photograph.
@@ -96,6 +100,8 @@ def plot_receptive_field(
     instance("pyramid", pyramid, GraphPyramid)
     one_of("space", space, SPACES)
     flag("binary", binary)
+    if bins is not None:
+        positive_int("bins", bins, MOST_BINS)
     top = pyramid.level_index(level)
     check_takes_part(pyramid.levels[top], unit)
     weights = [_weights(pyramid, top, unit, source) for source in range(top, -1, -1)]
@@ -105,14 +111,14 @@ def plot_receptive_field(
     panels = top + 1 + (photo is not None)
     columns = panels if panels <= 3 else 2 if panels == 4 else 3 if panels <= 6 else 4
     rows = math.ceil(panels / columns)
-    side = style.WIDTH / columns * min(frame(pyramid.levels[0], space).aspect, 1.0)
+    side = style.WIDTH / columns * min(max(frame(pyramid.levels[0], space).aspect, 0.66), 1.0)
     figure = style.new_figure(height=(side + 0.3) * rows + 1.6)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for ax in axes[panels:]:
         ax.set_axis_off()
 
     for step, (ax, weight) in enumerate(zip(axes, weights, strict=False)):
-        _draw_level(ax, pyramid, top - step, weight, space)
+        _draw_level(ax, pyramid, top - step, weight, space, bins)
         ax.set_title(_title(pyramid, top, step, weight), fontsize=10)
     _mark_unit(axes[0], pyramid, top, unit, space)
     if photo is not None:
@@ -165,9 +171,13 @@ def _weights(pyramid: GraphPyramid, top: int, unit: int, source: int) -> np.ndar
 
 
 def _draw_level(
-    ax: Axes, pyramid: GraphPyramid, level: int, weight: np.ndarray, space: str
+    ax: Axes, pyramid: GraphPyramid, level: int, weight: np.ndarray, space: str, bins: int | None
 ) -> None:
-    array = pyramid.levels[level]
+    array, field = pyramid.levels[level], Field(pyramid.levels[0])
+    if bins is not None:
+        most = round(math.sqrt(len(array)))  # or nearly all bins would be empty
+        draw_bins(ax, array, weight, space, min(bins, most), field=field, vmin=1e-9, vmax=1)
+        return
     colors = colormaps[style.COLORMAP](weight)
     colors[weight == 0] = to_rgba(style.UNREACHED)
     line = 0.6 if len(array) <= 300 else 0.25 if len(array) <= 1200 else 0.0
@@ -176,7 +186,7 @@ def _draw_level(
         array,
         colors,
         space,
-        field=Field(pyramid.levels[0]),
+        field=field,
         edgecolors="white" if line else "face",
         linewidths=line or 0.4,
     )

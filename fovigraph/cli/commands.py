@@ -20,6 +20,9 @@ MODEL_HELP = (
     "a YAML file, the folder of a saved network or run, or an id on the Hugging Face Hub"
 )
 
+SPACES = ("visual", "cortical", "schwartz", "v1like", "warp")
+"""Where pictures are drawn; named here too, as a help text must not import what draws."""
+
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -200,19 +203,29 @@ def _add_plot_options(plot: argparse.ArgumentParser) -> None:
     )
     plot.add_argument(
         "--space",
-        choices=("visual", "cortical"),
-        help="draw in the visual field or on the flattened cortex",
+        choices=SPACES,
+        help="draw in the visual field or on a map of the cortex: cortical, in millimetres; "
+        "v1like, schwartz or warp, as fovi draws it",
+    )
+    plot.add_argument(
+        "--map", choices=SPACES[1:], help="the map of the cortex, as of --space (default: cortical)"
     )
     plot.add_argument(
         "--color",
         choices=("eccentricity", "polar_angle"),
-        help="what the nodes of sampling and manifold are coloured by",
+        help="what the nodes of sampling, levels and manifold are coloured by",
     )
     plot.add_argument(
         "--binary",
         action="store_true",
         default=None,
         help="draw receptive fields without the number of paths to each node",
+    )
+    plot.add_argument(
+        "--bins",
+        type=_count,
+        metavar="N",
+        help="draw receptive fields in hexagonal bins, N from side to side",
     )
 
 

@@ -181,7 +181,6 @@ def write_config(config: FoviConfig) -> dict[str, Any]:
         "training.loss": "supervised",
         "training.amp_dtype": "float16",
         "training.load_cpu": 0,
-        "validation.no_color": 0,
         "transforms.where": "pre_warp",
         **{f"transforms.{name}": 0 for name in ("flip", "color_jitter", "gray", "blur")},
     }
@@ -209,16 +208,6 @@ def _refuse(theirs: UpstreamConfig) -> None:
             "saccades.auto_match_cart_resources",
             f"must be 1, got {matched}: without matching, upstream's pools do not start from the "
             "level of the convolution before them, and the last one stays on its level",
-        )
-    if theirs.get("saccades.color_sigma", None) is not None:
-        theirs.fail(
-            "saccades.color_sigma",
-            "must be null: upstream darkens the periphery, and our color_decay fades its colours, "
-            "luminance apart",
-        )
-    if theirs.flag("validation.no_color", 0):
-        theirs.fail(
-            "validation.no_color", "must be 0: fovigraph does not remove colours in evaluation"
         )
     channels = theirs.whole("model.in_channels", 3)
     if channels != 3:
@@ -249,6 +238,9 @@ AUTO = ("auto", -1)
 
 def _retina(theirs: UpstreamConfig) -> dict[str, Any]:
     normalised = theirs.flag("transforms.normalize", 1)
+    darkening = theirs.get("saccades.color_sigma", None)
+    if darkening is not None:
+        darkening = theirs.number("saccades.color_sigma")
     layout = theirs.choice("saccades.mode", LAYOUTS)
     extent = theirs.choice("saccades.fov_type", {name: name for name in EXTENTS}, "circular")
     if (layout, extent) == ("isotropic_fixn", "circular"):
@@ -271,6 +263,8 @@ def _retina(theirs: UpstreamConfig) -> dict[str, Any]:
         "sampling": theirs.choice("saccades.sampler", SAMPLERS),
         "mean": IMAGENET_MEAN if normalised else None,
         "std": IMAGENET_STD if normalised else None,
+        "darkening": darkening,
+        "grey_in_eval": theirs.flag("validation.no_color", 0),
     }
 
 
@@ -411,6 +405,10 @@ def _write_retina(config: FoviConfig) -> dict[str, Any]:
     only("retina.matching", retina.matching, "at_most")
     only("retina.max_val", retina.max_val, 1.0)
     only("retina.color_decay", retina.color_decay, None)
+    if retina.sampling == "knn_mean":
+        plain = RetinaConfig()
+        for name in ("oversampling", "cmf_a_mult", "k", "metric"):
+            only(f"retina.{name}", getattr(retina, name), getattr(plain, name))
     if retina.mean is not None and retina.std is not None:
         only("retina.mean", list(retina.mean), IMAGENET_MEAN)
         only("retina.std", list(retina.std), IMAGENET_STD)
@@ -433,7 +431,8 @@ def _write_retina(config: FoviConfig) -> dict[str, Any]:
         "saccades.cmf_a": retina.cmf_a,
         "saccades.field_geometry": retina.field_geometry,
         "saccades.sampler": reverse(SAMPLERS, "retina.sampling", retina.sampling),
-        "saccades.color_sigma": None,
+        "saccades.color_sigma": retina.darkening,
+        "validation.no_color": int(retina.grey_in_eval),
         # Equal, so that upstream does not scale the field of view.
         "saccades.fixation_size": int(size) if size == int(size) else size,
         "training.resolution": int(size) if size == int(size) else size,

@@ -12,6 +12,7 @@ except ImportError as error:
     raise ImportError("fovigraph.viz needs matplotlib: pip install 'fovigraph[viz]'") from error
 
 from fovigraph._deprecated import module_getattr
+from fovigraph.viz.accuracy import plot_accuracy
 from fovigraph.viz.activations import level_features, plot_activations, step_layers
 from fovigraph.viz.array import (
     node_spacing,
@@ -22,6 +23,7 @@ from fovigraph.viz.array import (
     plotly_manifold,
     spacing_law,
 )
+from fovigraph.viz.bins import plot_bins
 from fovigraph.viz.cells import SPACES, node_cells
 from fovigraph.viz.explorer import explorer_html
 from fovigraph.viz.fields import (
@@ -33,7 +35,7 @@ from fovigraph.viz.fields import (
     plot_fields,
 )
 from fovigraph.viz.fixations import plot_fixations
-from fovigraph.viz.flatmap import flat_map
+from fovigraph.viz.flatmap import MAPS, flat_map
 from fovigraph.viz.kernel import (
     cell_counts,
     example_nodes,
@@ -42,14 +44,29 @@ from fovigraph.viz.kernel import (
     plot_filters,
     plot_kernel_map,
 )
+from fovigraph.viz.levels import plot_levels
 from fovigraph.viz.pyramid import plot_pyramid, pyramid_dot, pyramid_networkx
 from fovigraph.viz.rebuilt import plot_rebuilt, rebuild
 from fovigraph.viz.receptive_field import example_unit, plot_receptive_field
 from fovigraph.viz.sampling import plot_samples, plot_view
+from fovigraph.viz.scan_path import (
+    EyeFrames,
+    GazePath,
+    Raster,
+    read_gaze_path,
+    scan_path_frames,
+)
+from fovigraph.viz.video import VideoFrame, VideoWriter, read_video
 
 __all__ = [
+    "MAPS",
     "SPACES",
     "Ellipses",
+    "EyeFrames",
+    "GazePath",
+    "Raster",
+    "VideoFrame",
+    "VideoWriter",
     "cell_counts",
     "effective_fields",
     "example_nodes",
@@ -61,7 +78,9 @@ __all__ = [
     "level_features",
     "node_cells",
     "node_spacing",
+    "plot_accuracy",
     "plot_activations",
+    "plot_bins",
     "plot_effective_field_sizes",
     "plot_field_sizes",
     "plot_fields",
@@ -69,6 +88,7 @@ __all__ = [
     "plot_filters",
     "plot_fixations",
     "plot_kernel_map",
+    "plot_levels",
     "plot_manifold",
     "plot_nodes",
     "plot_pyramid",
@@ -81,7 +101,10 @@ __all__ = [
     "plotly_manifold",
     "pyramid_dot",
     "pyramid_networkx",
+    "read_gaze_path",
+    "read_video",
     "rebuild",
+    "scan_path_frames",
     "spacing_law",
     "step_layers",
 ]

@@ -85,6 +85,8 @@ def test_only_what_is_looked_up_is_resolved(published, monkeypatch):
         ({"transforms__normalize": 0}, "retina", {"mean": None, "std": None}),
         ({"saccades__sampler": "grid_bilinear"}, "retina", {"sampling": "bilinear"}),
         ({"saccades__sampler": "pooling"}, "retina", {"sampling": "knn_mean"}),
+        ({"saccades__color_sigma": 0.1}, "retina", {"darkening": 0.1, "color_decay": None}),
+        ({"validation__no_color": 1}, "retina", {"grey_in_eval": True}),
         ({"saccades__field_geometry": "planar"}, "retina", {"field_geometry": "planar"}),
         (
             {"saccades__sup_policy": "none"},
@@ -211,7 +213,8 @@ def test_kernels_without_a_multiplier_are_sized_by_what_is_left_of_k(published):
         ({"saccades__field_geometry": "spherical"}, "saccades.field_geometry must be one of"),
         ({"saccades__field_geometry": "???"}, "saccades.field_geometry cannot be resolved"),
         ({"saccades__sampler": "gaussian_pooling"}, "saccades.sampler must be one of"),
-        ({"saccades__color_sigma": 0.1}, "saccades.color_sigma must be null"),
+        ({"saccades__color_sigma": "wide"}, "saccades.color_sigma must be a number"),
+        ({"saccades__color_sigma": 0}, "retina.darkening must be"),
         (
             {"saccades__cmf_a": "auto", "saccades__fixation_size": 60},
             "saccades.cmf_a cannot be 'auto': view_size must be above 62 pixels",
@@ -230,7 +233,7 @@ def test_kernels_without_a_multiplier_are_sized_by_what_is_left_of_k(published):
         ({"saccades__fixation_size_max_frac": 1.5}, "saccades.rescale_fov must be 0 unless"),
         ({"saccades__resize_size": 0}, "retina.side must be at least 1"),
         ({"saccades__resize_size": 63.5}, "saccades.resize_size must be a whole number"),
-        ({"validation__no_color": 1}, "validation.no_color must be 0"),
+        ({"validation__no_color": 2}, "validation.no_color must be 0 or 1"),
         ({"transforms__normalize": 3}, "transforms.normalize must be 0 or 1"),
     ],
 )
@@ -257,6 +260,7 @@ class TestBack:
             {},
             {"transforms__normalize": 0},
             {"saccades__sampler": "grid_bilinear", "saccades__field_geometry": "planar"},
+            {"saccades__color_sigma": 0.5, "validation__no_color": 1},
             {"saccades__sup_policy": "none", "saccades__rescale_fov": 0},
             {"saccades__sup_policy": "multi_random_train", "saccades__add_aspect_variation": 1},
             {"saccades__nonrandom_first": 1, "saccades__fixation_size_frac_val": 0.3},
@@ -292,6 +296,7 @@ class TestBack:
             ("retina.layout=logpolar", "retina.layout must be one of 'isotropic', "),
             ("retina.sampling=gaussian", "retina.sampling must be one of"),
             ("retina.color_decay=3", "retina.color_decay must be None"),
+            ("retina.sampling=knn_mean retina.k=5", "retina.k must be None"),
             ("retina.fixation_size=99", "retina.fixation_size must be null"),
             ("fixation.policy=center", "retina.fixation_size must be a number"),
             ("fixation.aspect=[1,2]", "fixation.aspect must be"),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fovigraph import interop as interop
     from fovigraph import train as train
     from fovigraph import viz as viz
+    from fovigraph._shipped import list_models
     from fovigraph.config import ConfigError, config_names, load_config, save_config
     from fovigraph.geometry import SensorArray
     from fovigraph.graph import GraphPyramid, KernelMap, KNNGraph, Plan, Step, knn_graph
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
         KNNAlexNet,
         KNNAlexNetBlock,
         create_model,
-        list_models,
         optimize,
     )
     from fovigraph.sensing import FixationPolicy, Retina, fixation_policy, read_image
@@ -73,13 +73,14 @@ _MORE = ("interop", "train", "viz")
 """Modules that need extras: a star import leaves them out."""
 
 _HOMES = {
+    "_shipped": ("list_models",),
     "config": ("ConfigError", "config_names", "load_config", "save_config"),
     "geometry": ("SensorArray",),
     "graph": ("GraphPyramid", "KernelMap", "KNNGraph", "Plan", "Step", "knn_graph"),
     "interop": ("from_upstream",),
     "models": (
         *("FoviNet", "FoviOutput", "KNNAlexNet", "KNNAlexNetBlock"),
-        *("create_model", "list_models", "optimize"),
+        *("create_model", "optimize"),
     ),
     "sensing": ("FixationPolicy", "Retina", "fixation_policy", "read_image"),
 }

@@ -6,7 +6,11 @@ Imports nothing heavy, so that the command line's help can name them at once.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
+
+from fovigraph._checks import flag, shown
 
 _HERE = Path(__file__).parent
 
@@ -39,3 +43,28 @@ def recipe_names() -> list[str]:
 def pretrained_names() -> list[str]:
     """Return the names of the trained networks that come with the package."""
     return sorted(path.parent.name for path in BUNDLED.glob("*/model.safetensors"))
+
+
+def list_models(pattern: str | Sequence[str] = "*", *, pretrained: bool = False) -> list[str]:
+    """Return the names of the networks that come with the package.
+
+    Args:
+        pattern: Shell-style wildcards (``"*alex*"``), or a list of such, one of which must match.
+        pretrained: Whether to name only those that come with trained weights.
+
+    Raises:
+        TypeError: If an argument is of another type.
+
+    Example:
+        >>> import fovigraph as fg
+        >>> fg.list_models("*alex*")
+        ['fovi_alexnet', 'imagenet_alexnet']
+        >>> fg.list_models(pretrained=True)
+        ['fovi_cifar10']
+    """
+    patterns = [pattern] if isinstance(pattern, str) else pattern
+    if not isinstance(patterns, Sequence) or not all(isinstance(each, str) for each in patterns):
+        raise TypeError(f"pattern must be a string or a list of strings, got {shown(pattern)}")
+    flag("pretrained", pretrained)
+    names = pretrained_names() if pretrained else {*config_names(), *pretrained_names()}
+    return sorted(name for name in names if any(fnmatchcase(name, each) for each in patterns))

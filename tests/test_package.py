@@ -50,6 +50,8 @@ for command in (["--version"], ["--help"], ["train", "--help"], ["plot", "--help
 from fovigraph import config
 from fovigraph.config import ConfigError, config_names, load_config
 assert "fovi_tiny" in config_names() and "FoviConfig" in dir(config)
+import fovigraph as fg
+assert "fovi_tiny" in fg.list_models() and "fovi_cifar10" in fg.list_models(pretrained=True)
 assert "torch" not in sys.modules and "torch_geometric" not in sys.modules
 assert isinstance(load_config("fovi_tiny"), config.FoviConfig) and "torch" in sys.modules
 try:

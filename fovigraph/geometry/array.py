@@ -172,6 +172,17 @@ class SensorArray:
         """
         return SensorArray(resolution, **self._options())
 
+    def with_cmf_a(self, cmf_a: float) -> SensorArray:
+        """Return the array of another magnification, of the same resolution over the same field.
+
+        Args:
+            cmf_a: The constant *a* of the cortical magnification, degrees.
+
+        Raises:
+            ValueError, TypeError: As for the class.
+        """
+        return SensorArray(self.resolution, **{**self._options(), "cmf_a": cmf_a})
+
     def with_side(self, side: int, *, at_least: bool | None = None) -> SensorArray:
         """Return the array matched to another side over the same field and magnification.
 

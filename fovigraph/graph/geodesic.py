@@ -14,9 +14,9 @@ CANDIDATES = 4
 
 def k_nearest_geodesic(
     visual: Float64[Tensor, "P 2"],
-    cortical: Float64[Tensor, "P 3"],
+    cortical: Float64[Tensor, "P D"],
     dst_visual: Float64[Tensor, "N 2"],
-    dst_cortical: Float64[Tensor, "N 3"],
+    dst_cortical: Float64[Tensor, "N D"],
     k: int,
     *,
     most: int | None = None,
@@ -28,8 +28,8 @@ def k_nearest_geodesic(
     4 k points that are nearest in a straight line; paths on it are exact.
 
     Args:
-        visual, cortical: The points, ``[P, 2]`` and ``[P, 3]``.
-        dst_visual, dst_cortical: The destinations, ``[N, 2]`` and ``[N, 3]``.
+        visual, cortical: The points, ``[P, 2]`` and ``[P, 3]``, on a flat surface ``[P, 2]``.
+        dst_visual, dst_cortical: The destinations, likewise.
         k: Number of neighbours, at most P.
         most: Most points that the surface is made of, at least k; ``None``: all there are.
         from_node: As for :func:`geodesic_distances`.
@@ -50,9 +50,9 @@ def k_nearest_geodesic(
 
 def geodesic_distances(
     visual: Float64[Tensor, "P 2"],
-    cortical: Float64[Tensor, "P 3"],
+    cortical: Float64[Tensor, "P D"],
     dst_visual: Float64[Tensor, "N 2"],
-    dst_cortical: Float64[Tensor, "N 3"],
+    dst_cortical: Float64[Tensor, "N D"],
     count: int,
     *,
     from_node: bool = False,
@@ -80,6 +80,7 @@ def geodesic_distances(
         ) from error
     from scipy.spatial import Delaunay
 
+    cortical, dst_cortical = _in_space(cortical), _in_space(dst_cortical)
     near, straight = k_nearest(cortical, dst_cortical, min(count, len(cortical)))
     apart = torch.full_like(straight, torch.inf)
     for row, candidates in enumerate(near):
@@ -97,3 +98,8 @@ def geodesic_distances(
         walk, _ = PyGeodesicAlgorithmExact(solid.numpy(), faces).geodesicDistances([here])
         apart[row] = torch.from_numpy(walk)[: len(candidates)]
     return near, apart
+
+
+def _in_space(points: Float64[Tensor, "P D"]) -> Float64[Tensor, "P 3"]:
+    """Return points of a surface, those of a flat one at height 0."""
+    return torch.nn.functional.pad(points, (0, 3 - points.shape[1]))

@@ -443,19 +443,17 @@ def is_edge(src: SensorArray, dst: SensorArray, index: Tensor) -> Tensor:
 
 
 def check_surfaces(src: SensorArray, dst: SensorArray, metric: str) -> None:
-    """Say that two arrays lie on different cortical surfaces, if nearness is measured there.
-
-    Or on a flat one, if it is measured along a surface.
-    """
+    """Say what is wrong with a metric between two arrays, such as surfaces that differ."""
+    flat = metric != "visual" and src.cortical.shape[1] == 2
+    if flat and (metric == "geodesic" or (metric != "cortical" and src._layout.period)):
+        raise ValueError(
+            "metric must be 'cortical' or 'visual' for layouts with a flat cortex, where the way "
+            f"along it is the straight line, got {metric!r} for {src}"
+        )
     if metric != "visual" and _surface(src) != _surface(dst):
         raise ValueError(
             f"src and dst must lie on the same cortical surface for metric={metric!r}, got "
             f"{src} and {dst}; metric='visual' compares places in the visual field"
-        )
-    if metric.startswith("geodesic") and src.cortical.shape[1] == 2:
-        raise ValueError(
-            "metric must be 'cortical' or 'visual' for layouts with a flat cortex, got "
-            f"{metric!r} for {src}"
         )
 
 

@@ -95,18 +95,26 @@ POLICIES = {
 SAMPLERS = {"grid_nn": "nearest", "grid_bilinear": "bilinear", "pooling": "knn_mean"}
 """``saccades.sampler`` → our ``retina.sampling``."""
 
-AGGREGATIONS = {"mean": "mean", "force_mean": "mean_logits", "rnn": "rnn", "gru": "gru"}
+AGGREGATIONS = {
+    "mean": "mean",
+    "force_mean": "mean_logits",
+    "rnn": "rnn",
+    "gru": "gru",
+    "attn": "attention_alone",
+}
 """``saccades.fix_agg`` → our ``head.aggregation``."""
 
 NO_AGGREGATIONS = {
-    "None": "a network without a probe is not loaded yet",
     "lstm": "upstream's cannot run",
-    "attn": "upstream's attends across the images of a batch, ours across an image's fixations",
+    "attention": "upstream's attends across the images of a batch, as attention_alone does of one",
 }
-"""Why the others are not exchanged."""
+"""Why our others are not exchanged."""
 
 _WIDTH = 128
-"""Entries of the state of upstream's recurrent aggregations."""
+"""Width of upstream's learnt aggregations."""
+
+_CLASSES = 1000
+"""What is written of a network without a probe, of whose classes upstream asks for a number."""
 
 _GROUPS = 32
 """Groups of upstream's projector norm, whatever the channels."""
@@ -135,12 +143,7 @@ def read_config(content: Mapping[Any, Any], source: str = "config") -> FoviConfi
         "fixation": _fixation(theirs, retina),
         "backbone": backbone,
         "projector": _projector(theirs),
-        "head": {
-            "num_classes": theirs.whole("data.num_classes"),
-            "dropout": _dropout(theirs),
-            "aggregation": theirs.choice("saccades.fix_agg", AGGREGATIONS),
-            "aggregation_width": _WIDTH,
-        },
+        "head": _head(theirs),
     }
     unknown = theirs.not_looked_at((*IRRELEVANT, *family.irrelevant))
     if unknown:
@@ -174,11 +177,10 @@ def write_config(config: FoviConfig) -> dict[str, Any]:
         **_write_retina(config),
         **_write_fixation(config),
         **family.write_config(config.backbone),
-        "data.num_classes": config.head.num_classes,
+        "data.num_classes": config.head.num_classes or _CLASSES,
         "training.loss": "supervised",
         "training.amp_dtype": "float16",
         "training.load_cpu": 0,
-        "validation.no_color": 0,
         "transforms.where": "pre_warp",
         **{f"transforms.{name}": 0 for name in ("flip", "color_jitter", "gray", "blur")},
     }
@@ -207,24 +209,9 @@ def _refuse(theirs: UpstreamConfig) -> None:
             f"must be 1, got {matched}: without matching, upstream's pools do not start from the "
             "level of the convolution before them, and the last one stays on its level",
         )
-    if theirs.get("saccades.color_sigma", None) is not None:
-        theirs.fail(
-            "saccades.color_sigma",
-            "must be null: upstream darkens the periphery, and our color_decay fades its colours, "
-            "luminance apart",
-        )
-    if theirs.flag("validation.no_color", 0):
-        theirs.fail(
-            "validation.no_color", "must be 0: fovigraph does not remove colours in evaluation"
-        )
     channels = theirs.whole("model.in_channels", 3)
     if channels != 3:
         theirs.fail("model.in_channels", f"must be 3 (red, green, blue), got {channels}")
-    reason = NO_AGGREGATIONS.get(str(theirs.get("saccades.fix_agg")))
-    if reason is not None:
-        allowed = ", ".join(map(repr, AGGREGATIONS))
-        got = shown(theirs.get("saccades.fix_agg"))
-        theirs.fail("saccades.fix_agg", f"must be one of {allowed}, got {got}: {reason}")
 
 
 def _masked_norm(retina: Mapping[str, Any], norm: Any) -> str | None:
@@ -251,6 +238,9 @@ AUTO = ("auto", -1)
 
 def _retina(theirs: UpstreamConfig) -> dict[str, Any]:
     normalised = theirs.flag("transforms.normalize", 1)
+    darkening = theirs.get("saccades.color_sigma", None)
+    if darkening is not None:
+        darkening = theirs.number("saccades.color_sigma")
     layout = theirs.choice("saccades.mode", LAYOUTS)
     extent = theirs.choice("saccades.fov_type", {name: name for name in EXTENTS}, "circular")
     if (layout, extent) == ("isotropic_fixn", "circular"):
@@ -273,6 +263,8 @@ def _retina(theirs: UpstreamConfig) -> dict[str, Any]:
         "sampling": theirs.choice("saccades.sampler", SAMPLERS),
         "mean": IMAGENET_MEAN if normalised else None,
         "std": IMAGENET_STD if normalised else None,
+        "darkening": darkening,
+        "grey_in_eval": theirs.flag("validation.no_color", 0),
     }
 
 
@@ -353,6 +345,24 @@ def _fixation(theirs: UpstreamConfig, retina: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _head(theirs: UpstreamConfig) -> dict[str, Any]:
+    head = {"dropout": _dropout(theirs), "aggregation_width": _WIDTH}
+    given = theirs.get("saccades.fix_agg")
+    if given is None:
+        return {**head, "num_classes": 0, "aggregation": "mean"}
+    classes = theirs.whole("data.num_classes")
+    if classes < 1:
+        theirs.fail(
+            "data.num_classes",
+            f"must be at least 1, got {classes}: for embeddings alone saccades.fix_agg is null",
+        )
+    if given == "lstm":
+        allowed, reason = ", ".join(map(repr, AGGREGATIONS)), NO_AGGREGATIONS["lstm"]
+        theirs.fail("saccades.fix_agg", f"must be null or one of {allowed}, got 'lstm': {reason}")
+    aggregation = theirs.choice("saccades.fix_agg", AGGREGATIONS)
+    return {**head, "num_classes": classes, "aggregation": aggregation}
+
+
 def _dropout(theirs: UpstreamConfig) -> float:
     return 0.0 if theirs.get("model.dropout") is None else theirs.number("model.dropout")
 
@@ -395,6 +405,10 @@ def _write_retina(config: FoviConfig) -> dict[str, Any]:
     only("retina.matching", retina.matching, "at_most")
     only("retina.max_val", retina.max_val, 1.0)
     only("retina.color_decay", retina.color_decay, None)
+    if retina.sampling == "knn_mean":
+        plain = RetinaConfig()
+        for name in ("oversampling", "cmf_a_mult", "k", "metric"):
+            only(f"retina.{name}", getattr(retina, name), getattr(plain, name))
     if retina.mean is not None and retina.std is not None:
         only("retina.mean", list(retina.mean), IMAGENET_MEAN)
         only("retina.std", list(retina.std), IMAGENET_STD)
@@ -417,7 +431,8 @@ def _write_retina(config: FoviConfig) -> dict[str, Any]:
         "saccades.cmf_a": retina.cmf_a,
         "saccades.field_geometry": retina.field_geometry,
         "saccades.sampler": reverse(SAMPLERS, "retina.sampling", retina.sampling),
-        "saccades.color_sigma": None,
+        "saccades.color_sigma": retina.darkening,
+        "validation.no_color": int(retina.grey_in_eval),
         # Equal, so that upstream does not scale the field of view.
         "saccades.fixation_size": int(size) if size == int(size) else size,
         "training.resolution": int(size) if size == int(size) else size,
@@ -455,14 +470,15 @@ def _write_fixation(config: FoviConfig) -> dict[str, Any]:
     }
 
 
-def _write_aggregation(config: FoviConfig) -> str:
+def _write_aggregation(config: FoviConfig) -> str | None:
     """Return upstream's ``saccades.fix_agg``."""
     aggregation = config.head.aggregation
-    theirs = {"lstm": "lstm", "attention": "attn"}.get(aggregation)
-    if theirs is not None:
+    if config.head.num_classes == 0:
+        return None
+    if aggregation in NO_AGGREGATIONS:
         raise ConfigError(
             f"head.aggregation must be one of {', '.join(map(repr, AGGREGATIONS.values()))} to be "
-            f"written for upstream, got {aggregation!r}: {NO_AGGREGATIONS[theirs]}"
+            f"written for upstream, got {aggregation!r}: {NO_AGGREGATIONS[aggregation]}"
         )
     if aggregation in LEARNT:
         only("head.aggregation_width", config.head.aggregation_width, _WIDTH)

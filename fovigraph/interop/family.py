@@ -32,8 +32,11 @@ NORMS = {
 """``model.norm`` → our ``backbone.norm``."""
 
 METRICS: dict[Any, str] = {True: "cortical", False: "visual", "geodesic": "geodesic_from_node"}
-"""``saccades.sample_cortex`` → our ``backbone.metric``. Along the surface upstream measures from the
-point nearest to a node, and not as our ``"geodesic"`` from the node itself."""
+"""``saccades.sample_cortex`` → our ``backbone.metric``.
+
+Upstream measures along the surface from the point nearest to a node, our ``"geodesic"`` from the
+node itself.
+"""
 
 
 CONVOLUTIONAL = (

@@ -1,6 +1,7 @@
 """Whole networks on graph pyramids."""
 
 from fovigraph._deprecated import module_getattr
+from fovigraph._shipped import list_models
 from fovigraph.models._registry import FAMILIES, BackboneConfig, Family, build_backbone, register
 from fovigraph.models.aggregation import Aggregation, Attention, MeanLogits, Recurrent
 from fovigraph.models.alexnet import KNNAlexNet, KNNAlexNetBlock
@@ -13,7 +14,7 @@ from fovigraph.models.calibration import (
     fit_calibration,
 )
 from fovigraph.models.convnext import KNNConvNeXtV2
-from fovigraph.models.create import FeatureNet, create_model, list_models
+from fovigraph.models.create import FeatureNet, create_model
 from fovigraph.models.dense_resnet import load_dense_resnet
 from fovigraph.models.dinov3 import DINOv3
 from fovigraph.models.fovinet import FoviNet, FoviOutput, MultiLabelOutput

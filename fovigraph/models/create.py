@@ -1,10 +1,9 @@
-"""Networks by name: which there are, and one call that makes any of them."""
+"""Networks by name: one call makes any of them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, overload
 
 import torch
@@ -21,31 +20,6 @@ from fovigraph.models.fovinet import FoviNet, check_fovinet
 from fovigraph.models.heads import classes_asked_for
 from fovigraph.models.pretrained import HubOptions, find_pretrained
 from fovigraph.models.wrapped import unwrapped
-
-
-def list_models(pattern: str | Sequence[str] = "*", *, pretrained: bool = False) -> list[str]:
-    """Return the names of the networks that come with the package.
-
-    Args:
-        pattern: Shell-style wildcards (``"*alex*"``), or a list of such, one of which must match.
-        pretrained: Whether to name only those that come with trained weights.
-
-    Raises:
-        TypeError: If an argument is of another type.
-
-    Example:
-        >>> import fovigraph as fg
-        >>> fg.list_models("*alex*")
-        ['fovi_alexnet', 'imagenet_alexnet']
-        >>> fg.list_models(pretrained=True)
-        ['fovi_cifar10']
-    """
-    patterns = [pattern] if isinstance(pattern, str) else pattern
-    if not isinstance(patterns, Sequence) or not all(isinstance(each, str) for each in patterns):
-        raise TypeError(f"pattern must be a string or a list of strings, got {shown(pattern)}")
-    flag("pretrained", pretrained)
-    names = pretrained_names() if pretrained else {*config_names(), *pretrained_names()}
-    return sorted(name for name in names if any(fnmatchcase(name, each) for each in patterns))
 
 
 @overload

@@ -14,12 +14,12 @@ import yaml
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fovigraph._checks import instance, one_of, path_of, positive_float, positive_int, whole_number
+from fovigraph._checks import instance, one_of, path_of, positive_int
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid, Plan
 from fovigraph.models._registry import register
 from fovigraph.models.backbone import Backbone, Block
-from fovigraph.models.lora import add_lora, matching
+from fovigraph.models.lora import adapt, check_lora, plain
 from fovigraph.models.vit import AGGREGATIONS, PatchConfig, aggregate, rows, with_tokens
 from fovigraph.nn import KNNConv, Rotary
 
@@ -94,13 +94,7 @@ class DINOv3Config(PatchConfig):
                 "backbone.options must have a hidden_size that is a multiple of 4 · "
                 f"num_attention_heads, got {width} and {heads}"
             )
-        if self.lora_rank is not None:
-            positive_int("backbone.lora_rank", self.lora_rank)
-        if self.lora_alpha is not None:
-            positive_float("backbone.lora_alpha", self.lora_alpha)
-        most = values["num_hidden_layers"] - 1
-        for index in self.lora_blocks if self.lora_rank is not None else ():
-            whole_number("backbone.lora_blocks", index, -1, most)
+        check_lora(self, values["num_hidden_layers"])
 
     def values(self) -> dict[str, Any]:
         """Return the values of transformers' configuration that differ from its defaults."""
@@ -281,10 +275,7 @@ class DINOv3(Backbone):
             rows=rows(config.aggregation, self.prefix_tokens, plan.num_nodes),
         )
         self.norm = nn.LayerNorm(theirs.hidden_size, eps=theirs.layer_norm_eps)
-        if config.lora_rank is not None:
-            add_lora(self, _targets(config), rank=config.lora_rank, alpha=config.lora_alpha)
-        if config.trainable is not None:
-            train_only(self, config.trainable)
+        adapt(self, config, _targets(config))
 
     @classmethod
     def from_config(cls, config: DINOv3Config, retina: SensorArray, in_channels: int = 3) -> DINOv3:
@@ -389,28 +380,6 @@ def _targets(config: DINOv3Config) -> list[str]:
     return names
 
 
-def train_only(net: nn.Module, names: Sequence[str]) -> None:
-    """Freeze all parameters but those of parts with these names, and adapters.
-
-    Args:
-        net: The network.
-        names: Names of modules or parameters, or patterns of them with ``*``, such as ``"norm"``,
-            ``"layers.3"``, ``"layers.*.norm1"``.
-
-    Raises:
-        ValueError, TypeError: If a name matches nothing.
-    """
-    known = [name for name, _ in net.named_modules() if name]
-    known += [name for name, _ in net.named_parameters()]
-    chosen = set(matching("trainable", names, known)) if names else set()
-    for name, parameter in net.named_parameters():
-        parts = name.split(".")
-        prefixes = {".".join(parts[: i + 1]) for i in range(len(parts))}
-        frozen_base = ".base_layer.weight" in name or name.endswith("mask_token")
-        named = bool(prefixes & chosen) and not frozen_base
-        parameter.requires_grad_(named or ".lora_" in name)
-
-
 def _published_tensors(files: Sequence[Path]) -> dict[str, tuple[Path, str]]:
     """Return the file and key of every tensor, by its name in transformers' newest layout."""
     from safetensors import safe_open
@@ -452,7 +421,7 @@ def _take_over(name: str, own: Tensor, given: Tensor) -> None:
 
 def _load_kernel(conv: nn.Module, kernel: Tensor, bias: Tensor) -> None:
     """Copy a dense kernel ``[D, C, P, P]`` into the cells of a kNN convolution."""
-    target: Any = getattr(conv, "base_layer", conv)
+    target = plain(conv)
     dense = nn.Conv2d(kernel.shape[1], kernel.shape[0], kernel.shape[-1], device="meta")
     dense = dense.to_empty(device=kernel.device).to(kernel.dtype)
     dense.weight.copy_(kernel)

@@ -16,10 +16,12 @@ from fovigraph.graph import METRICS, Connection, GraphPyramid, Plan, Step
 from fovigraph.models._registry import BackboneConfig, register
 from fovigraph.models.alexnet import KNNAlexNetBlock
 from fovigraph.models.backbone import Backbone, Block, PoolBlock
+from fovigraph.models.lora import adapt, check_lora
 from fovigraph.nn import POOL_MODES, KNNConv, KNNSeparableConv, make_norm
 from fovigraph.nn.limits import MOST_CHANNELS
 
 CONVS = ("full", "depthwise_separable")
+LORA_TARGETS = ("conv1", "conv2", "shortcut")
 POOL_K = 9
 """Neighbours of the stem's pool."""
 
@@ -50,6 +52,14 @@ class ResNetConfig(BackboneConfig):
         conv: ``"full"``, or ``"depthwise_separable"`` in the blocks (basic ones).
         norm: The normalisation after every convolution.
         metric: What makes neighbours near, as :func:`~fovigraph.knn_graph` says.
+        trainable: Names of parts that learn, or patterns of names, besides adapters; ``None``: all
+            of them, or with adapters none.
+        lora_rank: Rank of low-rank adapters (:mod:`fovigraph.models.lora`); ``None``: none.
+        lora_alpha: Their factor; ``None``: the rank.
+        lora_blocks: Blocks that have them, from 0 through all stages; -1: the stem. ``None``: all
+            of these.
+        lora_targets: Convolutions of these blocks that have them, by name: ``"conv1"``,
+            ``"conv2"``, in bottlenecks ``"conv3"``, and ``"shortcut"``, where there is one.
     """
 
     name: str = "resnet"
@@ -69,6 +79,11 @@ class ResNetConfig(BackboneConfig):
     conv: str = "full"
     norm: str = "batch"
     metric: str = "cortical"
+    trainable: Sequence[str] | None = None
+    lora_rank: int | None = None
+    lora_alpha: float | None = None
+    lora_blocks: Sequence[int] | None = None
+    lora_targets: Sequence[str] = LORA_TARGETS
 
     def check(self) -> None:
         one_of("backbone.block", self.block, BLOCKS)
@@ -89,6 +104,7 @@ class ResNetConfig(BackboneConfig):
             )
         if self.out_side is not None:
             positive_int("backbone.out_side", self.out_side)
+        check_lora(self, sum(self.blocks))
         if self.conv != "full":
             self._check_separable()
 
@@ -310,6 +326,20 @@ class KNNResNet(Backbone):
             out_channels=width,
             num_classes=num_classes,
         )
+        adapt(self, config, self._targets(config))
+
+    def _targets(self, config: ResNetConfig) -> list[str]:
+        """Return the names of the convolutions that have adapters."""
+        chosen = config.lora_blocks
+        places = range(-1, sum(config.blocks)) if chosen is None else chosen
+        names = ["layers.0.conv"] if -1 in places else []
+        for index in places:
+            if index >= 0:
+                block = self.layers[index + 1]
+                absent = ("shortcut",) if block.shortcut is None else ()
+                own = [name for name in config.lora_targets if name not in absent]
+                names += [f"layers.{index + 1}.{name}" for name in own]
+        return names
 
     @classmethod
     def from_config(
@@ -318,9 +348,9 @@ class KNNResNet(Backbone):
         """Build the backbone that a configuration describes on a retina."""
         return cls(retina, config, in_channels)
 
-    def input_weight(self) -> str:
-        """The stem's weight."""
-        return "layers.0.conv.weight"
+    def input_weight(self) -> str | None:
+        """The stem's weight; ``None`` if an adapter takes the channels as well."""
+        return "layers.0.conv.weight" if isinstance(self.layers[0].conv, KNNConv) else None
 
 
 def _last_pool(plan: Plan, side: int) -> Step:

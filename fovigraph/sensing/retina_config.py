@@ -15,9 +15,24 @@ from fovigraph.nn.limits import MOST_CHANNELS
 MATCHINGS = ("at_least", "at_most", "input", "none")
 """How the numbers of nodes follow from sides (:class:`RetinaConfig`)."""
 
-
 ARRAY = ("fov", "cmf_a", "layout", "field_geometry", "extent", "norm", "max_val")
 """The keys that are arguments of :class:`~fovigraph.SensorArray` too."""
+
+OPTIONS = (
+    "fixation_size",
+    "color_decay",
+    "mean",
+    "std",
+    "darkening",
+    "grey_in_eval",
+    "acuity",
+    "oversampling",
+    "cmf_a_mult",
+    "k",
+    "metric",
+    "sigma",
+)
+"""The keys that are arguments of :class:`~fovigraph.Retina` too, beside ``sampling``."""
 
 
 def check_acuity(name: str, value: float) -> float:
@@ -42,13 +57,23 @@ class RetinaConfig(Section):
         extent: The shape of the field of view, likewise.
         norm: That of a warped lattice, likewise: 2, or infinity (``.inf`` in YAML).
         max_val: Where the outermost nodes lie, likewise: a number, or ``"auto"``.
-        sampling: How pixels are read: ``"nearest"``, ``"bilinear"`` or ``"area"``.
+        sampling: How pixels are read: ``"nearest"``, ``"bilinear"``, ``"area"``, ``"knn_mean"`` or
+            ``"gaussian"``, as :class:`~fovigraph.Retina` says.
         acuity: For the sampling ``"area"``: finest cells across the field of view; ``None``: any.
+        oversampling: For ``"knn_mean"`` and ``"gaussian"``: the photoreceptors' resolution over the
+            array's.
+        cmf_a_mult: Likewise, their ``cmf_a`` over the array's.
+        k: Likewise, photoreceptors per node; ``None``: as many as there are on average.
+        metric: Likewise, which are the nearest: ``"cortical"``, ``"visual"`` or ``"geodesic"``.
+        sigma: For ``"gaussian"``: its width, where a neighbourhood's distances go from 0 to 1.
         fixation_size: Pixels that the field of view's diameter spans; ``None``: the policy's.
         color_decay: Eccentricity scale over which colours fade, degrees; ``None``: they do not.
         channels: Channels of the images; 3 are red, green and blue.
         mean: Mean that is subtracted from each channel, whose values are in [0, 1]; ``None``: none.
         std: Standard deviation that it is then divided by; given with ``mean`` or not at all.
+        darkening: Eccentricity scale over which samples fall to 0, in radii of the field of view;
+            ``None``: they do not.
+        grey_in_eval: Whether samples are grey in evaluation.
     """
 
     SECTION = "retina"
@@ -64,11 +89,18 @@ class RetinaConfig(Section):
     max_val: float | str = 1.0
     sampling: str = "nearest"
     acuity: float | None = None
+    oversampling: float = 3.0
+    cmf_a_mult: float = 1.0
+    k: int | None = None
+    metric: str = "cortical"
+    sigma: float = 0.5
     fixation_size: float | None = None
     color_decay: float | None = None
     channels: int = 3
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
+    darkening: float | None = None
+    grey_in_eval: bool = False
 
     def check(self) -> None:
         positive_int("retina.side", self.side)
@@ -81,17 +113,22 @@ class RetinaConfig(Section):
                 SensorArray(2, **{**self._options(), "layout": layout})
             except (TypeError, ValueError) as error:
                 raise type(error)(f"retina.{error}") from None
-        for name in ("fixation_size", "color_decay"):
+        for name in ("fixation_size", "color_decay", "darkening"):
             if getattr(self, name) is not None:
                 positive_float(f"retina.{name}", getattr(self, name))
+        for name in ("oversampling", "cmf_a_mult", "sigma"):
+            positive_float(f"retina.{name}", getattr(self, name))
+        if self.k is not None:
+            positive_int("retina.k", self.k)
         if self.acuity is not None:
             check_acuity("retina.acuity", self.acuity)
         positive_int("retina.channels", self.channels, MOST_CHANNELS)
-        if self.color_decay is not None and self.channels != 3:
-            raise ValueError(
-                "retina.color_decay must be None unless retina.channels is 3, got "
-                f"{self.color_decay} with {self.channels}"
-            )
+        for name in ("color_decay", "grey_in_eval"):
+            if getattr(self, name) and self.channels != 3:
+                raise ValueError(
+                    f"retina.{name} must be {'false' if name == 'grey_in_eval' else None} unless "
+                    f"retina.channels is 3, got {getattr(self, name)} with {self.channels}"
+                )
         if (self.mean is None) != (self.std is None):
             raise ValueError("retina.mean and retina.std must be given together or not at all")
         if self.mean is not None and self.std is not None:

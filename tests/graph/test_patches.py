@@ -5,7 +5,9 @@ import torch
 
 import fovigraph as fg
 from fovigraph.graph import PatchStep
+from fovigraph.graph.geodesic import geodesic_distances
 from fovigraph.graph.kernel_map import cell_of
+from fovigraph.graph.knn_graph import points_of
 
 A = 2.785765
 KNN = {"patches": "knn", "overlap": 1.5}
@@ -52,10 +54,69 @@ def test_nodes_patches_neighbours_and_edges(array, metric, options, figures):
 
 
 def test_parts_of_a_partition():
-    """Upstream's largest part has 70 nodes: one that two patches are equally near to, rounded."""
     graph = embedded(retina(), UPSTREAM, patches="partition")
     assert (graph.k, graph.num_edges) == (69, 3976)
     assert graph.ptr.diff().min() == 39
+
+
+def test_upstreams_largest_part_has_a_node_that_two_patches_are_equally_near_to():
+    """It has 70 nodes: single precision takes one such node to the higher of two patches."""
+    array = retina()
+    patches = PatchStep().next_level(array)
+    near, apart = geodesic_distances(
+        *points_of(array), patches.degrees, patches.cortical, 4 * (3976 // 64), from_node=True
+    )
+    padded = len(array) + len(array.padding_polar)
+    apart = torch.full((64, padded), torch.inf, dtype=torch.float64).scatter(1, near, apart)
+    nearest = apart[:, :3976] <= apart[:, :3976].amin(0) * (1 + 1e-6)
+    assert nearest[[47, 48], 3262].all()  # upstream's patch 48 has it, ours 47
+    with_all_ties = nearest.sum(1)
+    assert with_all_ties[48] == with_all_ties.max() == 70
+    lower = nearest.int().argmax(0)
+    assert lower.bincount().max() == 69
+
+
+def test_figures_of_other_layouts():
+    """Upstream draws the angles of a fixed number of nodes, and had a k of 101 to 105 there."""
+    image, warped = retina(layout="logpolar_image"), retina(layout="warped_cartesian")
+    fixed = retina(layout="isotropic_fixn")
+    found = [
+        (len(graph.src), len(graph.dst), graph.k, graph.num_edges)
+        for graph in (
+            embedded(image),
+            embedded(warped, UPSTREAM),
+            embedded(fixed, UPSTREAM),
+        )
+    ]
+    assert found == [
+        (4096, 64, 116, 6608),
+        (4096, 64, 159, 4464),
+        (4096, 64, 103, 6484),
+    ]
+    # The centre is 64 nodes at one place, whose triangles rounding decides: upstream has 12783.
+    along = embedded(image, UPSTREAM)
+    assert (along.k, along.num_edges) == (225, pytest.approx(12783, rel=0.01))
+
+
+def test_patches_of_a_masked_array_are_of_what_is_seen():
+    array = retina(24, layout="warped_cartesian")
+    for patches in ("cover", "partition", "knn"):
+        graph = embedded(array, patch_size=6, patches=patches)
+        src, dst = graph.edge_index
+        assert array.mask[src].all() and graph.dst.mask[dst].all()
+        assert 0 < graph.num_edges < graph.k * len(graph.dst)
+
+
+def test_patches_of_an_image_in_polar_coordinates_reach_around():
+    array = retina(24, layout="logpolar_image")
+    for patches in ("cover", "partition"):
+        graph = embedded(array, patch_size=6, patches=patches)
+        src, dst = graph.edge_index
+        turn = (array.cortical[src, 1] - graph.dst.cortical[dst, 1]).abs()
+        assert (turn > 0.9).any()
+        assert (torch.minimum(turn, 1 - turn) < 0.3).all()
+    with pytest.raises(ValueError, match="must be 'cortical' or 'visual' for layouts with a flat"):
+        embedded(array, "geodesic", patch_size=6)
 
 
 def test_rings_of_patches_and_padding():

@@ -11,7 +11,7 @@ from torch import nn
 
 import fovigraph as fg
 from fovigraph.models import DINOv3, cost
-from fovigraph.models.dinov3 import DINOv3Config, train_only
+from fovigraph.models.dinov3 import SIZES, DINOv3Config, transformers_config
 from fovigraph.models.lora import (
     adapter_state,
     add_lora,
@@ -19,6 +19,7 @@ from fovigraph.models.lora import (
     load_adapters,
     merge_lora,
     save_adapters,
+    train_only,
     unmerge_lora,
 )
 
@@ -59,6 +60,16 @@ def samples(batch=(2,)):
 
 
 # ---- figures
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_published_sizes_are_transformers_own(size):
+    config = DINOv3Config(size=size, patch_size=8.0)
+    with torch.device("meta"):
+        ours, theirs = DINOv3(RETINA, config), hf.DINOv3ViTModel(transformers_config(config))
+    assert count(ours) == count(theirs)
+    assert f"fovi_dinov3_{size}" in fg.list_models()
+    assert fg.load_config(f"fovi_dinov3_{size}").backbone.size == size
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,12 @@ def made():
         (NINE | LOW | ONE, 4_905_792, 9408, (73_984, 230_144, 919_040, 3_673_088)),
         (NINE | LOW, 19_089_792, 37_632, None),
         (LOW | ONE, 11_176_512, 9408, (147_968, 525_568, 2_099_712, 8_393_728)),
-        (ONE | {"stem_k": 9, "stem_stride": 1}, 11_168_832, 1728, None),
+        (
+            ONE | {"stem_k": 9, "stem_stride": 1},
+            11_168_832,
+            1728,
+            (147_968, 525_568, 2_099_712, 8_393_728),
+        ),
         (NINE | ONE | {"double_kernels": True}, 14_334_784, 9408, None),
     ],
 )
@@ -64,21 +69,45 @@ def test_parameters_in_total_and_by_part(made, options, total, stem, stages):
     assert count(net) == total
     assert count(net.layers[0].conv) == stem
     assert count(net.layers[0].norm) == 128
-    if stages is not None:
-        blocks, numbers = iter(net.layers[1:]), options.get("blocks", [2] * 4)
-        found = (count(*(next(blocks) for _ in range(number))) for number in numbers)
-        assert tuple(found) == stages
-
-
-@pytest.mark.parametrize(("options", "total"), [(NINE, 4_651_072), ({}, 9_008_832)])
-def test_separable_parameters_are_upstreams_less_its_dead_weights(made, options, total):
-    """Upstream keeps a full weight beside every separable convolution, which nothing uses."""
-    full = made(**options, **ONE)
-    dead = sum(
-        getattr(block, name).weight.numel() for block in full.layers[1:-1] for name in block.runs_on
+    assert (net.out_channels, len(net.pyramid.levels[-1])) == (
+        2048 if "block" in options else 512,
+        1,
     )
+    if stages is not None:
+        assert tuple(count(*stage) for stage in stages_of(net)) == stages
+
+
+def stages_of(net):
+    """Blocks of every stage."""
+    stages = [[net.layers[1]]]
+    for block in net.layers[2:-1]:
+        if block.shortcut is not None:
+            stages.append([])
+        stages[-1].append(block)
+    return stages
+
+
+@pytest.mark.parametrize(
+    ("options", "total", "stages"),
+    [
+        (NINE, 4_651_072, [83_328, 281_728, 1_120_512, 3_155_968]),
+        ({}, 9_008_832, [166_656, 612_224, 2_436_864, 5_783_552]),
+    ],
+)
+def test_separable_parameters_are_upstreams_less_its_dead_weights(made, options, total, stages):
+    """Upstream keeps a full weight beside every separable convolution, which nothing uses."""
+
+    def dead(*blocks):
+        return sum(
+            getattr(block, name).weight.numel() for block in blocks for name in block.runs_on
+        )
+
+    full = made(**options, **ONE)
     separable = KNNResNet(RETINA, ResNetConfig(**options, **ONE, conv="depthwise_separable"))
-    assert count(separable) + dead == total
+    assert count(separable) + dead(*full.layers[1:-1]) == total
+    pairs = zip(stages_of(full), stages_of(separable), strict=True)
+    assert [count(*ours) + dead(*blocks) for blocks, ours in pairs] == stages
+    assert (count(separable.layers[0].conv), count(separable.layers[0].norm)) == (9408, 128)
     x = torch.rand(1, len(RETINA), 3)
     assert separable(x).shape == (1, 1, 512)  # which upstream's cannot give
 
@@ -99,7 +128,8 @@ def test_nodes_of_every_level(made, options, nodes):
     ("retina", "options", "nodes"),
     [
         (RETINA, {"stem_k": 9, "stem_stride": 1}, [4085, 4085, 964, 964, 230, 60, 16, 1]),
-        (fg.SensorArray(64), {}, [5977, 1469, 356, 356, 83, 16, 2]),
+        # A side is matched, so that out_side gives 1 node where upstream's rings give 2.
+        (fg.SensorArray(64), {}, [5977, 1469, 356, 356, 83, 16, 2, 1]),
         (fg.SensorArray.matched(256), {}, [65_017, 16_183, 4085, 4085, 964, 230, 60, 1]),
     ],
     ids=["a small stem", "rings not matched", "side 256"],
@@ -154,25 +184,12 @@ def test_edges_of_low_resolution(made):
     }
 
 
-@pytest.mark.parametrize(
-    ("name", "total", "features"),
-    [
-        ("fovi_resnet9", 6_196_008, 512),
-        ("fovi_resnet18", 46_762_088, 512),
-        ("fovi_resnet50", 61_661_800, 2048),
-    ],
-)
-def test_published_sizes(name, total, features):
-    with torch.device("meta"):
-        net = fg.create_model(name)
-    assert count(net) == total
-    assert net.backbone.num_features == features
-
-
 def test_a_classifier_takes_all_features(made):
     net = KNNResNet(RETINA, ResNetConfig(**ONE), num_classes=1000)
-    assert count(net) == 7_757_352
+    assert (count(net), count(net.classifier)) == (7_757_352, 513_000)
     assert made(**ONE, out_side=None).num_features == 1024
+    unmatched = KNNResNet(fg.SensorArray(64), ResNetConfig(**ONE, out_side=None))
+    assert (unmatched.num_features, len(unmatched.pyramid.levels[-1])) == (1024, 2)
 
 
 # ---- what it computes

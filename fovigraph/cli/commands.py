@@ -49,9 +49,10 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     info.add_argument("--json", action="store_true", help="print JSON instead of a table")
     look = add(
         "look",
-        "classify photographs, and draw what the network samples and computes",
+        "classify photographs, and draw what the network samples and computes; look at a video",
         "Print the likeliest classes of photographs, and write pictures of what the network\n"
-        "samples and computes, and its numbers.",
+        "samples and computes, and its numbers. Of a video, write another one: where the gaze is,\n"
+        "and what the eye sees there.",
     )
     demo = add(
         "demo",
@@ -107,7 +108,9 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     for command in (look, demo, explore, plot):
         _add_optional_model(command)
     for command in (look, predict):
-        command.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
+        what = "image files, or one video" if command is look else "image files"
+        command.add_argument("images", nargs="*", metavar="IMAGE", help=what)
+    _add_video_options(look)
     _add_predict_options(predict)
     _add_plot_options(plot)
     _add_train_options(train)
@@ -187,6 +190,34 @@ def _add_predict_options(predict: argparse.ArgumentParser) -> None:
         "lists the likeliest classes, each with its probability. Where an image may have several\n"
         'classes, "labels" (a column of --csv, with ; between names) lists those with a\n'
         "probability of at least 0.5."
+    )
+
+
+def _add_video_options(look: argparse.ArgumentParser) -> None:
+    look.add_argument(
+        "--video",
+        type=Path,
+        metavar="FILE",
+        help="write only a video of the gaze and of what the eye sees, .mp4 or .gif (of a video, "
+        "the default is DIR/look.mp4); needs the extra 'video', but for GIFs",
+    )
+    look.add_argument(
+        "--path",
+        metavar="FILE",
+        help="move the gaze along this path: a CSV file with the columns seconds, row and column "
+        "(fractions of the image), or a JSON list of objects with these keys",
+    )
+    look.add_argument(
+        "--seconds",
+        type=_seconds,
+        metavar="S",
+        help="how long a fixation lasts in the video, where no path says so (default: 0.5)",
+    )
+    look.epilog = (
+        "A video is a file that ends in .mp4, .m4v, .mov, .mkv, .webm, .avi, .mpg or .mpeg; with\n"
+        "--video, a GIF of several frames is one, too. Without --path, the gaze goes round the\n"
+        "network's own fixations. A path's fixations must begin within the video, the first with\n"
+        "it."
     )
 
 
@@ -359,6 +390,18 @@ def _add_out(command: argparse.ArgumentParser, folder: str) -> None:
 
 def _level(text: str) -> int | str:
     return _seed(text) if text.isascii() and text.isdigit() else text
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.01 <= value <= 3600:
+        raise argparse.ArgumentTypeError(
+            f"must be a number of seconds from 0.01 to 3600, got {shown(text)}"
+        )
+    return value
 
 
 def _count(text: str) -> int:

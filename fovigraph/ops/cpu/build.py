@@ -1,0 +1,105 @@
+"""Compiles ``kernels.cpp`` for this machine, once, and keeps the library among cached files."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from fovigraph._cache import cache_folder
+
+log = logging.getLogger(__name__)
+
+SOURCE = Path(__file__).with_name("kernels.cpp")
+FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-shared")
+SWITCH = "FOVIGRAPH_NATIVE"
+"""The environment variable that, set to 0, leaves everything to torch."""
+
+NUMBER, POINTER, INT = ctypes.c_int64, ctypes.c_void_p, ctypes.c_int
+GATHER = [POINTER] * 2 + [NUMBER] * 3 + [POINTER] * 5 + [NUMBER] * 6 + [INT] * 2
+OUTER = [POINTER] * 6 + [NUMBER] * 6 + [INT]
+KERNELS = {
+    "gather_by_node": GATHER,
+    "gather_by_cell": GATHER,
+    "outer_by_cell": OUTER,
+    "outer_by_node": OUTER,
+}
+"""The functions of the library and the types of their arguments."""
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """Return the compiled kernels, or ``None`` where they cannot be had.
+
+    They need a C++ compiler with OpenMP (``$CXX``, or ``g++`` or ``clang++``), as torch-scatter
+    does, and a folder to keep the library in. The first call on a machine takes some seconds.
+    """
+    if os.environ.get(SWITCH, "1") == "0":
+        return None
+    try:
+        loaded = _load()
+    except (OSError, subprocess.SubprocessError) as error:
+        level = logging.INFO if isinstance(error, NoCompiler) else logging.WARNING
+        log.log(level, "no compiled kernels, so torch's own operations convolve: %s", error)
+        return None
+    for name, arguments in KERNELS.items():
+        for dtype in ("float", "double"):
+            getattr(loaded, f"{name}_{dtype}").argtypes = arguments
+    return loaded
+
+
+def _load() -> ctypes.CDLL:
+    path = _compiled()
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:  # a damaged file
+        path.unlink()
+        return ctypes.CDLL(str(_compiled()))
+
+
+class NoCompiler(OSError):
+    """There is none, which is not a fault."""
+
+
+def _compiled() -> Path:
+    """Return the library for this source, compiler and processor, compiled if it was not yet."""
+    compiler = _compiler()
+    command = [compiler, *FLAGS]
+    about = _run([*command[:-1], "-dM", "-E", "-x", "c++", os.devnull])  # the processor's macros
+    key = hashlib.sha256(f"{command}{about}{_openmp()}".encode() + SOURCE.read_bytes())
+    target = cache_folder() / "kernels" / f"{key.hexdigest()[:32]}.so"
+    if not target.exists():
+        log.info("compiling the kernels of convolutions, once: some seconds")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            made = Path(folder) / target.name
+            _run([*command, str(SOURCE), *_openmp(), "-Wl,--as-needed", "-o", str(made)])
+            made.replace(target)  # at once: other processes see all of it or nothing
+    return target
+
+
+def _compiler() -> str:
+    for name in (os.environ.get("CXX"), "g++", "clang++"):
+        if name and (found := shutil.which(name)):
+            return found
+    raise NoCompiler("no C++ compiler: neither $CXX nor g++ nor clang++ is there")
+
+
+def _openmp() -> list[str]:
+    """Return torch's own OpenMP library, if it has one: threads of two would compete."""
+    return [str(path) for path in sorted(Path(torch.__file__).parent.glob("lib/libgomp*.so*"))[:1]]
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        raise subprocess.SubprocessError(f"{command[0]} failed: {done.stderr[-1000:]}")
+    return done.stdout

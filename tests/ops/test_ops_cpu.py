@@ -14,6 +14,7 @@ from fovigraph.graph import KernelMap
 from fovigraph.ops import cpu
 from fovigraph.ops.cpu import build
 
+pool = importlib.import_module("fovigraph.ops.knn_pool")
 conv = importlib.import_module("fovigraph.ops.knn_conv")
 
 compiled = pytest.mark.skipif(build.library() is None, reason="no C++ compiler with OpenMP")
@@ -78,6 +79,27 @@ def test_few_images_share_the_weights_of_a_cell(batch, channels, gather, outer, 
     x, weight = torch.randn(batch, 12, channels), torch.randn(5, channels, 32)
     conv.gather_outer(x, conv.gather_gemm(x, weight, *rows), *rows)
     assert chosen == [gather, outer]
+
+
+POOL = [("max", False), ("mean", False), ("sum", False), ("sum", True)]
+
+
+@compiled
+@pytest.mark.parametrize(("reduce", "weighted"), POOL)
+@pytest.mark.parametrize("channels", [1, 7, 64, 150])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_pooling_is_the_definition(reduce, weighted, channels, dtype):
+    rows = kernel_map_of(9, 12, 5, 60).by_dst
+    weight = torch.rand(len(rows.src), dtype=dtype) if weighted else None
+    x = torch.randint(-3, 3, (3, 12, channels), dtype=dtype)  # many are equal
+    x[0, :4], x[1, 3] = torch.nan, torch.inf
+    args = rows.src, rows.ptr, reduce, weight
+    (out, winner), (expected, won) = both(pool._forward, x, *args)
+    torch.testing.assert_close(out, expected, equal_nan=True)
+    assert torch.equal(winner, won)
+    grad = torch.randn_like(out)
+    found, expected = both(pool._gradient, grad, winner, *args, 12)
+    torch.testing.assert_close(found, expected)
 
 
 @compiled

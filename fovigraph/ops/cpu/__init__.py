@@ -5,6 +5,8 @@ Torch's own operations, which define what they compute, serve wherever these can
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -47,12 +49,12 @@ def gather_gemm(
     out = x.new_empty(batch, num_dst, columns)
     if out.numel() == 0 or channels == 0:
         return out.zero_() if bias is None else out.copy_(bias.relu() if relu else bias)
-    name, rows = "gather_by_cell", (by_cell.ptr, by_cell.dst, by_cell.src)
+    name, rows = "gather_by_cell", [by_cell.ptr, by_cell.dst, by_cell.src]
     if SHARED * batch + batch * channels >= SHARED // 2 * channels:
-        name, rows = "gather_by_node", (by_dst.ptr, by_dst.src, by_dst.cell)
+        name, rows = "gather_by_node", [by_dst.ptr, by_dst.src, by_dst.cell]
+    x, bias, *rows = _contiguous(x, bias, *rows)
     sizes = batch, num_src, num_dst, num_cells, channels, columns
-    operands = (x.contiguous(), weight, *weight.stride(), *rows, bias, out, *sizes, int(relu))
-    _call(name, x.dtype, *operands)
+    _call(name, x.dtype, x, weight, *weight.stride(), *rows, bias, out, *sizes, int(relu))
     return out
 
 
@@ -64,17 +66,85 @@ def gather_outer(x: Tensor, grad: Tensor, by_dst: Triples, by_cell: Triples) -> 
     out = x.new_empty(num_cells, channels, columns)
     if out.numel() == 0 or batch == 0:
         return out.zero_()
-    name, rows = "outer_by_cell", (by_cell.ptr, by_cell.dst, by_cell.src)
+    name, rows = "outer_by_cell", [by_cell.ptr, by_cell.dst, by_cell.src]
     if channels <= FEW <= batch:
-        name, rows = "outer_by_node", (by_dst.ptr, by_dst.src, by_dst.cell)
-    sizes = batch, num_src, num_dst, num_cells, channels, columns
-    _call(name, x.dtype, x.contiguous(), grad.contiguous(), *rows, out, *sizes)
+        name, rows = "outer_by_node", [by_dst.ptr, by_dst.src, by_dst.cell]
+    x, grad, *rows = _contiguous(x, grad, *rows)
+    _call(name, x.dtype, x, grad, *rows, out, batch, num_src, num_dst, num_cells, channels, columns)
     return out
 
 
+def pool(
+    x: Tensor, src: Tensor, ptr: Tensor, reduce: str, edge_weight: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Reduce the features of every destination's neighbours.
+
+    Args:
+        x: ``[B, num_src, C]``.
+        src: Sources of the edges by destination, ``[E]``.
+        ptr: Where each destination's edges begin, ``[num_dst + 1]``.
+        reduce: ``"max"``, ``"mean"`` or ``"sum"``.
+        edge_weight: Factors in a sum, ``[E]``.
+
+    Returns:
+        ``[B, num_dst, C]``, and for a maximum, of the same shape, int32, which neighbour won: its
+        place among the destination's edges.
+    """
+    batch, num_src, channels = x.shape
+    out = x.new_empty(batch, len(ptr) - 1, channels)
+    winner = torch.empty(out.shape if reduce == "max" else 0, dtype=torch.int32)
+    _reduce("", x, src, ptr, out, reduce, winner, edge_weight, (batch, num_src, out.shape[1]))
+    return out, winner
+
+
+def pool_backward(
+    grad: Tensor,
+    winner: Tensor,
+    src: Tensor,
+    ptr: Tensor,
+    reduce: str,
+    edge_weight: Tensor | None,
+    num_src: int,
+) -> Tensor:
+    """Return the gradient ``[B, num_src, C]`` of what :func:`pool` was given."""
+    batch, num_dst, channels = grad.shape
+    out = grad.new_empty(batch, num_src, channels)
+    sizes = batch, num_src, num_dst
+    _reduce("_gradient", grad, src, ptr, out, reduce, winner, edge_weight, sizes)
+    return out
+
+
+def _reduce(
+    which: str,
+    x: Tensor,
+    src: Tensor,
+    ptr: Tensor,
+    out: Tensor,
+    reduce: str,
+    winner: Tensor,
+    edge_weight: Tensor | None,
+    sizes: tuple[int, ...],
+) -> None:
+    factor = None if edge_weight is None else edge_weight.to(x.dtype)
+    x, src, ptr, winner, factor = _contiguous(x, src, ptr, winner, factor)
+    sizes = *sizes, x.shape[2]
+    if reduce == "max":
+        _call(f"pool_max{which}", x.dtype, x, ptr, src, out, winner, *sizes)
+    else:
+        mean = int(reduce == "mean")
+        _call(f"pool_sum{which}", x.dtype, x, ptr, src, out, factor, *sizes, mean)
+
+
+def _contiguous(*tensors: Any) -> list[Any]:
+    return [None if tensor is None else tensor.contiguous() for tensor in tensors]
+
+
 def _call(name: str, dtype: torch.dtype, *arguments: Tensor | int | None) -> None:
-    """Call a kernel, which takes tensors as addresses, with as many threads as torch uses."""
-    plain = [value.data_ptr() if isinstance(value, Tensor) else value for value in arguments]
+    """Call a kernel, which takes tensors as addresses, with as many threads as torch uses.
+
+    All tensors must be contiguous, but a weight, whose strides are among the arguments.
+    """
     kernel = getattr(library(), f"{name}_{NAMES[dtype]}")
+    plain = (value.data_ptr() if isinstance(value, Tensor) else value for value in arguments)
     if kernel(*plain, torch.get_num_threads()):
         raise MemoryError(f"not enough memory to copy the weights or features of {name}")

@@ -26,11 +26,17 @@ SWITCH = "FOVIGRAPH_NATIVE"
 NUMBER, POINTER, INT = ctypes.c_int64, ctypes.c_void_p, ctypes.c_int
 GATHER = [POINTER] * 2 + [NUMBER] * 3 + [POINTER] * 5 + [NUMBER] * 6 + [INT] * 2
 OUTER = [POINTER] * 6 + [NUMBER] * 6 + [INT]
+MAXIMUM = [POINTER] * 5 + [NUMBER] * 4 + [INT]
+SUM = [*MAXIMUM, INT]
 KERNELS = {
     "gather_by_node": GATHER,
     "gather_by_cell": GATHER,
     "outer_by_cell": OUTER,
     "outer_by_node": OUTER,
+    "pool_max": MAXIMUM,
+    "pool_max_gradient": MAXIMUM,
+    "pool_sum": SUM,
+    "pool_sum_gradient": SUM,
 }
 """The functions of the library and the types of their arguments."""
 

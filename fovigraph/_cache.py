@@ -1,4 +1,4 @@
-"""Where what can be made again is kept between runs."""
+"""Where what can be made again is kept between runs: compiled kernels and large graphs."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import os
 from pathlib import Path
 
 VARIABLE = "FOVIGRAPH_CACHE"
+OFF = "off"
 
 
-def cache_folder() -> Path:
-    """Return the folder of cached files: ``$FOVIGRAPH_CACHE``, or the user's, as the XDG says.
+def cache_folder() -> Path | None:
+    """Return the folder of cached files, which need not exist yet; ``None``: nothing is kept.
 
-    It need not exist yet.
+    It is ``$FOVIGRAPH_CACHE``, where ``off`` means none, or ``fovigraph`` in the user's cache
+    (``$XDG_CACHE_HOME`` or ``~/.cache``).
     """
     chosen = os.environ.get(VARIABLE)
+    if chosen == OFF:
+        return None
     if chosen:
         return Path(chosen).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "fovigraph"
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "fovigraph"

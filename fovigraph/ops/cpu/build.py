@@ -53,7 +53,7 @@ def library() -> ctypes.CDLL | None:
     try:
         loaded = _load()
     except (OSError, subprocess.SubprocessError) as error:
-        level = logging.INFO if isinstance(error, NoCompiler) else logging.WARNING
+        level = logging.INFO if isinstance(error, Unavailable) else logging.WARNING
         log.log(level, "no compiled kernels, so torch's own operations convolve: %s", error)
         return None
     for name, arguments in KERNELS.items():
@@ -71,22 +71,25 @@ def _load() -> ctypes.CDLL:
         return ctypes.CDLL(str(_compiled()))
 
 
-class NoCompiler(OSError):
-    """There is none, which is not a fault."""
+class Unavailable(OSError):
+    """There is no compiler, or no folder to keep the library in, which is not a fault."""
 
 
 def _compiled() -> Path:
     """Return the library for this source, compiler and processor, compiled if it was not yet."""
+    folder = cache_folder()
+    if folder is None:
+        raise Unavailable("nothing is to be kept between runs")
     compiler = _compiler()
     command = [compiler, *FLAGS]
     about = _run([*command[:-1], "-dM", "-E", "-x", "c++", os.devnull])  # the processor's macros
     key = hashlib.sha256(f"{command}{about}{_openmp()}".encode() + SOURCE.read_bytes())
-    target = cache_folder() / "kernels" / f"{key.hexdigest()[:32]}.so"
+    target = folder / "kernels" / f"{key.hexdigest()[:32]}.so"
     if not target.exists():
         log.info("compiling the kernels of convolutions, once: some seconds")
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            made = Path(folder) / target.name
+        with tempfile.TemporaryDirectory(dir=target.parent) as aside:
+            made = Path(aside) / target.name
             _run([*command, str(SOURCE), *_openmp(), "-Wl,--as-needed", "-o", str(made)])
             made.replace(target)  # at once: other processes see all of it or nothing
     return target
@@ -96,7 +99,7 @@ def _compiler() -> str:
     for name in (os.environ.get("CXX"), "g++", "clang++"):
         if name and (found := shutil.which(name)):
             return found
-    raise NoCompiler("no C++ compiler: neither $CXX nor g++ nor clang++ is there")
+    raise Unavailable("no C++ compiler: neither $CXX nor g++ nor clang++ is there")
 
 
 def _openmp() -> list[str]:

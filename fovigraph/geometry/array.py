@@ -17,6 +17,7 @@ from fovigraph.geometry.layout import (
     Layout,
     check_norm,
     check_sizes,
+    check_stride,
     last_radii,
     last_that,
     layout_name,
@@ -84,6 +85,9 @@ class SensorArray:
         self.manifold = sensor_manifold(field_geometry, self.cmf_a)
         self.extent, self.norm, self.max_val = extent, check_norm(norm), max_val
         self.side: int | None = None
+        self.at_least = False
+        if isinstance(max_val, str) and max_val != "auto":
+            raise TypeError(f"max_val must be a number or 'auto', got {max_val!r}")
         if max_val != "auto":
             self.max_val = self._layout.max_val  # which says what is wrong with the three
         else:
@@ -134,29 +138,30 @@ class SensorArray:
             array = one.with_resolution(one._largest(side**2))
         else:  # the next one after the largest with fewer
             array = one.with_resolution(one._largest(side**2 - 1) + 1 if side > 1 else 1)
-        array.side = side
+        array.side, array.at_least = side, at_least
         return array
 
-    def strided(self, stride: int) -> SensorArray:
+    def strided(self, stride: float) -> SensorArray:
         """Return the array of the same field and magnification that is ``stride`` times coarser.
 
-        An array matched to side *s* gives the one matched to ``s // stride``; any other gives the
-        one with ``resolution // stride``.
+        An array matched to side *s* gives the one matched to ``floor(s / stride)``, in the same
+        way; any other gives the one with ``floor(resolution / stride)``.
 
         Raises:
-            ValueError, TypeError: If ``stride`` is no whole number or leaves no nodes.
+            ValueError, TypeError: If ``stride`` is no number of at least 1, or leaves no nodes.
         """
-        stride = positive_int("stride", stride)
+        stride = check_stride("stride", stride)
         matched = self.side is not None
         size = self.side if self.side is not None else self.resolution
         if size < stride:
             raise ValueError(
                 f"stride must leave at least one node: it may be at most {size} for an array "
-                f"{'matched to side' if matched else 'of resolution'} {size}, got {stride}"
+                f"{'matched to side' if matched else 'of resolution'} {size}, got {stride:g}"
             )
         if stride == 1:
             return self
-        return self.with_side(size // stride) if matched else self.with_resolution(size // stride)
+        size = int(size / stride)
+        return self.with_side(size) if matched else self.with_resolution(size)
 
     def with_resolution(self, resolution: int) -> SensorArray:
         """Return the array of another resolution over the same field and magnification.
@@ -166,16 +171,18 @@ class SensorArray:
         """
         return SensorArray(resolution, **self._options())
 
-    def with_side(self, side: int, *, at_least: bool = False) -> SensorArray:
+    def with_side(self, side: int, *, at_least: bool | None = None) -> SensorArray:
         """Return the array matched to another side over the same field and magnification.
 
         Args:
             side: Side of the image to match, pixels.
-            at_least: Whether it has no fewer nodes than that image, rather than no more.
+            at_least: Whether it has no fewer nodes than that image, rather than no more; ``None``:
+                as this array was matched.
 
         Raises:
             ValueError, TypeError: As :meth:`matched`.
         """
+        at_least = self.at_least if at_least is None else at_least
         return SensorArray.matched(side, **self._options(), at_least=at_least)
 
     def inset(self) -> SensorArray:
@@ -187,7 +194,7 @@ class SensorArray:
         if len(last_radii(self.polar)) < 2:
             return self
         array = SensorArray(self.resolution, **{**self._options(), "max_val": "auto"})
-        array.side = self.side
+        array.side, array.at_least = self.side, self.at_least
         return array
 
     def _options(self) -> dict[str, Any]:
@@ -218,6 +225,8 @@ class SensorArray:
         if self.max_val != "auto":
             return self._scaled(self.max_val)  # type: ignore[arg-type]
         last = last_radii(self._scaled(1.0).coordinates()) / (self.fov / 2)
+        if not last.any():  # one node at the centre, which no scale moves
+            return self._scaled(1.0)
         if len(last) < 2:
             raise ValueError(
                 "max_val must be a number for an array whose nodes are all equally eccentric, got "
@@ -315,7 +324,7 @@ class SensorArray:
 
     def _key(self) -> tuple[object, ...]:
         # The side, too: arrays that are equal stride alike.
-        return (self.resolution, *self._options().values(), self.side)
+        return (self.resolution, *self._options().values(), self.side, self.at_least)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SensorArray) and self._key() == other._key()

@@ -295,13 +295,15 @@ def _nearest(src: SensorArray, dst: SensorArray, k: int, metric: str) -> dict[st
             f"for {src}"
         )
     else:
+        from_node = metric == "geodesic_from_node"
         index, distance = k_nearest_geodesic(
             visual,
             _cortical(src),
             dst_visual,
             dst.cortical,
             k,
-            from_node=metric == "geodesic_from_node",
+            most=len(src) if from_node else None,  # as many as upstream takes
+            from_node=from_node,
         )
     return _geometry(src, dst, metric, index, distance)
 
@@ -450,11 +452,7 @@ def _geometry(
     length = torch.where(index < 0, 0.0, length)
     distance = length if distance is None else distance
     offset = _kernel_offset(step, length)
-    real = (index >= 0) & (index < len(src))
-    if src.mask is not None:
-        real &= src.mask[index.clamp(0, len(src) - 1)]
-    if dst.mask is not None:
-        real &= dst.mask[:, None]
+    real = is_edge(src, dst, index)
     receiver = torch.arange(len(dst))[:, None].expand_as(index)
     return {
         "edge_index": torch.stack((index[real], receiver[real])),
@@ -462,6 +460,16 @@ def _geometry(
         "offset": offset[real].float(),
         "relative_distance": _scaled(distance, 0.0)[real].float(),
     }
+
+
+def is_edge(src: SensorArray, dst: SensorArray, index: Tensor) -> Tensor:
+    """Which of the neighbours ``[num_dst, k]`` have edges: nodes, and neither end is masked."""
+    real = (index >= 0) & (index < len(src))
+    if src.mask is not None:
+        real &= src.mask[index.clamp(0, len(src) - 1)]
+    if dst.mask is not None:
+        real &= dst.mask[:, None]
+    return real
 
 
 def check_surfaces(src: SensorArray, dst: SensorArray, metric: str) -> None:

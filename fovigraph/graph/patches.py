@@ -95,14 +95,7 @@ class PatchStep(Step):
 
     def next_level(self, level: SensorArray) -> SensorArray:
         retina = instance("level", level, SensorArray)
-        patches = SensorArray.matched(
-            self._patches_along(retina),
-            fov=retina.fov,
-            cmf_a=retina.cmf_a,
-            layout=retina.layout,
-            field_geometry=retina.field_geometry,
-            at_least=self.at_least,
-        )
+        patches = retina.with_side(self._patches_along(retina), at_least=self.at_least)
         return patches.inset() if self.inset else patches
 
     def neighbours(self, src: SensorArray, dst: SensorArray, metric: str = "cortical") -> int:

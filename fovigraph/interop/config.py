@@ -16,9 +16,11 @@ from omegaconf import OmegaConf
 from fovigraph._checks import shown
 from fovigraph.config import ConfigError, FoviConfig, as_config
 from fovigraph.geometry import cmf_a_of_pixels
+from fovigraph.geometry.layout import EXTENTS, NORMS
 from fovigraph.interop.family import family_of, upstream_family
 from fovigraph.interop.upstream_config import UpstreamConfig, only, reverse
 from fovigraph.models.aggregation import LEARNT
+from fovigraph.sensing import RetinaConfig
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,6 @@ IRRELEVANT = (
     "saccades.gaze_convention",
     "saccades.isotropic_plotting_type",
     "saccades.n_fixations_val",
-    "saccades.radius_norm",  # for mode: warped_cartesian
     "saccades.sampler_backend",
     "saccades.ssl_policy",
     # Used with some fixation policies only.
@@ -69,6 +70,15 @@ IRRELEVANT = (
 )
 """Patterns of keys that do not change a trained network's output, or only with some values of other
 keys. Each family has a few more."""
+
+LAYOUTS = {
+    "isotropic": "isotropic",
+    "isotropic_fixn": "isotropic_fixn",
+    "logpolar": "logpolar_image",
+    "warped_cartesian": "warped_cartesian",
+    "uniform": "uniform_square",
+}
+"""``saccades.mode`` → our ``retina.layout``."""
 
 POLICIES = {
     "multi_random": ("random_crop", True),
@@ -177,20 +187,19 @@ def write_config(config: FoviConfig) -> dict[str, Any]:
 def _refuse(theirs: UpstreamConfig) -> None:
     """Refuse, by key, what upstream supports and fovigraph does not."""
     mode = theirs.get("saccades.mode")
-    if mode != "isotropic":
+    if mode is None or str(mode).endswith("_as_grid"):
         theirs.fail(
             "saccades.mode",
-            f"must be 'isotropic', got {shown(mode)}: fovigraph reads no other sensor yet",
+            f"must be one of {', '.join(map(repr, LAYOUTS))} for a network on graphs, "
+            f"got {shown(mode)}: then upstream gives images to a dense network",
         )
     matched = theirs.whole("saccades.auto_match_cart_resources")
     if matched <= 0:
         theirs.fail(
             "saccades.auto_match_cart_resources",
-            f"must be 1, got {matched}: fovigraph matches every level to an image's side",
+            f"must be 1, got {matched}: without matching, upstream's pools do not start from the "
+            "level of the convolution before them, and the last one stays on its level",
         )
-    fov_type = theirs.get("saccades.fov_type", "circular")
-    if fov_type != "circular":
-        theirs.fail("saccades.fov_type", f"must be 'circular', got {shown(fov_type)}")
     if theirs.get("saccades.color_sigma", None) is not None:
         theirs.fail(
             "saccades.color_sigma",
@@ -217,8 +226,19 @@ AUTO = ("auto", -1)
 
 def _retina(theirs: UpstreamConfig) -> dict[str, Any]:
     normalised = theirs.flag("transforms.normalize", 1)
+    layout = theirs.choice("saccades.mode", LAYOUTS)
+    extent = theirs.choice("saccades.fov_type", {name: name for name in EXTENTS}, "circular")
+    if (layout, extent) == ("isotropic_fixn", "circular"):
+        log.warning(
+            "%s: saccades.mode 'isotropic_fixn': upstream draws at random which rings lose nodes, "
+            "whenever it makes an array; here they follow a rule",
+            theirs.source,
+        )
     return {
         "side": theirs.whole("saccades.resize_size"),
+        "layout": layout,
+        "extent": extent,
+        "norm": theirs.choice("saccades.radius_norm", {norm: norm for norm in NORMS}, 2.0),
         "fov": _fov(theirs),
         "cmf_a": _cmf_a(theirs),
         # Configurations without the key are older than the planar manifold.
@@ -233,6 +253,8 @@ def _retina(theirs: UpstreamConfig) -> dict[str, Any]:
 
 def _cmf_a(theirs: UpstreamConfig) -> float:
     if theirs.get("saccades.cmf_a", None) is None:
+        if theirs.get("saccades.mode") == "uniform":  # which does not use it
+            return RetinaConfig().cmf_a
         fovea = theirs.get("saccades.fovea", None)
         if fovea is None:
             theirs.fail("saccades.cmf_a", "is missing (and so is its older form, saccades.fovea)")
@@ -345,7 +367,8 @@ def _projector(theirs: UpstreamConfig) -> dict[str, Any]:
 
 def _write_retina(config: FoviConfig) -> dict[str, Any]:
     retina = config.retina
-    only("retina.layout", retina.layout, "isotropic")
+    only("retina.matching", retina.matching, "at_most")
+    only("retina.max_val", retina.max_val, 1.0)
     only("retina.color_decay", retina.color_decay, None)
     if retina.mean is not None and retina.std is not None:
         only("retina.mean", list(retina.mean), IMAGENET_MEAN)
@@ -361,7 +384,9 @@ def _write_retina(config: FoviConfig) -> dict[str, Any]:
     return {
         "saccades.resize_size": retina.side,
         "saccades.auto_match_cart_resources": 1,
-        "saccades.mode": "isotropic",
+        "saccades.mode": reverse(LAYOUTS, "retina.layout", retina.layout),
+        "saccades.fov_type": retina.extent,
+        "saccades.radius_norm": retina.norm,
         "saccades.fov": retina.fov,
         "saccades.rescale_fov": 0,
         "saccades.cmf_a": retina.cmf_a,

@@ -12,9 +12,13 @@ from torch import Tensor
 from fovigraph._checks import shown
 from fovigraph._plain import ConfigError
 from fovigraph.graph import Connection
-from fovigraph.interop.family import CONVOLUTIONAL, UpstreamFamily, register_upstream
+from fovigraph.interop.family import (
+    CONVOLUTIONAL,
+    METRICS,
+    UpstreamFamily,
+    register_upstream,
+)
 from fovigraph.interop.upstream_config import UpstreamConfig, only, reverse
-from fovigraph.interop.vit import METRICS
 from fovigraph.interop.weights import Link, kernel_link
 from fovigraph.models import Backbone
 from fovigraph.models.dinov3 import LAYOUTS, DINOv3Config

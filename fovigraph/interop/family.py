@@ -31,8 +31,9 @@ NORMS = {
 }
 """``model.norm`` → our ``backbone.norm``."""
 
-METRICS: dict[Any, str] = {True: "cortical", False: "visual", "geodesic": "geodesic"}
-"""``saccades.sample_cortex`` → our ``backbone.metric``."""
+METRICS: dict[Any, str] = {True: "cortical", False: "visual", "geodesic": "geodesic_from_node"}
+"""``saccades.sample_cortex`` → our ``backbone.metric``. Along the surface upstream measures from the
+point nearest to a node, and not as our ``"geodesic"`` from the node itself."""
 
 
 CONVOLUTIONAL = (

@@ -16,7 +16,6 @@ from fovigraph._checks import flag, instance, path_of, positive_int, shown, whol
 from fovigraph._compose import checked
 from fovigraph._deprecated import moved
 from fovigraph._pictures import facts_html, pyramid_html
-from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
 from fovigraph.models._registry import build_backbone
 from fovigraph.models.aggregation import Aggregation, make_aggregation
@@ -125,13 +124,7 @@ class FoviNet(nn.Module):
     def __init__(self, config: FoviConfig | Mapping[str, Any]):
         super().__init__()
         self.config = config = checked(config, FoviConfig)
-        array = SensorArray.matched(
-            config.retina.side,
-            fov=config.retina.fov,
-            cmf_a=config.retina.cmf_a,
-            layout=config.retina.layout,
-            field_geometry=config.retina.field_geometry,
-        )
+        array = config.retina.array()
         self.fixation_policy = policy_of(config.fixation)
         self.retina = Retina(
             array,

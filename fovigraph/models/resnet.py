@@ -56,7 +56,7 @@ class ResNetConfig(BackboneConfig):
     block: str = "basic"
     blocks: Sequence[int] = (2, 2, 2, 2)
     channels: Sequence[int] = (64, 128, 256, 512)
-    strides: Sequence[int] = (1, 2, 2, 2)
+    strides: Sequence[int | float] = (1, 2, 2, 2)
     k: int = 9
     stem_channels: int = 64
     stem_k: int = 49
@@ -75,7 +75,8 @@ class ResNetConfig(BackboneConfig):
         one_of("backbone.conv", self.conv, CONVS)
         one_of("backbone.stem_pool", self.stem_pool, POOL_MODES)
         one_of("backbone.metric", self.metric, METRICS)
-        self.check_lists("blocks", "channels", "strides")
+        self.check_lists("blocks", "channels")
+        self.check_strides("blocks")
         positive_ints("backbone.channels", self.channels, MOST_CHANNELS)
         for name in ("k", "stem_k", "stem_stride", "stem_pool_stride"):
             positive_int(f"backbone.{name}", getattr(self, name))
@@ -140,7 +141,7 @@ class Layer(NamedTuple):
     """
 
     k: int | None
-    stride: int
+    stride: float
     out_channels: int
 
 
@@ -163,7 +164,7 @@ class ResidualBlock(Block):
     """
 
     def __init__(
-        self, plan: Plan, in_channels: int, channels: int, stride: int, config: ResNetConfig
+        self, plan: Plan, in_channels: int, channels: int, stride: float, config: ResNetConfig
     ):
         super().__init__()
         start, width = plan.level, in_channels
@@ -189,7 +190,7 @@ class ResidualBlock(Block):
         self.activation = nn.ReLU()
 
     @staticmethod
-    def layers(channels: int, stride: int, k: int) -> list[Layer]:
+    def layers(channels: int, stride: float, k: int) -> list[Layer]:
         """Return the convolutions of a block of these channels, stride and neighbours."""
         raise NotImplementedError
 
@@ -227,7 +228,7 @@ class BasicBlock(ResidualBlock):
     fusible = (("conv1", "norm1", "relu1"), ("conv2", "norm2"), ("shortcut", "shortcut_norm"))
 
     @staticmethod
-    def layers(channels: int, stride: int, k: int) -> list[Layer]:
+    def layers(channels: int, stride: float, k: int) -> list[Layer]:
         return [Layer(k, stride, channels), Layer(k, 1, channels)]
 
 
@@ -243,7 +244,7 @@ class Bottleneck(ResidualBlock):
     )
 
     @staticmethod
-    def layers(channels: int, stride: int, k: int) -> list[Layer]:
+    def layers(channels: int, stride: float, k: int) -> list[Layer]:
         wide = Bottleneck.EXPANSION * channels
         return [Layer(None, 1, channels), Layer(k, stride, channels), Layer(None, 1, wide)]
 

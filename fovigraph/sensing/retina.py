@@ -20,6 +20,7 @@ from fovigraph.graph.search import k_nearest
 from fovigraph.nn import KNNPool
 from fovigraph.sensing.fixation import as_fixations, as_floats, batch_of_fixations
 from fovigraph.sensing.mipmap import mean_over_cells
+from fovigraph.sensing.places import places
 from fovigraph.sensing.retina_config import check_acuity
 
 SAMPLINGS = ("area", "bilinear", "gaussian", "knn_mean", "nearest")
@@ -222,6 +223,8 @@ class Retina(FixedTensors):
         pixels = self._pixels(fixations, image_size, fixation_size)
         if self.cells is not None:
             size = self._view_size(fixation_size, image_size, fixations.to(pixels.device))
+            if may_inspect(size) and (size == size[:1, :1]).all():
+                size = size[:1, :1]  # every node's cell is the same in all views
             sides = size.prod(dim=-1).sqrt()[..., None] * self.cells
             return mean_over_cells(images, pixels, sides)
         if self.sampling == "bilinear":
@@ -373,27 +376,6 @@ def _varied(colors: Tensor, vary: Callable[[Tensor], Tensor]) -> Tensor:
             f"vary must return colours of shape {list(colors.shape)}, got {shown(varied)}"
         )
     return varied
-
-
-@isolated
-def places(array: SensorArray) -> Tensor:
-    """Places of the nodes in radii of the field of view, ``[N, 2]``, single precision.
-
-    Computed in single precision from the first step on, as the ``fovi`` package does, so that both
-    look up the same pixels, on their borders too. That is as near to the truth as rounding at the
-    end: a place in the image, some hundred pixels from its corner, is no more exact in either.
-    """
-    disc = array.layout == "isotropic" and (array.extent, array.max_val) == ("circular", 1)
-    if not disc or array.resolution == 1:
-        return array.cartesian.float()
-    _, ring, sizes = array.eccentricity.unique_consecutive(return_inverse=True, return_counts=True)
-    low, high = math.log(array.cmf_a), math.log(array.fov / 2 + array.cmf_a)
-    spacing = (high - low) / (array.resolution - 1)
-    depth = torch.linspace(low, high + spacing, array.resolution + 1, dtype=torch.float32)
-    radius = ((depth.exp() - array.cmf_a) / (array.fov / 2))[ring]
-    within = torch.arange(len(array)) - (sizes.cumsum(0) - sizes)[ring]
-    angle = within.float() * (2 * math.pi / sizes.double()).float()[ring]
-    return torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)
 
 
 @isolated

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from fovigraph._checks import positive_float, positive_int
+from fovigraph._checks import one_of, positive_float, positive_int
 from fovigraph._schema import Section
+from fovigraph.geometry import SensorArray
+from fovigraph.geometry.layout import LAYOUTS, RENAMED
 from fovigraph.nn.limits import MOST_CHANNELS
+
+MATCHINGS = ("at_least", "at_most", "input", "none")
+"""How the numbers of nodes follow from sides (:class:`RetinaConfig`)."""
+
+
+ARRAY = ("fov", "cmf_a", "layout", "field_geometry", "extent", "norm", "max_val")
+"""The keys that are arguments of :class:`~fovigraph.SensorArray` too."""
 
 
 def check_acuity(name: str, value: float) -> float:
@@ -21,10 +31,17 @@ class RetinaConfig(Section):
 
     Attributes:
         side: The sensor array is matched to an image of ``side``² pixels.
+        matching: ``"at_most"``: the array, and every level above it, has at most as many nodes as
+            an image of its side; ``"at_least"``: at least as many; ``"input"``: the array has at
+            most as many, and a stride divides its resolution, not its side; ``"none"``: so it does,
+            and ``side`` is the resolution.
         fov: Diameter of the field of view, degrees.
         cmf_a: The constant *a* of the cortical magnification, degrees; smaller is more foveated.
         layout: Where the nodes lie in the field of view, as :class:`~fovigraph.SensorArray` says.
         field_geometry: The sensor manifold, as :class:`~fovigraph.SensorArray` says.
+        extent: The shape of the field of view, likewise.
+        norm: That of a warped lattice, likewise: 2, or infinity (``.inf`` in YAML).
+        max_val: Where the outermost nodes lie, likewise: a number, or ``"auto"``.
         sampling: How pixels are read: ``"nearest"``, ``"bilinear"`` or ``"area"``.
         acuity: For the sampling ``"area"``: finest cells across the field of view; ``None``: any.
         fixation_size: Pixels that the field of view's diameter spans; ``None``: the policy's.
@@ -37,10 +54,14 @@ class RetinaConfig(Section):
     SECTION = "retina"
 
     side: int = 64
+    matching: str = "at_most"
     fov: float = 16.0
     cmf_a: float = 0.5
     layout: str = "isotropic"
     field_geometry: str = "planar"
+    extent: str = "circular"
+    norm: float = 2.0
+    max_val: float | str = 1.0
     sampling: str = "nearest"
     acuity: float | None = None
     fixation_size: float | None = None
@@ -51,8 +72,15 @@ class RetinaConfig(Section):
 
     def check(self) -> None:
         positive_int("retina.side", self.side)
+        one_of("retina.matching", self.matching, MATCHINGS)
         positive_float("retina.fov", self.fov)
         positive_float("retina.cmf_a", self.cmf_a)
+        layout = RENAMED.get(self.layout, self.layout)  # which warns when the array is made
+        if layout in LAYOUTS:  # others may yet be registered
+            try:
+                SensorArray(2, **{**self._options(), "layout": layout})
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"retina.{error}") from None
         for name in ("fixation_size", "color_decay"):
             if getattr(self, name) is not None:
                 positive_float(f"retina.{name}", getattr(self, name))
@@ -75,3 +103,19 @@ class RetinaConfig(Section):
                 )
             for i, value in enumerate(self.std):
                 positive_float(f"retina.std[{i}]", value)
+
+    def array(self) -> SensorArray:
+        """Return the sensor array.
+
+        Raises:
+            ValueError, TypeError: If there is none of this kind, as :class:`~fovigraph.SensorArray`
+                says.
+        """
+        options = self._options()
+        if self.matching == "none":
+            return SensorArray(self.side, **options)
+        matched = SensorArray.matched(self.side, **options, at_least=self.matching == "at_least")
+        return matched.with_resolution(matched.resolution) if self.matching == "input" else matched
+
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ARRAY}

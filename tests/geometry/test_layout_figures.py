@@ -262,8 +262,9 @@ def test_options_that_do_not_fit_are_refused(options, error, message):
 
 
 def test_automatic_max_val_needs_two_radii():
-    with pytest.raises(ValueError, match=r"max_val must be a number .* 'auto' for resolution 1"):
-        _ = SensorArray(1, max_val="auto").polar
+    with pytest.raises(ValueError, match=r"max_val must be a number .* 'auto' for resolution 2"):
+        _ = SensorArray(2, layout="uniform_square", max_val="auto").polar
+    assert SensorArray(1, max_val="auto").polar.tolist() == [[0, 0]]  # which no scale moves
 
 
 @pytest.mark.parametrize(

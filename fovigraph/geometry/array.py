@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fovigraph._checks import flag, positive_int
@@ -293,6 +294,12 @@ class SensorArray:
         if valid is not None and not valid.any():
             raise ValueError(f"layout must leave a node within the field's extent, got {self!r}")
         return None if valid is None or bool(valid.all()) else valid
+
+    @cached_property
+    @isolated
+    def valid_nodes(self) -> Tensor:
+        """The nodes that are not masked, ascending, ``[M]``."""
+        return torch.arange(len(self)) if self.mask is None else self.mask.nonzero().flatten()
 
     @property
     def has_cortex(self) -> bool:

@@ -289,11 +289,6 @@ def _nearest(src: SensorArray, dst: SensorArray, k: int, metric: str) -> dict[st
         index, distance = k_nearest(visual, dst_visual, k)
     elif metric == "cortical":
         index, distance = k_nearest(_cortical(src), dst.cortical, k, period)
-    elif src.cortical.shape[1] == 2:
-        raise ValueError(
-            "metric must be 'cortical' or 'visual' for layouts with a flat cortex, got 'geodesic' "
-            f"for {src}"
-        )
     else:
         from_node = metric == "geodesic_from_node"
         index, distance = k_nearest_geodesic(
@@ -417,11 +412,11 @@ def _cortical(array: SensorArray) -> Tensor:
     return torch.cat((array.cortical, array.padding_cortical))
 
 
-def _without(nodes: Tensor, count: int) -> Tensor:
-    """Which of so many nodes are not named, ``[count]``."""
+def _without(nodes: Tensor, count: int) -> Tensor | None:
+    """Which of so many nodes are not named, ``[count]``; ``None``: all are."""
     named = torch.zeros(count, dtype=torch.bool, device=nodes.device)
     named[nodes] = True
-    return ~named
+    return None if named.all() else ~named
 
 
 def connect(
@@ -473,11 +468,19 @@ def is_edge(src: SensorArray, dst: SensorArray, index: Tensor) -> Tensor:
 
 
 def check_surfaces(src: SensorArray, dst: SensorArray, metric: str) -> None:
-    """Say that two arrays lie on different cortical surfaces, if nearness is measured there."""
+    """Say that two arrays lie on different cortical surfaces, if nearness is measured there.
+
+    Or on a flat one, if it is measured along a surface.
+    """
     if metric != "visual" and _surface(src) != _surface(dst):
         raise ValueError(
             f"src and dst must lie on the same cortical surface for metric={metric!r}, got "
             f"{src} and {dst}; metric='visual' compares places in the visual field"
+        )
+    if metric.startswith("geodesic") and src.cortical.shape[1] == 2:
+        raise ValueError(
+            "metric must be 'cortical' or 'visual' for layouts with a flat cortex, got "
+            f"{metric!r} for {src}"
         )
 
 

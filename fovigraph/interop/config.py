@@ -21,6 +21,7 @@ from fovigraph.interop.family import family_of, upstream_family
 from fovigraph.interop.upstream_config import UpstreamConfig, only, reverse
 from fovigraph.models.aggregation import LEARNT
 from fovigraph.sensing import RetinaConfig
+from fovigraph.sensing.retina_config import ARRAY
 
 log = logging.getLogger(__name__)
 
@@ -126,10 +127,13 @@ def read_config(content: Mapping[Any, Any], source: str = "config") -> FoviConfi
     family = upstream_family(theirs)
     _refuse(theirs)
     retina = _retina(theirs)
+    backbone = family.read_config(theirs, retina)
+    if (reason := _masked_norm(retina, backbone.get("norm"))) is not None:
+        theirs.fail("model.norm", reason)
     ours = {
         "retina": retina,
         "fixation": _fixation(theirs, retina),
-        "backbone": family.read_config(theirs, retina),
+        "backbone": backbone,
         "projector": _projector(theirs),
         "head": {
             "num_classes": theirs.whole("data.num_classes"),
@@ -162,6 +166,9 @@ def write_config(config: FoviConfig) -> dict[str, Any]:
     """
     config = as_config(config)
     family = family_of(config.backbone)
+    retina = {key: getattr(config.retina, key) for key in ("side", *ARRAY)}
+    if (reason := _masked_norm(retina, getattr(config.backbone, "norm", None))) is not None:
+        raise ConfigError(f"backbone.norm {reason}")
     flat = {
         "model.arch": family.names[0],
         **_write_retina(config),
@@ -218,6 +225,24 @@ def _refuse(theirs: UpstreamConfig) -> None:
         allowed = ", ".join(map(repr, AGGREGATIONS))
         got = shown(theirs.get("saccades.fix_agg"))
         theirs.fail("saccades.fix_agg", f"must be one of {allowed}, got {got}: {reason}")
+
+
+def _masked_norm(retina: Mapping[str, Any], norm: Any) -> str | None:
+    """Return why a norm of ours is not upstream's on a retina; ``None``: it is."""
+    if norm not in ("node", "layer", "group"):
+        return None
+    try:
+        mask = RetinaConfig(**retina).array().mask
+    except (TypeError, ValueError):  # which is said where the configuration is read
+        return None
+    return (
+        None
+        if mask is None
+        else (
+            "must be one of 'batch', 'channel', 'none' with a masked layout: of others, upstream "
+            f"takes the statistics of masked nodes too, got {norm!r}"
+        )
+    )
 
 
 AUTO = ("auto", -1)

@@ -152,7 +152,7 @@ class KNNAlexNetBlock(Block):
         self.runs_on["conv"] = place = plan.add(conv_step)
         assert place.kernel_size is not None  # every convolution has one
         self.conv = make_conv(in_channels, out_channels, place.kernel_size)
-        self.norm = make_norm(norm, out_channels, place.num_dst)
+        self.norm = make_norm(norm, out_channels, place.num_dst, plan.levels[-1].mask)
         self.activation = nn.ReLU()
         if pool_step is not None:
             self.runs_on["pool"] = plan.add(pool_step)

@@ -120,7 +120,7 @@ class ConvNeXtV2Block(Block):
         self.norm = LayerNorm("channels", channels, eps=EPS)
         self.expand = nn.Linear(channels, wide)
         self.activation = nn.GELU()
-        self.grn = GRN(wide, step.num_dst)
+        self.grn = GRN(wide, step.num_dst, mask=plan.levels[-1].mask)
         self.project = nn.Linear(wide, channels)
         self.drop_path = DropPath(drop_path)
 

@@ -177,7 +177,7 @@ class ResidualBlock(Block):
             else:
                 size = _kernel_side(config, k, plan.num_nodes, in_block=True)
                 place = plan.conv(k=k, stride=step, kernel_size=size)
-            self._add(f"conv{number}", f"norm{number}", width, out_channels, place, config)
+            self._add(plan, f"conv{number}", f"norm{number}", width, out_channels, place, config)
             if number < self.count:
                 self.add_module(f"relu{number}", nn.ReLU())
             width = out_channels
@@ -186,7 +186,7 @@ class ResidualBlock(Block):
         self.shortcut_norm: nn.Module | None = None
         if stride != 1 or in_channels != width:
             place = plan.between(start, plan.level, 1, kernel_size=pointwise)
-            self._add("shortcut", "shortcut_norm", in_channels, width, place, config)
+            self._add(plan, "shortcut", "shortcut_norm", in_channels, width, place, config)
         self.activation = nn.ReLU()
 
     @staticmethod
@@ -196,6 +196,7 @@ class ResidualBlock(Block):
 
     def _add(
         self,
+        plan: Plan,
         conv: str,
         norm: str,
         channels: int,
@@ -206,7 +207,8 @@ class ResidualBlock(Block):
         """Add a convolution and a norm of these names."""
         self.runs_on[conv] = place
         setattr(self, conv, _make_conv(config.conv, channels, out_channels, place.kernel_size))
-        setattr(self, norm, make_norm(config.norm, out_channels, place.num_dst))
+        mask = plan.levels[place.dst].mask
+        setattr(self, norm, make_norm(config.norm, out_channels, place.num_dst, mask))
 
     def forward(
         self, x: Float[Tensor, "*batch N C"], pyramid: GraphPyramid

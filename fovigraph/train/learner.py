@@ -13,6 +13,7 @@ from torch.nn import functional
 from fovigraph.models import Backbone, FoviNet, FoviOutput, Intermediate
 from fovigraph.models.evaluating import evaluating
 from fovigraph.models.wrapped import unwrapped
+from fovigraph.nn.norm import Counted
 from fovigraph.sensing import as_images
 from fovigraph.sensing.fixation import Fixations
 from fovigraph.train import objectives
@@ -195,7 +196,8 @@ def _part(net: FoviNet, name: str) -> nn.Module:
 class LayerProbes(nn.Module):
     """A linear classifier on every block of a backbone, whose features it takes detached.
 
-    Each takes the mean of its block's features over nodes; its logits are averaged over fixations.
+    Each takes the mean of its block's features over nodes that are not masked; its logits are
+    averaged over fixations.
 
     Args:
         net: The network, whose backbone is made of blocks.
@@ -215,6 +217,8 @@ class LayerProbes(nn.Module):
             blocks = backbone.intermediates(backbone.zero_samples())
         widths = [block.features.shape[-1] for block in blocks.values()]
         self.maps = nn.ModuleList(nn.Linear(width, num_classes) for width in widths)
+        masks = [backbone.pyramid.levels[block.level].mask for block in blocks.values()]
+        self.nodes = nn.ModuleList(nn.Identity() if m is None else Counted(m) for m in masks)
 
     def forward(self, blocks: Mapping[str, Intermediate], batch: int) -> list[Tensor]:
         """Return every probe's logits, ``[B, classes]``.
@@ -223,6 +227,7 @@ class LayerProbes(nn.Module):
             blocks: What every block gave, ``[B · F, N, C]``.
             batch: Number of images B.
         """
-        means = [block.features.detach().mean(dim=-2) for block in blocks.values()]
-        pairs = zip(self.maps, means, strict=True)
-        return [probe(mean).unflatten(0, (batch, -1)).mean(dim=1) for probe, mean in pairs]
+        features = [block.features.detach() for block in blocks.values()]
+        parts = zip(self.maps, self.nodes, features, strict=True)
+        means = [(probe, nodes(x).mean(dim=-2)) for probe, nodes, x in parts]
+        return [probe(mean).unflatten(0, (batch, -1)).mean(dim=1) for probe, mean in means]

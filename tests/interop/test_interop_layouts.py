@@ -149,6 +149,7 @@ def content(file):
             {"saccades__mode": "logpolar", "saccades__radius_norm": math.inf},
             "retina.norm must be 2 for a layout",
         ),
+        ({"model__norm": "layer_all"}, "model.norm must be one of 'batch', .* masked layout"),
         ({"saccades__auto_match_cart_resources": 0}, "must be 1, got 0: without matching"),
         ({"saccades__cmf_a": None}, "saccades.cmf_a is missing"),
     ],

@@ -135,11 +135,39 @@ def _reduce(
         _call(f"pool_sum{which}", x.dtype, x, ptr, src, out, factor, *sizes, mean)
 
 
+def normalise(
+    rows: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Do what :func:`fovigraph.ops.batch_norm.batch_norm` does."""
+    out = torch.empty_like(rows, memory_format=torch.contiguous_format)
+    mean, variance = (rows.new_empty(rows.shape[1], dtype=torch.float64) for _ in range(2))
+    given = _contiguous(rows, weight, bias)
+    _call("normalise", rows.dtype, *given, out, mean, variance, *rows.shape, eps)
+    return out, mean, variance
+
+
+def normalise_backward(
+    grad: Tensor,
+    rows: Tensor,
+    weight: Tensor | None,
+    mean: Tensor,
+    variance: Tensor,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of what :func:`normalise` was given: rows, weight and bias."""
+    grad_rows = torch.empty_like(rows, memory_format=torch.contiguous_format)
+    grad_weight, grad_bias = (rows.new_empty(rows.shape[1]) for _ in range(2))
+    given = _contiguous(grad, rows, weight, mean, variance)
+    made = grad_rows, grad_weight, grad_bias
+    _call("normalise_gradient", rows.dtype, *given, *made, *rows.shape, eps)
+    return made
+
+
 def _contiguous(*tensors: Any) -> list[Any]:
     return [None if tensor is None else tensor.contiguous() for tensor in tensors]
 
 
-def _call(name: str, dtype: torch.dtype, *arguments: Tensor | int | None) -> None:
+def _call(name: str, dtype: torch.dtype, *arguments: Tensor | float | None) -> None:
     """Call a kernel, which takes tensors as addresses, with as many threads as torch uses.
 
     All tensors must be contiguous, but a weight, whose strides are among the arguments.

@@ -28,6 +28,7 @@ GATHER = [POINTER] * 2 + [NUMBER] * 3 + [POINTER] * 5 + [NUMBER] * 6 + [INT] * 2
 OUTER = [POINTER] * 6 + [NUMBER] * 6 + [INT]
 MAXIMUM = [POINTER] * 5 + [NUMBER] * 4 + [INT]
 SUM = [*MAXIMUM, INT]
+ROWS = [NUMBER, NUMBER, ctypes.c_double, INT]
 KERNELS = {
     "gather_by_node": GATHER,
     "gather_by_cell": GATHER,
@@ -37,6 +38,8 @@ KERNELS = {
     "pool_max_gradient": MAXIMUM,
     "pool_sum": SUM,
     "pool_sum_gradient": SUM,
+    "normalise": [*[POINTER] * 6, *ROWS],
+    "normalise_gradient": [*[POINTER] * 8, *ROWS],
 }
 """The functions of the library and the types of their arguments."""
 

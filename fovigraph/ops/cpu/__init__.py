@@ -1,4 +1,4 @@
-"""The operators on a CPU, compiled: ``kernels.cpp``, without anything stored between its steps.
+"""The operators on a CPU, compiled from ``kernels``, without anything stored between its steps.
 
 Torch's own operations, which define what they compute, serve wherever these cannot.
 """

@@ -1,4 +1,4 @@
-"""Compiles ``kernels.cpp`` for this machine, once, and keeps the library among cached files."""
+"""Compiles ``kernels`` for this machine, once, and keeps the library among cached files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fovigraph._cache import cache_folder
 
 log = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
+SOURCES = Path(__file__).with_name("kernels")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-shared")
 SWITCH = "FOVIGRAPH_NATIVE"
 """The environment variable that, set to 0, leaves everything to torch."""
@@ -86,14 +86,17 @@ def _compiled() -> Path:
     compiler = _compiler()
     command = [compiler, *FLAGS]
     about = _run([*command[:-1], "-dM", "-E", "-x", "c++", os.devnull])  # the processor's macros
-    key = hashlib.sha256(f"{command}{about}{_openmp()}".encode() + SOURCE.read_bytes())
+    key = hashlib.sha256(f"{command}{about}{_openmp()}".encode())
+    for source in sorted(SOURCES.iterdir()):
+        key.update(source.read_bytes())
     target = folder / "kernels" / f"{key.hexdigest()[:32]}.so"
     if not target.exists():
         log.info("compiling the kernels of convolutions, once: some seconds")
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as aside:
             made = Path(aside) / target.name
-            _run([*command, str(SOURCE), *_openmp(), "-Wl,--as-needed", "-o", str(made)])
+            inputs = [str(SOURCES / "kernels.cpp"), *_openmp(), "-Wl,--as-needed"]
+            _run([*command, *inputs, "-o", str(made)])
             made.replace(target)  # at once: other processes see all of it or nothing
     return target
 

@@ -26,7 +26,7 @@ class Draws(NamedTuple):
 
     Attributes:
         views: Where each image is looked at.
-        variation: How each image is varied; or, after foveation, each of the B · F views.
+        variation: How each image is varied; or each of the B · F views.
     """
 
     views: Fixations
@@ -78,7 +78,7 @@ class Learner(nn.Module):
         super().__init__()
         self.config = recipe.objective
         self.augment = Augment(recipe.augment)
-        self.after = recipe.augment.when == "after"
+        self.when = recipe.augment.when
         self.net = net
         self.probes = LayerProbes(net, recipe.head.num_classes) if self.config.probes else None
         if recipe.train.activation_checkpointing:
@@ -111,7 +111,8 @@ class Learner(nn.Module):
         drawn = generator if self.net.training or policy.in_eval == "random" else None
         views = self.net.views(torch.empty(()).expand(shape), generator=drawn)
         batch, count = views.location.shape[:2]
-        return Draws(views, self.augment.draw(batch * (count if self.after else 1), generator))
+        count = 1 if self.when == "before" else count
+        return Draws(views, self.augment.draw(batch, generator, count))
 
     def forward(self, images: Tensor, labels: Tensor, draws: Draws) -> Figures:
         """Return the figures of a batch; in evaluation, of its images as they are.
@@ -123,11 +124,15 @@ class Learner(nn.Module):
         """
         images = as_images(images)
         views = Fixations(*(entry.to(images.device) for entry in draws.views))
-        vary = None
-        if self.training and self.after:
-            vary = partial(self.augment.samples, how=draws.variation)
+        vary, how, count = None, draws.variation, views.location.shape[1]
+        if self.training and self.when == "before":
+            images = self.augment.images(images, how)
+        elif self.training and self.when == "each":
+            images = images.repeat_interleave(count, dim=0)
+            images = self.augment.images(images, how).unflatten(0, (-1, count))
         elif self.training:
-            images = self.augment.images(images, draws.variation)
+            images = self.augment.flipped(images, how.flip[::count])
+            vary = partial(self.augment.samples, how=how)
         if self.probes is None:
             return self._figures(self.net.see(images, views, vary), {}, labels)
         return self._figures(*self.net.see_intermediates(images, views, vary), labels)

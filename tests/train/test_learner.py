@@ -47,6 +47,48 @@ def test_colours_varied_after_foveation_are_normalised_once_and_black_outside(no
     torch.testing.assert_close(seen[0], expected)
 
 
+EACH = ["flip=0.5", "jitter=1", "grey=0.3", "blur=0.5"]
+
+
+def samples_seen(recipe, images, draws):
+    """What the backbone gets of a training batch, ``[B, F, N, 3]``, and the learner."""
+    net = fg.FoviNet(recipe)
+    learner, seen = Learner(recipe, net).train(), []
+    net.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    learner(images, torch.arange(len(images)), draws or learner.draw(tuple(images.shape), seeded()))
+    return seen[0].unflatten(0, (len(images), -1)), learner
+
+
+def seeded():
+    return torch.Generator().manual_seed(1)
+
+
+def test_each_fixation_sees_the_whole_image_varied_anew():
+    options = [*SMALL, "augment.when=each", *(f"augment.{option}" for option in EACH)]
+    recipe = load_recipe("fovi_tiny", options)
+    images = torch.randint(256, (6, 3, 32, 32), dtype=torch.uint8)
+    seen, learner = samples_seen(recipe, images, None)
+    views, how = learner.draw(tuple(images.shape), seeded())
+    assert 0 < how.flip.sum() < len(how.flip)
+    assert torch.equal(how.flip[::2], how.flip[1::2])  # the same for both fixations
+    assert not torch.equal(how.brightness[::2], how.brightness[1::2])
+    for f in range(2):
+        varied = learner.augment.images(images / 255, how.pick(torch.arange(f, 12, 2)))
+        alone = (part[:, f : f + 1] for part in views)
+        torch.testing.assert_close(seen[:, f : f + 1], learner.net.retina(varied, *alone))
+
+
+def test_images_varied_after_foveation_are_flipped_before_it():
+    recipe = load_recipe("fovi_tiny", [*SMALL, *AFTER[:1], "augment.flip=0.5"])
+    images = torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8)
+    seen, learner = samples_seen(recipe, images, None)
+    views, how = learner.draw(tuple(images.shape), seeded())
+    flip = how.flip[::2]
+    assert 0 < flip.sum() < 8
+    flipped = torch.where(flip.view(8, 1, 1, 1), images.flip(-1), images) / 255
+    torch.testing.assert_close(seen, learner.net.retina(flipped, *views))
+
+
 def test_in_evaluation_nothing_varies():
     recipe = load_recipe("fovi_tiny", [*SMALL, *AFTER, *NORMALISED])
     net = fg.FoviNet(recipe)

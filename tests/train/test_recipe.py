@@ -144,7 +144,7 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(override, message):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["augment.when=after", "augment.flip=0.5"], "augment.when must be 'before'"),
+        (["augment.when=after", "augment.blur=0.5"], "augment.when must be 'before'"),
         (["objective.name=vicreg", "fixation.count=1"], "fixation.count must be at least 2"),
         (["retina.channels=1"], "retina.channels must be 3 in a recipe"),
         (["objective.name=simclr", "train.accumulate=2"], "train.accumulate must be 1"),

@@ -76,6 +76,13 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
         "Write one HTML file, which works offline, to explore receptive fields in. Without\n"
         "--image, it shows the cat that comes with scikit-image, if that is installed.",
     )
+    eyes = add(
+        "eyes",
+        "write a page of what every layout and field of view keeps of one photograph",
+        "Write one HTML file, or a picture, of what every layout and field of view keeps of a\n"
+        "photograph: the cat that comes with scikit-image, if none is named.",
+    )
+    _add_eyes_options(eyes)
     plot = add(
         "plot",
         "draw one picture of a network",
@@ -219,6 +226,45 @@ def _add_video_options(look: argparse.ArgumentParser) -> None:
         "network's own fixations. A path's fixations must begin within the video, the first with\n"
         "it."
     )
+
+
+def _add_eyes_options(eyes: argparse.ArgumentParser) -> None:
+    eyes.add_argument("image", nargs="?", metavar="IMAGE", help="a photograph")
+    eyes.add_argument(
+        "--side",
+        type=_count,
+        default=64,
+        metavar="N",
+        help="all have about as many samples as an image of N × N pixels (default: 64)",
+    )
+    eyes.add_argument(
+        "--fov",
+        type=float,
+        default=16.0,
+        metavar="DEGREES",
+        help="diameter of the field of view (default: 16)",
+    )
+    eyes.add_argument(
+        "--cmf-a",
+        type=float,
+        default=0.5,
+        metavar="DEGREES",
+        help="the constant a of the cortical magnification 1 / (r + a) (default: 0.5)",
+    )
+    eyes.add_argument(
+        "--fixation",
+        type=float,
+        nargs=2,
+        metavar=("ROW", "COLUMN"),
+        help="where they look, as fractions of the photograph (default: 0.5 0.5)",
+    )
+    eyes.add_argument(
+        "--view",
+        type=_count,
+        metavar="PIXELS",
+        help="how much of the photograph the field of view spans (default: its shorter side)",
+    )
+    _add_out_file(eyes, "eyes.html")
 
 
 def _add_plot_options(plot: argparse.ArgumentParser) -> None:

@@ -353,6 +353,13 @@ def _add_eval_options(evaluation: argparse.ArgumentParser) -> None:
         help="number of fixations of each image (default: as the network has them)",
     )
     evaluation.add_argument(
+        "--areas",
+        type=_areas,
+        default=(),
+        metavar="A,A,…",
+        help="evaluate also with views of these areas, as fractions of the image's, e.g. 0.3,0.7",
+    )
+    evaluation.add_argument(
         "--repeats",
         type=_count,
         metavar="N",
@@ -449,6 +456,18 @@ def _count(text: str) -> int:
 
 def _seed(text: str) -> int:
     return _whole_number(text, 0, LARGEST_SEED)
+
+
+def _areas(text: str) -> list[float]:
+    try:
+        areas = [float(part) for part in text.split(",")]
+    except ValueError:
+        areas = [0.0]
+    if not all(0 < area <= 1 for area in areas):
+        raise argparse.ArgumentTypeError(
+            f"must be numbers above 0, up to 1, with commas between them, got {shown(text)}"
+        )
+    return areas
 
 
 def _whole_number(text: str, low: int, high: int | None) -> int:

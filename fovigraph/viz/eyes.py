@@ -21,7 +21,7 @@ from fovigraph.geometry import LAYOUTS, SensorArray
 from fovigraph.geometry.layout import MAX_SIDE
 from fovigraph.sensing import Retina
 from fovigraph.viz import style
-from fovigraph.viz.field import Field, drawn_nodes
+from fovigraph.viz.field import drawn_nodes
 from fovigraph.viz.photograph import Place, draw_view, photograph
 from fovigraph.viz.sampling import plot_samples
 from fovigraph.viz.scan_path import Raster
@@ -107,9 +107,8 @@ def plot_eyes(
     parts = figure.subfigures(rows, 2, squeeze=False).flat
     first = next(iter(parts))
     ax = first.subplots()
-    widest = max((eye for eye, _ in seen), key=lambda eye: Field(eye, eye.fov / 2).limit)
-    draw_view(ax, photograph(image), fixation, extent, widest.fov)
-    style.visual_axes(ax, 1.03 * Field(widest).limit)
+    reach = draw_view(ax, photograph(image), fixation, extent, seen[0].eye.fov)
+    style.visual_axes(ax, max(map(abs, reach)))
     first.suptitle("The photograph", fontsize=11)
     for part, (eye, colors) in zip(list(parts), seen, strict=False):
         panels = part.subplots(1, 2 if eye.has_cortex else 1, squeeze=False)[0]

@@ -49,9 +49,10 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     info.add_argument("--json", action="store_true", help="print JSON instead of a table")
     look = add(
         "look",
-        "classify photographs, and draw what the network samples and computes",
+        "classify photographs, and draw what the network samples and computes; look at a video",
         "Print the likeliest classes of photographs, and write pictures of what the network\n"
-        "samples and computes, and its numbers.",
+        "samples and computes, and its numbers. Of a video, write another one: where the gaze is,\n"
+        "and what the eye sees there.",
     )
     demo = add(
         "demo",
@@ -75,6 +76,13 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
         "Write one HTML file, which works offline, to explore receptive fields in. Without\n"
         "--image, it shows the cat that comes with scikit-image, if that is installed.",
     )
+    eyes = add(
+        "eyes",
+        "write a page of what every layout and field of view keeps of one photograph",
+        "Write one HTML file, or a picture, of what every layout and field of view keeps of a\n"
+        "photograph: the cat that comes with scikit-image, if none is named.",
+    )
+    _add_eyes_options(eyes)
     plot = add(
         "plot",
         "draw one picture of a network",
@@ -115,7 +123,9 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     for command in (look, demo, explore, plot):
         _add_optional_model(command)
     for command in (look, predict):
-        command.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
+        what = "image files, or one video" if command is look else "image files"
+        command.add_argument("images", nargs="*", metavar="IMAGE", help=what)
+    _add_video_options(look)
     _add_predict_options(predict)
     _add_plot_options(plot)
     _add_train_options(train)
@@ -197,6 +207,73 @@ def _add_predict_options(predict: argparse.ArgumentParser) -> None:
         'classes, "labels" (a column of --csv, with ; between names) lists those with a\n'
         "probability of at least 0.5."
     )
+
+
+def _add_video_options(look: argparse.ArgumentParser) -> None:
+    look.add_argument(
+        "--video",
+        type=Path,
+        metavar="FILE",
+        help="write only a video of the gaze and of what the eye sees, .mp4 or .gif (of a video, "
+        "the default is DIR/look.mp4); needs the extra 'video', but for GIFs",
+    )
+    look.add_argument(
+        "--path",
+        metavar="FILE",
+        help="move the gaze along this path: a CSV file with the columns seconds, row and column "
+        "(fractions of the image), or a JSON list of objects with these keys",
+    )
+    look.add_argument(
+        "--seconds",
+        type=_seconds,
+        metavar="S",
+        help="how long a fixation lasts in the video, where no path says so (default: 0.5)",
+    )
+    look.epilog = (
+        "A video is a file that ends in .mp4, .m4v, .mov, .mkv, .webm, .avi, .mpg or .mpeg; with\n"
+        "--video, a GIF of several frames is one, too. Without --path, the gaze goes round the\n"
+        "network's own fixations. A path's fixations must begin within the video, the first with\n"
+        "it."
+    )
+
+
+def _add_eyes_options(eyes: argparse.ArgumentParser) -> None:
+    eyes.add_argument("image", nargs="?", metavar="IMAGE", help="a photograph")
+    eyes.add_argument(
+        "--side",
+        type=_count,
+        default=64,
+        metavar="N",
+        help="all have about as many samples as an image of N × N pixels (default: 64)",
+    )
+    eyes.add_argument(
+        "--fov",
+        type=float,
+        default=16.0,
+        metavar="DEGREES",
+        help="diameter of the field of view (default: 16)",
+    )
+    eyes.add_argument(
+        "--cmf-a",
+        type=float,
+        default=0.5,
+        metavar="DEGREES",
+        help="the constant a of the cortical magnification 1 / (r + a) (default: 0.5)",
+    )
+    eyes.add_argument(
+        "--fixation",
+        type=float,
+        nargs=2,
+        metavar=("ROW", "COLUMN"),
+        help="where they look, as fractions of the photograph (default: 0.5 0.5)",
+    )
+    eyes.add_argument(
+        "--view",
+        type=_count,
+        metavar="PIXELS",
+        help="how much of the photograph the field of view spans (default: its shorter side)",
+    )
+    _add_out_file(eyes, "eyes.html")
 
 
 def _add_plot_options(plot: argparse.ArgumentParser) -> None:
@@ -283,6 +360,13 @@ def _add_eval_options(evaluation: argparse.ArgumentParser) -> None:
         type=_count,
         metavar="N",
         help="number of fixations of each image (default: as the network has them)",
+    )
+    evaluation.add_argument(
+        "--areas",
+        type=_areas,
+        default=(),
+        metavar="A,A,…",
+        help="evaluate also with views of these areas, as fractions of the image's, e.g. 0.3,0.7",
     )
     evaluation.add_argument(
         "--repeats",
@@ -396,6 +480,18 @@ def _level(text: str) -> int | str:
     return _seed(text) if text.isascii() and text.isdigit() else text
 
 
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.01 <= value <= 3600:
+        raise argparse.ArgumentTypeError(
+            f"must be a number of seconds from 0.01 to 3600, got {shown(text)}"
+        )
+    return value
+
+
 def _count(text: str) -> int:
     return _whole_number(text, 1, None)
 
@@ -418,6 +514,18 @@ def _amount(text: str) -> float:
 
 def _seed(text: str) -> int:
     return _whole_number(text, 0, LARGEST_SEED)
+
+
+def _areas(text: str) -> list[float]:
+    try:
+        areas = [float(part) for part in text.split(",")]
+    except ValueError:
+        areas = [0.0]
+    if not all(0 < area <= 1 for area in areas):
+        raise argparse.ArgumentTypeError(
+            f"must be numbers above 0, up to 1, with commas between them, got {shown(text)}"
+        )
+    return areas
 
 
 def _whole_number(text: str, low: int, high: int | None) -> int:

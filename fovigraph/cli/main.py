@@ -98,6 +98,10 @@ def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
         from fovigraph.cli.explore import explore
 
         return explore
+    if args.command == "eyes":
+        from fovigraph.cli.eyes import eyes
+
+        return eyes
     if args.command == "plot":
         from fovigraph.cli.plot import plot
 

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fovigraph._checks import instance, path_of, shown
+from fovigraph._hub import hub_problem
 from fovigraph._plain import ConfigError, as_plain, read_text, read_yaml, said
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ def _fetch(hub_id: str, revision: str | None, cache_dir: Path | None, here: str)
         except Exception as error:  # no such repository or revision, no network, no disk, …
             raise FileNotFoundError(
                 f"{here}, and the Hugging Face Hub did not give {hub_id!r}"
-                f"{f' at revision {revision!r}' if revision else ''}: {_hub_problem(error)}"
+                f"{f' at revision {revision!r}' if revision else ''}: {hub_problem(error)}"
             ) from error
 
     folder = fetch(*CONFIGS, INDEX)
@@ -132,19 +133,6 @@ def _fetch(hub_id: str, revision: str | None, cache_dir: Path | None, here: str)
         f"{', '.join((INDEX, *WEIGHTS))} "
         "(or there is no network, and they are not in the cache)"
     )
-
-
-def _hub_problem(error: Exception) -> str:
-    kind = type(error).__name__
-    known = {
-        "RepositoryNotFoundError": "there is no such repository, or it is private",
-        "GatedRepoError": "its owner must grant access first",
-        "RevisionNotFoundError": "there is no such revision",
-        "LocalEntryNotFoundError": "there is no network, and it is not in the cache",
-        "OfflineModeIsEnabled": "the Hub is switched off (HF_HUB_OFFLINE), and it is not in the "
-        "cache",
-    }
-    return known.get(kind, f"{kind}: {str(error).strip().partition(chr(10))[0]}")
 
 
 def read_config(folder: Path) -> tuple[DictConfig, Path]:

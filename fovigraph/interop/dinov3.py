@@ -176,8 +176,8 @@ def _size(theirs: UpstreamConfig) -> dict[str, Any]:
     if (Path(path) / "config.json").is_file():
         try:
             read = DINOv3Config.of_transformers(path)
-        except ValueError as error:
-            theirs.fail(key, f"must be of a DINOv3: {error}")
+        except (ValueError, TypeError) as error:
+            theirs.fail(key, f"must be of a DINOv3, got {path!r}: {error}")
         return {"size": read.size, "options": list(read.options)}
     found = re.search(r"dinov3-(vit\w+?)-", path)
     sizes = {published: ours for ours, published in PUBLISHED.items()}

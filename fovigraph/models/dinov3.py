@@ -14,7 +14,7 @@ import yaml
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fovigraph._checks import instance, one_of, path_of, positive_int
+from fovigraph._checks import instance, one_of, path_of, positive_int, shown, whole_number
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid, Plan
 from fovigraph.models._registry import register
@@ -87,8 +87,9 @@ class DINOv3Config(PatchConfig):
         one_of("backbone.aggregation", self.aggregation, AGGREGATIONS)
         values = self.values()
         width, heads = values["hidden_size"], values["num_attention_heads"]
-        positive_int("hidden_size in backbone.options", width)
-        positive_int("num_attention_heads in backbone.options", heads)
+        for key in ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size"):
+            positive_int(f"{key} in backbone.options", values[key])
+        whole_number("num_register_tokens in backbone.options", values["num_register_tokens"])
         if width % heads or width // heads % 4:
             raise ValueError(
                 "backbone.options must have a hidden_size that is a multiple of 4 · "
@@ -115,7 +116,7 @@ class DINOv3Config(PatchConfig):
             **options: Other keys of the section.
 
         Raises:
-            ValueError: If it is the configuration of another model.
+            ValueError: If it is the configuration of another model, or damaged.
             FileNotFoundError: If the folder has none.
         """
         values = dict(source) if isinstance(source, dict) else _read_values(source)
@@ -145,7 +146,13 @@ def _read_values(source: Any) -> dict[str, Any]:
     path = path_of("source", source) / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"source must have a config.json, got {path.parent}")
-    return dict(json.loads(path.read_text("utf-8")))
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"source: {path} cannot be read: it must be JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"source: {path} must hold keys and values, got {shown(values)}")
+    return values
 
 
 def _transformers() -> Any:
@@ -358,6 +365,7 @@ def transformers_config(config: DINOv3Config) -> Any:
     for key in values:
         one_of("backbone.options", key, known)
     theirs = library.DINOv3ViTConfig(**values)
+    one_of("hidden_act in backbone.options", theirs.hidden_act, library.ACT2FN)
     theirs._attn_implementation = "sdpa"
     return theirs
 

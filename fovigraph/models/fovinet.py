@@ -397,7 +397,7 @@ class FoviNet(nn.Module):
 
     def _samples(
         self,
-        images: Num[Tensor, "B C H W"],
+        images: Num[Tensor, "B *F C H W"],
         views: Fixations,
         vary: Callable[[Tensor], Tensor] | None = None,
         divide_first: bool = False,

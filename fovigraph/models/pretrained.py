@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from fovigraph._checks import flag, instance, path_of, shown
 from fovigraph._compose import checked, to_dict, write_yaml
+from fovigraph._hub import hub_problem
 from fovigraph._names import HUB_ID
 from fovigraph._shipped import BUNDLED as BUNDLED
 from fovigraph._shipped import pretrained_names as pretrained_names
@@ -225,7 +226,8 @@ def _from_hub(hub_id: str, revision: str | None, hub: HubOptions, files: Sequenc
         )
     except Exception as error:  # the Hub's errors are many: no network, no such repository, …
         raise FileNotFoundError(
-            f"there is no folder {hub_id!r}, and the Hugging Face Hub did not give it: {error}"
+            f"there is no folder {hub_id!r}, and the Hugging Face Hub did not give it: "
+            f"{hub_problem(error)}"
         ) from error
 
 

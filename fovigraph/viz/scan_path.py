@@ -78,14 +78,22 @@ class GazePath:
         Raises:
             ValueError: If none has.
         """
+        place: list[float] = self.fixations[self.index(seconds)].tolist()
+        return place
+
+    def index(self, seconds: float) -> int:
+        """Return the last fixation that has begun at a time.
+
+        Raises:
+            ValueError: If none has.
+        """
         index = int(np.searchsorted(self.times, seconds + SLACK, side="right")) - 1
         if index < 0:
             raise ValueError(
                 f"path must begin at {seconds:g} s or before, where there is a frame, got "
                 f"{self.times[0]:g} s"
             )
-        place: list[float] = self.fixations[index].tolist()
-        return place
+        return index
 
     def check_within(self, end: float) -> None:
         """Say that all fixations must begin before a video ends."""

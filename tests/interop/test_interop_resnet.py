@@ -240,7 +240,8 @@ def test_keys_are_mapped_and_written_back(published, changes, expected):
 
 
 def test_every_key_of_a_resnet_is_mapped_or_known_to_be_irrelevant(published, caplog):
-    read_config(changed(published, model__conv_layer_cls="default", model__vit={"patch_size": 8}))
+    content = changed(published, model__conv_layer_cls="default", model__vit={"patch_size": 8})
+    read_config(content | {"pretrained_model": {}, "barlow": None})
     assert caplog.text == ""
 
 

@@ -23,6 +23,14 @@ ROOT = Path(__file__).parents[1]
 MODULES = sorted(module.name for module in pkgutil.walk_packages(fovigraph.__path__, "fovigraph."))
 
 
+@pytest.fixture(autouse=True)
+def _layouts_go_with_the_test():
+    before = dict(LAYOUTS)
+    yield
+    LAYOUTS.clear()
+    LAYOUTS.update(before)
+
+
 def test_readmes_snippets_run_top_to_bottom(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -101,8 +109,7 @@ def test_a_documents_command_lines_run_one_after_the_other(document, tmp_path, m
         assert capsys.readouterr().out
 
 
-def test_the_page_of_layouts_runs_top_to_bottom(monkeypatch):
-    monkeypatch.setitem(LAYOUTS, "watson_temporal", None)  # so that it goes with the test
+def test_the_page_of_layouts_runs_top_to_bottom():
     text = (ROOT / "docs" / "layouts.md").read_text()
     names: dict[str, object] = {}
     for snippet in re.findall(r"```python\n(.*?)```", text, re.DOTALL):

@@ -18,6 +18,7 @@ from fovigraph.geometry.fixed import FixedTensors, isolated
 from fovigraph.graph.geodesic import k_nearest_geodesic
 from fovigraph.graph.kernel_map import KernelMap, cell_of, check_kernel_size, row_ptr
 from fovigraph.graph.search import k_nearest, length_of
+from fovigraph.graph.stored import stored
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,9 @@ RANGES = {
 """The smallest and the largest value of each, to a rounding of :data:`ROUNDING`."""
 
 ROUNDING = 1e-6
+
+LEAST = 1 << 16
+"""Neighbours from which on a graph is kept on disk: fewer are found as fast as they are read."""
 
 MAX_EDGES = 1 << 28
 """The most neighbours, of all destinations together, that are searched: 16 for each of 4096²."""
@@ -266,6 +270,20 @@ def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortica
             f"got {k}"
         )
 
+    points = [_visual(src), dst.degrees, src.mask, dst.mask]
+    if metric != "visual":
+        points += [_cortical(src), dst.cortical]
+    geometry = stored(
+        points,
+        (k, metric, src._layout.period),
+        k * len(dst) >= LEAST or metric not in ("visual", "cortical"),
+        lambda: _nearest(src, dst, k, metric),
+        lambda geometry: check_geometry(src, dst, geometry),
+    )
+    return KNNGraph.of_fitting(src, dst, k, metric, geometry)
+
+
+def _nearest(src: SensorArray, dst: SensorArray, k: int, metric: str) -> dict[str, Tensor]:
     visual, dst_visual, period = _visual(src), dst.degrees, src._layout.period
     if metric == "visual":
         index, distance = k_nearest(visual, dst_visual, k)
@@ -282,7 +300,7 @@ def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortica
             most=len(src) if from_node else None,  # as many as upstream takes
             from_node=from_node,
         )
-    return connect(src, dst, metric, index, distance)
+    return _geometry(src, dst, metric, index, distance)
 
 
 @isolated
@@ -413,6 +431,14 @@ def connect(
         index: Nodes, then padding points of ``src``.
         distance: Of every neighbour; straight lines unless given.
     """
+    geometry = _geometry(src, dst, metric, index, distance)
+    return KNNGraph.of_fitting(src, dst, index.shape[1], metric, geometry)
+
+
+def _geometry(
+    src: SensorArray, dst: SensorArray, metric: str, index: Tensor, distance: Tensor | None
+) -> dict[str, Tensor]:
+    """Return the tensors of the graph that :func:`connect` makes."""
     step = _visual(src)[index] - dst.degrees[:, None]
     if metric == "visual":
         length = step.norm(dim=-1)
@@ -423,13 +449,12 @@ def connect(
     offset = _kernel_offset(step, length)
     real = is_edge(src, dst, index)
     receiver = torch.arange(len(dst))[:, None].expand_as(index)
-    geometry = {
+    return {
         "edge_index": torch.stack((index[real], receiver[real])),
         "distance": distance[real].float(),
         "offset": offset[real].float(),
         "relative_distance": _scaled(distance, 0.0)[real].float(),
     }
-    return KNNGraph.of_fitting(src, dst, index.shape[1], metric, geometry)
 
 
 def is_edge(src: SensorArray, dst: SensorArray, index: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from fovigraph._checks import flag, fraction, one_of, positive_int, shown
 from fovigraph._tensors import if_channels_first
 from fovigraph.geometry.fixed import FixedTensors, isolated
 from fovigraph.nn.limits import MAX_WEIGHTS, check_weights
+from fovigraph.ops import batch_norm
 from fovigraph.ops.operands import autocast_dtype, floating
 
 
@@ -113,6 +114,10 @@ class BatchNorm(_NormBase):
         if (self.training and together) or (by_batch and self.counted is not None):
             counted = rows if self.counted is None else self.counted(x).reshape(-1, x.shape[-1])
             return self._normalise_by(counted, rows, self.training and together).view_as(x)
+        if by_batch and batch_norm.serves(rows, self.weight, self.bias):
+            out, mean, variance = batch_norm.batch_norm(rows, self.weight, self.bias, self.eps)
+            self._track(mean, variance, len(rows))
+            return out.view_as(x)
         return nn.BatchNorm1d.forward(self, rows).view_as(x)  # type: ignore[arg-type]
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -136,18 +141,24 @@ class BatchNorm(_NormBase):
         sums = total(torch.cat((wide.sum(0), wide.new_tensor([len(counted)]))))
         count, mean = sums[-1], sums[:-1] / sums[-1]
         variance = total((wide - mean).square().sum(0)) / count
-        if self.training and self.track_running_stats:
-            with torch.no_grad():
-                unbiased = variance * count / (count - 1).clamp(min=1)
-                self.num_batches_tracked += 1
-                # As in torch, no momentum means the mean of all batches.
-                share = self.momentum
-                share = 1 / int(self.num_batches_tracked) if share is None else share
-                self.running_mean.lerp_(mean.to(self.running_mean), share)
-                self.running_var.lerp_(unbiased.to(self.running_var), share)
+        self._track(mean, variance, count)
         normal = (rows.to(dtype) - mean) * torch.rsqrt(variance + self.eps)
         normal = normal if self.weight is None else normal * self.weight
         return (normal if self.bias is None else normal + self.bias).to(rows.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor, count: Tensor | int) -> None:
+        """Take the mean and variance of so many rows into the running statistics, in training."""
+        if not (self.training and self.track_running_stats):
+            return
+        count = torch.as_tensor(count, dtype=variance.dtype, device=variance.device)
+        unbiased = variance * (count / (count - 1).clamp(min=1))
+        self.num_batches_tracked += 1
+        # As in torch, no momentum means the mean of all batches.
+        share = self.momentum
+        share = 1 / int(self.num_batches_tracked) if share is None else share
+        self.running_mean.lerp_(mean.to(self.running_mean), share)
+        self.running_var.lerp_(unbiased.to(self.running_var), share)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"

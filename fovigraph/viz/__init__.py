@@ -26,6 +26,7 @@ from fovigraph.viz.array import (
 from fovigraph.viz.bins import plot_bins
 from fovigraph.viz.cells import SPACES, node_cells
 from fovigraph.viz.explorer import explorer_html
+from fovigraph.viz.eyes import all_eyes, eyes_html, plot_eyes
 from fovigraph.viz.fields import (
     Ellipses,
     effective_fields,
@@ -67,11 +68,13 @@ __all__ = [
     "Raster",
     "VideoFrame",
     "VideoWriter",
+    "all_eyes",
     "cell_counts",
     "effective_fields",
     "example_nodes",
     "example_unit",
     "explorer_html",
+    "eyes_html",
     "field_ellipses",
     "flat_map",
     "kernel_picture",
@@ -82,6 +85,7 @@ __all__ = [
     "plot_activations",
     "plot_bins",
     "plot_effective_field_sizes",
+    "plot_eyes",
     "plot_field_sizes",
     "plot_fields",
     "plot_filter_in_field",

@@ -34,6 +34,10 @@ def test_every_configuration_is_built_without_its_weights(name):
         net = fg.FoviNet(load_recipe(name))
     assert all(parameter.is_meta for parameter in net.parameters())
     assert net.pyramid.levels[0] == net.retina.array
+    report = fg.models.cost.describe(net.to("meta"))  # what fovigraph info prints
+    parts = [*report["levels"], report["projector"], report["head"]]
+    assert sum(part["parameters"] for part in parts) == report["total"]["parameters"]
+    assert report["total"]["flops"] > 0
 
 
 @pytest.mark.parametrize(
@@ -73,12 +77,36 @@ def test_imagenet_is_learnt_as_upstream_does(name, parameters):
     assert jitter == (0.4, 0.4, 0.2, 0.1)
 
 
-@pytest.mark.parametrize("name", ["imagenet_alexnet", "imagenet_resnet18"])
+def test_imagenet_is_adapted_to_as_upstream_does():
+    pytest.importorskip("transformers")
+    pytest.importorskip("peft")
+    recipe, other = load_recipe("imagenet_dinov3"), load_recipe("imagenet_alexnet")
+    network = fg.load_config("fovi_dinov3_small_plus")
+    assert recipe.backbone == network.backbone
+    assert (recipe.projector, recipe.head) == (network.projector, network.head)
+    assert (recipe.data, recipe.augment) == (other.data, other.augment)
+    assert recipe.fixation.center_first
+    assert (recipe.retina.cmf_a, recipe.retina.mean) == (2.785765, other.retina.mean)
+    with torch.device("meta"):
+        net = fg.FoviNet(recipe)
+    assert sum(p.numel() for p in net.parameters()) == 32_839_016
+    assert sum(p.numel() for p in net.parameters() if p.requires_grad) == 4_146_920
+    train, optimizer = recipe.train, recipe.optimizer
+    assert (train.epochs, train.batch_size, train.precision) == (100, 256, "bf16-mixed")
+    assert train.activation_checkpointing
+    rates = [learning_rate(optimizer, step, 1000, 0, 256) for step in (0, 1000)]
+    assert rates == pytest.approx([1e-4, 1e-7])
+    assert (optimizer.name, optimizer.weight_decay, optimizer.eps) == ("adamw", 1e-4, 1e-4)
+
+
+@pytest.mark.parametrize("name", ["imagenet_alexnet", "imagenet_resnet18", "imagenet_dinov3"])
 def test_imagenet_takes_one_to_eight_gpus(name, tmp_path):
     for devices in (1, 2, 4, 8):
         recipe = load_recipe(name, [f"train.devices={devices}"])
-        assert recipe.train.batch_size // devices >= 64
-    with pytest.raises(ConfigError, match=r"batch_size must be a multiple of .* = 3, got 512"):
+        assert recipe.train.batch_size // devices >= 32
+    with pytest.raises(
+        ConfigError, match=r"batch_size must be a multiple of .* = 3, got (512|256)"
+    ):
         load_recipe(name, ["train.devices=3"])
     with pytest.raises(DataError, match=r"data\.source must say what to learn from"):
         Trainer(load_recipe(name), tmp_path)

@@ -101,6 +101,14 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
         "convert a network of the fovi package to fovigraph's format, or back",
         "Convert a saved network from the fovi package's format to fovigraph's, or back.",
     )
+    serve = add(
+        "serve",
+        "serve a network: images in, classes out, and a page to try it",
+        "Answer POST /predict, whose body is an image file, with the image's classes as JSON, and\n"
+        "show a page to try it with a camera or a photograph. Needs the extra 'serve'.",
+        "GET /health and GET /metrics (Prometheus) are for those who run it. Without --host only\n"
+        "this machine is answered; there is no password and no encryption: put a proxy before it.",
+    )
     completion = add(
         "completion",
         "print code for shell completion",
@@ -110,7 +118,7 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     )
     completion.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
 
-    for command in (info, predict, evaluation):
+    for command in (info, predict, evaluation, serve):
         command.add_argument("model", metavar="MODEL", help=MODEL_HELP).completer = _models  # type: ignore[attr-defined]
     for command in (look, demo, explore, plot):
         _add_optional_model(command)
@@ -123,6 +131,7 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     _add_train_options(train)
     _add_convert_options(convert)
     _add_eval_options(evaluation)
+    _add_serve_options(serve)
     for command in (explore, plot):
         command.add_argument("--image", metavar="IMAGE", help="a photograph to look at")
     for command in (look, demo, explore, predict):
@@ -141,7 +150,7 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
             help="draw random fixations with this seed (default: the network's fixations in "
             "evaluation); also the seed of random weights (default: 0)",
         )
-    for command in (look, demo, predict, evaluation, explore, plot):
+    for command in (look, demo, predict, evaluation, explore, plot, serve):
         command.add_argument(
             "--device",
             choices=("auto", "cpu", "cuda"),
@@ -152,7 +161,7 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     _add_out(evaluation, "evaluation")
     _add_out_file(explore, "explorer.html")
     _add_out_file(plot, None)
-    for command in (info, look, demo, explore, plot, predict, train, evaluation):
+    for command in (info, look, demo, explore, plot, predict, train, evaluation, serve):
         command.add_argument(
             "overrides",
             nargs="*",
@@ -386,6 +395,39 @@ def _add_eval_options(evaluation: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_serve_options(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument(
+        "--host", default="127.0.0.1", metavar="HOST", help="address to listen at (127.0.0.1)"
+    )
+    serve.add_argument(
+        "--port", type=_port, default=8000, metavar="N", help="port, 0 for a free one (8000)"
+    )
+    serve.add_argument(
+        "--batch-size",
+        type=_count,
+        default=64,
+        metavar="N",
+        help="most images that are computed together (default: 64)",
+    )
+    serve.add_argument(
+        "--max-requests",
+        type=_count,
+        default=256,
+        metavar="N",
+        help="most requests at a time; more are told to come back (default: 256)",
+    )
+    serve.add_argument(
+        "--max-megabytes", type=_amount, default=10.0, metavar="MB", help="of a file (default: 10)"
+    )
+    serve.add_argument(
+        "--max-megapixels",
+        type=_amount,
+        default=25.0,
+        metavar="MP",
+        help="of an image (default: 25)",
+    )
+
+
 def _shipped_text() -> str:
     rows = {
         "trained networks": pretrained_names(),
@@ -452,6 +494,22 @@ def _seconds(text: str) -> float:
 
 def _count(text: str) -> int:
     return _whole_number(text, 1, None)
+
+
+def _port(text: str) -> int:
+    return _whole_number(text, 0, 65535)
+
+
+def _amount(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.001 <= value <= 1e6:
+        raise argparse.ArgumentTypeError(
+            f"must be a number from 0.001 to 1000000, got {shown(text)}"
+        )
+    return value
 
 
 def _seed(text: str) -> int:

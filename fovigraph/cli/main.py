@@ -75,6 +75,10 @@ def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
         from fovigraph.cli.predict import predict_command
 
         return predict_command
+    if args.command == "serve":
+        from fovigraph.cli.serve import serve_command
+
+        return serve_command
     if args.command == "completion":
         from fovigraph.cli.completion import completion
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fovigraph._checks import flag, positive_int
+from fovigraph._checks import flag, instance, positive_int
 from fovigraph._pictures import array_html
 from fovigraph.geometry.fixed import isolated
 from fovigraph.geometry.layout import (
@@ -311,6 +311,55 @@ class SensorArray:
     def valid_nodes(self) -> Tensor:
         """The nodes that are not masked, ascending, ``[M]``."""
         return torch.arange(len(self)) if self.mask is None else self.mask.nonzero().flatten()
+
+    @cached_property
+    @isolated
+    def grid(self) -> Tensor:
+        """Which node is each pixel of the image that the array is, ``[H, W]``.
+
+        Warped and uniform lattices are upright images; in a log-polar image, angles are rows and
+        radii columns.
+
+        Raises:
+            ValueError: If the layout is no image.
+        """
+        grid = self._layout.grid()
+        if grid is None:
+            raise ValueError(
+                "array must have a layout that is an image (logpolar_image, uniform_square, "
+                f"warped_cartesian), got {self}"
+            )
+        return grid
+
+    def as_grid(self, samples: Tensor) -> Tensor:
+        """Return features of the nodes as an image, as dense networks take it.
+
+        Args:
+            samples: ``[*, N, C]``, such as a retina's.
+
+        Returns:
+            ``[*, C, H, W]``; masked nodes as they are in ``samples``.
+
+        Raises:
+            ValueError, TypeError: If the layout is no image, or ``samples`` are not of its nodes.
+
+        Example:
+            >>> import torch
+            >>> from fovigraph import Retina, SensorArray
+            >>> retina = Retina(SensorArray(32, layout="warped_cartesian"))
+            >>> samples = retina(torch.rand(2, 3, 96, 128), [[0.5, 0.5]])
+            >>> retina.array.as_grid(samples).shape
+            torch.Size([2, 1, 3, 32, 32])
+        """
+        grid = self.grid
+        instance("samples", samples, Tensor, allowed="a torch.Tensor [..., N, C]")
+        if samples.ndim < 2 or samples.shape[-2] != len(self):
+            raise ValueError(
+                f"samples must be [..., {len(self)} nodes, channels], got shape "
+                f"{list(samples.shape)}"
+            )
+        seen = samples.index_select(-2, grid.flatten().to(samples.device))
+        return seen.unflatten(-2, grid.shape).movedim(-1, -3)
 
     @property
     def has_cortex(self) -> bool:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from fovigraph._checks import one_of, positive_float
@@ -112,6 +112,11 @@ class Warp:
         return finite(name, real_tensor(name, points, ("...", 2))).double()
 
 
+def _upright(side: int) -> Int64[Tensor, "S S"]:
+    """Which cell of a lattice, x outermost, is each pixel of an upright image."""
+    return torch.arange(side**2).view(side, side).flip(1).t()
+
+
 class _Lattice(Layout):
     """A square lattice of ``resolution``² cells, column by column, from the left and from below."""
 
@@ -178,6 +183,9 @@ class UniformSquare(_Lattice):
     def coordinates(self) -> Float64[Tensor, "N 2"]:
         return to_polar(self._cells(), self.radius)
 
+    def grid(self) -> Int64[Tensor, "H W"] | None:
+        return _upright(self.resolution)
+
     def padding(self) -> Float64[Tensor, "P 2"]:
         return rings_of_padding(last_radii(self.coordinates()), self.radius, self.resolution)
 
@@ -206,6 +214,9 @@ class WarpedCartesian(_Lattice):
 
     def coordinates(self) -> Float64[Tensor, "N 2"]:
         return to_polar(self._warp().to_visual(self._cells()), self.radius)
+
+    def grid(self) -> Int64[Tensor, "H W"] | None:
+        return _upright(self.resolution)
 
     def padding(self) -> Float64[Tensor, "P 2"]:
         if self.resolution == 1:

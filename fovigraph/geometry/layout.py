@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from fovigraph._checks import (
@@ -179,6 +179,10 @@ class Layout(ABC):
 
     def valid(self) -> Bool[Tensor, " N"] | None:
         """Which nodes take part, ``[N]``; ``None``: all do."""
+        return None
+
+    def grid(self) -> Int64[Tensor, "H W"] | None:
+        """Return which node is each pixel of an image; ``None``: the layout is no image."""
         return None
 
     @property

@@ -242,6 +242,10 @@ class LogPolarImage(LogPolarCylinder):
         angle_radius = torch.cartesian_prod(self._angles(), self._radii(self.resolution))
         return angle_radius.reshape(-1, 2).flip(1)
 
+    def grid(self) -> Int64[Tensor, "H W"] | None:
+        """Angles are rows, radii columns."""
+        return torch.arange(len(self)).view(self.resolution, self.resolution)
+
     def padding(self) -> Float64[Tensor, "P 2"]:
         if self.resolution == 1:
             return torch.zeros(0, 2, dtype=torch.float64)

@@ -78,10 +78,8 @@ class _Atlas(NamedTuple):
         Returns:
             ``[k, B, C, F, N]``.
         """
-        number = level.flatten()
-        corner, least, most, pixel = (
-            each.index_select(0, number).view(*level.shape, 2) for each in self.table
-        )
+        rows = self.table.index_select(1, level.flatten())
+        corner, least, most, pixel = rows.view(4, *level.shape, 2)
         # A pixel beyond its edge a level is 0, and so is all that is further out.
         grid = torch.addcmul(corner, places.flip(-1).to(pixel.dtype), pixel).clamp(least, most)
         values = F.grid_sample(self.image, grid.movedim(0, 1).flatten(1, 2), align_corners=False)
@@ -97,27 +95,31 @@ def _atlas(images: Tensor, count: int, dtype: torch.dtype) -> _Atlas:
         down, right = -(-down // 2), -(-right // 2)
         boxes.append((top, width + GAP, top + down, width + GAP + right))
         top += down + GAP
-    image = F.pad(images, (0, boxes[1][3] - width, 0, max(0, boxes[-1][2] - height))).to(dtype)
-    level = image[..., :height, :width]
+    across, down = boxes[1][3] - width, max(0, boxes[-1][2] - height)
+    image = F.pad(images, (0, across, 0, down)).to(dtype)
+    level = images if images.dtype == torch.uint8 else images.to(dtype)
     for top, left, bottom, right in boxes[1:]:
         level = _halved(level)
         image[..., top:bottom, left:right] = level
 
-    corners = torch.tensor(boxes, dtype=dtype)
-    pixels = torch.exp2(-torch.arange(count + 1, dtype=dtype))[:, None].expand(-1, 2)
-    scale = 2 / torch.tensor(image.shape[-2:], dtype=dtype)
-    start, end = corners[:, :2] * scale - 1, corners[:, 2:] * scale - 1
-    table = torch.stack((start, start - scale, end + scale, pixels * scale)).flip(-1)
-    return _Atlas(image, table.to(images.device, non_blocking=True))
+    y, x = (2 / size for size in image.shape[-2:])
+    table = [
+        [(left * x - 1, top * y - 1) for top, left, _, _ in boxes],
+        [((left - 1) * x - 1, (top - 1) * y - 1) for top, left, _, _ in boxes],
+        [((right + 1) * x - 1, (bottom + 1) * y - 1) for _, _, bottom, right in boxes],
+        [(x / 2**i, y / 2**i) for i in range(count + 1)],
+    ]
+    return _Atlas(image, torch.tensor(table, dtype=dtype).to(images.device, non_blocking=True))
 
 
 def _halved(images: Tensor) -> Tensor:
-    """Return images at half their size, each pixel the mean of four.
+    """Return images at half their size, each pixel the mean of four; of uint8 in single precision.
 
     Sizes are rounded up; what is missing of the last row or column is 0, as all outside is.
     """
     height, width = images.shape[-2:]
     if height % 2 or width % 2:
         images = F.pad(images, (0, width % 2, 0, height % 2))
-    rows = images[..., ::2, :] + images[..., 1::2, :]
-    return (rows[..., ::2] + rows[..., 1::2]).div_(4)
+    wide = torch.int16 if images.dtype == torch.uint8 else images.dtype  # that holds a sum of four
+    rows = images[..., ::2, :].to(wide) + images[..., 1::2, :]
+    return (rows[..., ::2] + rows[..., 1::2]) / 4

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from fovigraph import _pages
-from fovigraph._checks import instance, positive_int
+from fovigraph._checks import instance, positive_int, shown
 from fovigraph.geometry import LAYOUTS, SensorArray
 from fovigraph.geometry.layout import MAX_SIDE
 from fovigraph.sensing import Retina
@@ -174,6 +174,8 @@ def _look(
 ) -> tuple[list[_Seen], Place]:
     """What eyes sample of a photograph, and how much of it they see."""
     photo = photograph(image)
+    if eyes is not None and not isinstance(eyes, list | tuple):
+        raise TypeError(f"eyes must be a list of arrays or None, got {shown(eyes)}")
     chosen = all_eyes() if eyes is None else list(eyes)
     if not chosen:
         raise ValueError("eyes must be at least one array, got none")

@@ -55,14 +55,17 @@ class TrainingStep:
     Args:
         net: What is trained.
         logits: Takes images and gives logits.
-        images: Number of images, 256² pixels each.
+        images: Number of images.
+        size: Pixels along their sides.
     """
 
-    def __init__(self, net: nn.Module, logits: Callable[[Tensor], Tensor], images: int) -> None:
+    def __init__(
+        self, net: nn.Module, logits: Callable[[Tensor], Tensor], images: int, size: int = 256
+    ) -> None:
         generator = torch.Generator().manual_seed(0)
         self._net, self._logits = net, logits
-        self._images = torch.rand(images, 3, 256, 256, generator=generator)
-        self._labels = torch.randint(1000, (images,), generator=generator)
+        self._images = torch.rand(images, 3, size, size, generator=generator)
+        self._labels = torch.randint(10, (images,), generator=generator)
         net.train()
         logits(self._images)  # makes the peer's lazy layers
         self._optimiser = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)

@@ -10,12 +10,15 @@ from typing import Any
 
 import torch
 import torch_geometric
+from cifar10 import DenseNet
 from common import CMF_A, FOV, ConvSpec, peak_megabytes, serve
 from layer_timing import Candidate, Inference, TrainingStep, versions
 from torch import nn
 from torch_geometric.nn import MessagePassing
 
 import fovigraph as fg
+from fovigraph.train import load_recipe
+from fovigraph.train.recipe import network_of
 
 CANDIDATES: dict[tuple[str, int], Candidate] = {}
 STEPS: list[TrainingStep] = []
@@ -104,6 +107,11 @@ def prepare_step(
     """Builds the network that `step` trains; or a dense one in place of its backbone."""
     torch.set_num_threads(threads)
     overrides = [f"fixation.count={fixations}"]
+    if network == "cifar10":
+        config = network_of(load_recipe(network, [*overrides, "data.source=FOLDER"]))
+        net = DenseNet(config) if dense else fg.FoviNet(config)
+        STEPS.append(TrainingStep(net, lambda x: net(x).logits, images, size=32))
+        return describe()
     net = fg.FoviNet(fg.load_config(network, overrides=overrides))
     if dense:
         backbone, side = DENSE[network]

@@ -82,7 +82,9 @@ def figures(net: fg.FoviNet, image: Tensor) -> dict[str, Figure]:
     return {
         "sampling": viz.plot_sampling(array),
         "polar-angle": viz.plot_sampling(array, color="polar_angle"),
+        "levels": viz.plot_levels(pyramid, kind="schwartz"),
         "manifold": viz.plot_manifold(array),
+        "eyes": viz.plot_eyes(image, fixation=GAZE),
         "samples": viz.plot_view(image, array, colors, where[0], size[0]),
         "rebuilt": viz.plot_rebuilt(image, array, colors, where[0], size[0]),
         "fixations": viz.plot_fixations(
@@ -93,6 +95,7 @@ def figures(net: fg.FoviNet, image: Tensor) -> dict[str, Figure]:
         "filter-in-field": viz.plot_filter_in_field(graph, weight, 0),
         "activations": viz.plot_activations(array_1, features_1[0], title=title),
         "receptive-field": viz.plot_receptive_field(pyramid, level, unit, **view),
+        "field-bins": viz.plot_receptive_field(pyramid, level, unit, **view, bins=40),
         "fields": viz.plot_fields(pyramid, "conv2"),
         "field-sizes": viz.plot_field_sizes(pyramid),
         "effective-field-sizes": viz.plot_effective_field_sizes(
@@ -103,13 +106,15 @@ def figures(net: fg.FoviNet, image: Tensor) -> dict[str, Figure]:
 
 
 def save(picture: Image.Image, file: Path) -> None:
-    """Write a JPEG of no more than :data:`LARGEST` bytes."""
-    for quality in range(88, 30, -6):
-        out = io.BytesIO()
-        picture.save(out, "JPEG", quality=quality, optimize=True, progressive=True)
-        if out.tell() <= LARGEST:
-            break
-    file.write_bytes(out.getvalue())
+    """Write a JPEG of no more than :data:`LARGEST` bytes; what is too rich for it gets smaller."""
+    while True:
+        for quality in range(88, 30, -6):
+            out = io.BytesIO()
+            picture.save(out, "JPEG", quality=quality, optimize=True, progressive=True)
+            if out.tell() <= LARGEST:
+                file.write_bytes(out.getvalue())
+                return
+        picture = picture.resize((picture.width * 4 // 5, picture.height * 4 // 5))
 
 
 def explorer(image: Tensor) -> Image.Image | None:

@@ -7,7 +7,7 @@ import errno
 import math
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
@@ -153,13 +153,27 @@ def positive_ints(name: str, values: Any, most: int | None = None) -> list[int]:
         values: The values.
         most: The largest value that is allowed.
     """
+    return list_of(
+        name, values, "whole numbers", lambda each, value: positive_int(each, value, most)
+    )
+
+
+def list_of(name: str, values: Any, what: str, check: Callable[[str, Any], T]) -> list[T]:
+    """Return what ``check`` returns of the name and the value of every entry, or say what is wrong.
+
+    Args:
+        name: What errors call the list; its first entry is ``name[0]``.
+        values: The values.
+        what: What they must be a list of.
+        check: Returns an entry, or raises an error.
+    """
     try:
-        if isinstance(values, (str, bytes, Mapping, Set)):  # no whole numbers, or in no order
+        if isinstance(values, (str, bytes, Mapping, Set)):  # no numbers, or in no order
             raise TypeError
         entries = list(values)
     except TypeError:
-        raise TypeError(f"{name} must be a list of whole numbers, got {shown(values)}") from None
-    return [positive_int(f"{name}[{i}]", entry, most) for i, entry in enumerate(entries)]
+        raise TypeError(f"{name} must be a list of {what}, got {shown(values)}") from None
+    return [check(f"{name}[{i}]", entry) for i, entry in enumerate(entries)]
 
 
 def positive_range(name: str, values: Sequence[float]) -> None:

@@ -1,6 +1,7 @@
 import os
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import fovigraph as fg
 
 SHAPES += check_shapes()
+
+# Not among the user's files; kept between runs, as compiling takes some seconds.
+os.environ.setdefault("FOVIGRAPH_CACHE", str(Path(__file__).parents[1] / ".pytest_cache/fovigraph"))
 
 torch.manual_seed(0)  # random parameters are named alike in every process of pytest-xdist
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: a thread each

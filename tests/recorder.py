@@ -32,7 +32,13 @@ class Recorder:
         self._lists: list[torch.Tensor] = []
 
     def add(
-        self, name: str, net: Any, content: Any, kept: Callable[[str, Any], bool], **more: Any
+        self,
+        name: str,
+        net: Any,
+        content: Any,
+        kept: Callable[[str, Any], bool],
+        samples: str = "samples",
+        **more: Any,
     ) -> None:
         """Records a network.
 
@@ -41,12 +47,13 @@ class Recorder:
             net: The network.
             content: Its configuration.
             kept: Whether a module, by name, is one whose output is recorded.
+            samples: What its samples are called, which most networks have in common.
             more: What else is said of it, as JSON.
         """
         found = peer.outputs(net, self._images, FIXATIONS, kept)
         outputs = {key: found[key] for key in ("fixation_logits", "probabilities")}
         outputs |= {key: some(v) for key, v in found.items() if key.startswith("backbone.")}
-        self.arrays["samples"] = found["samples"].numpy()
+        self.arrays[samples] = found["samples"].numpy()
         self.arrays[f"outputs/{name}"] = torch.cat([v.flatten() for v in outputs.values()]).numpy()
         lists = peer.neighbour_lists(net, torch.int16)
         self._networks[name] = {

@@ -54,6 +54,15 @@ def outputs_of(name: str, networks: dict[str, Any], arrays: dict[str, Tensor]) -
     return {key: value.view(shape) for (key, shape), value in zip(shapes, values, strict=True)}
 
 
+def empty(shapes: dict[str, list[int]]) -> dict[str, Tensor]:
+    """Tensors of a network, by names and shapes, without values."""
+    whole = {True: torch.int64, False: torch.float32}
+    return {
+        name: torch.empty(shape, dtype=whole[name.endswith("num_batches_tracked")])
+        for name, shape in shapes.items()
+    }
+
+
 def lists_of(name: str, networks: dict[str, Any], arrays: dict[str, Tensor]) -> dict[str, Tensor]:
     """The neighbourhoods of a network, as `use_neighbours` takes them."""
     return {key: arrays[f"list{number}"] for key, number in networks[name]["lists"].items()}

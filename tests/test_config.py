@@ -529,7 +529,7 @@ def test_structure(override: str, says: str) -> None:
 
 def test_structure_is_checked_once_all_is_composed(write: Write) -> None:
     path = write("mine.yaml", "base: fovi_tiny\nbackbone: {channels: [8]}")
-    assert "backbone.strides must have 1 entries" in message(lambda: load_config(path))
+    assert "backbone.k must have 1 entries" in message(lambda: load_config(path))
     overrides = ["backbone.strides=[1]", "backbone.k=[9]", "backbone.pool_after=[0]"]
     assert load_config(path, overrides).backbone.k == [9]
 

@@ -17,9 +17,18 @@ import fovigraph
 from fovigraph._shipped import recipe_names
 from fovigraph.cli import main
 from fovigraph.cli.parser import parse
+from fovigraph.geometry import LAYOUTS
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(module.name for module in pkgutil.walk_packages(fovigraph.__path__, "fovigraph."))
+
+
+@pytest.fixture(autouse=True)
+def _layouts_go_with_the_test():
+    before = dict(LAYOUTS)
+    yield
+    LAYOUTS.clear()
+    LAYOUTS.update(before)
 
 
 def test_readmes_snippets_run_top_to_bottom(tmp_path, monkeypatch):
@@ -98,6 +107,16 @@ def test_a_documents_command_lines_run_one_after_the_other(document, tmp_path, m
             continue
         assert main(words) == 0, words
         assert capsys.readouterr().out
+
+
+def test_the_page_of_layouts_runs_top_to_bottom():
+    text = (ROOT / "docs" / "layouts.md").read_text()
+    names: dict[str, object] = {}
+    for snippet in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(snippet, "layouts.md", "exec"), names)
+    assert [len(names[name]) for name in ("disc", "square", "lattice")] == [4085, 4094, 4096]
+    assert names["lattice"].mask.sum() == 3228
+    assert names["retina"].layout == "watson_temporal"
 
 
 def test_readmes_links_lead_somewhere():

@@ -20,6 +20,9 @@ MODEL_HELP = (
     "a YAML file, the folder of a saved network or run, or an id on the Hugging Face Hub"
 )
 
+SPACES = ("visual", "cortical", "schwartz", "v1like", "warp")
+"""Where pictures are drawn; named here too, as a help text must not import what draws."""
+
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -46,9 +49,10 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     info.add_argument("--json", action="store_true", help="print JSON instead of a table")
     look = add(
         "look",
-        "classify photographs, and draw what the network samples and computes",
+        "classify photographs, and draw what the network samples and computes; look at a video",
         "Print the likeliest classes of photographs, and write pictures of what the network\n"
-        "samples and computes, and its numbers.",
+        "samples and computes, and its numbers. Of a video, write another one: where the gaze is,\n"
+        "and what the eye sees there.",
     )
     demo = add(
         "demo",
@@ -72,6 +76,13 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
         "Write one HTML file, which works offline, to explore receptive fields in. Without\n"
         "--image, it shows the cat that comes with scikit-image, if that is installed.",
     )
+    eyes = add(
+        "eyes",
+        "write a page of what every layout and field of view keeps of one photograph",
+        "Write one HTML file, or a picture, of what every layout and field of view keeps of a\n"
+        "photograph: the cat that comes with scikit-image, if none is named.",
+    )
+    _add_eyes_options(eyes)
     plot = add(
         "plot",
         "draw one picture of a network",
@@ -90,6 +101,14 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
         "convert a network of the fovi package to fovigraph's format, or back",
         "Convert a saved network from the fovi package's format to fovigraph's, or back.",
     )
+    serve = add(
+        "serve",
+        "serve a network: images in, classes out, and a page to try it",
+        "Answer POST /predict, whose body is an image file, with the image's classes as JSON, and\n"
+        "show a page to try it with a camera or a photograph. Needs the extra 'serve'.",
+        "GET /health and GET /metrics (Prometheus) are for those who run it. Without --host only\n"
+        "this machine is answered; there is no password and no encryption: put a proxy before it.",
+    )
     completion = add(
         "completion",
         "print code for shell completion",
@@ -99,17 +118,20 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     )
     completion.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
 
-    for command in (info, predict, evaluation):
+    for command in (info, predict, evaluation, serve):
         command.add_argument("model", metavar="MODEL", help=MODEL_HELP).completer = _models  # type: ignore[attr-defined]
     for command in (look, demo, explore, plot):
         _add_optional_model(command)
     for command in (look, predict):
-        command.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
+        what = "image files, or one video" if command is look else "image files"
+        command.add_argument("images", nargs="*", metavar="IMAGE", help=what)
+    _add_video_options(look)
     _add_predict_options(predict)
     _add_plot_options(plot)
     _add_train_options(train)
     _add_convert_options(convert)
     _add_eval_options(evaluation)
+    _add_serve_options(serve)
     for command in (explore, plot):
         command.add_argument("--image", metavar="IMAGE", help="a photograph to look at")
     for command in (look, demo, explore, predict):
@@ -128,7 +150,7 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
             help="draw random fixations with this seed (default: the network's fixations in "
             "evaluation); also the seed of random weights (default: 0)",
         )
-    for command in (look, demo, predict, evaluation, explore, plot):
+    for command in (look, demo, predict, evaluation, explore, plot, serve):
         command.add_argument(
             "--device",
             choices=("auto", "cpu", "cuda"),
@@ -139,7 +161,7 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     _add_out(evaluation, "evaluation")
     _add_out_file(explore, "explorer.html")
     _add_out_file(plot, None)
-    for command in (info, look, demo, explore, plot, predict, train, evaluation):
+    for command in (info, look, demo, explore, plot, predict, train, evaluation, serve):
         command.add_argument(
             "overrides",
             nargs="*",
@@ -187,6 +209,73 @@ def _add_predict_options(predict: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_video_options(look: argparse.ArgumentParser) -> None:
+    look.add_argument(
+        "--video",
+        type=Path,
+        metavar="FILE",
+        help="write only a video of the gaze and of what the eye sees, .mp4 or .gif (of a video, "
+        "the default is DIR/look.mp4); needs the extra 'video', but for GIFs",
+    )
+    look.add_argument(
+        "--path",
+        metavar="FILE",
+        help="move the gaze along this path: a CSV file with the columns seconds, row and column "
+        "(fractions of the image), or a JSON list of objects with these keys",
+    )
+    look.add_argument(
+        "--seconds",
+        type=_seconds,
+        metavar="S",
+        help="how long a fixation lasts in the video, where no path says so (default: 0.5)",
+    )
+    look.epilog = (
+        "A video is a file that ends in .mp4, .m4v, .mov, .mkv, .webm, .avi, .mpg or .mpeg; with\n"
+        "--video, a GIF of several frames is one, too. Without --path, the gaze goes round the\n"
+        "network's own fixations. A path's fixations must begin within the video, the first with\n"
+        "it."
+    )
+
+
+def _add_eyes_options(eyes: argparse.ArgumentParser) -> None:
+    eyes.add_argument("image", nargs="?", metavar="IMAGE", help="a photograph")
+    eyes.add_argument(
+        "--side",
+        type=_count,
+        default=64,
+        metavar="N",
+        help="all have about as many samples as an image of N × N pixels (default: 64)",
+    )
+    eyes.add_argument(
+        "--fov",
+        type=float,
+        default=16.0,
+        metavar="DEGREES",
+        help="diameter of the field of view (default: 16)",
+    )
+    eyes.add_argument(
+        "--cmf-a",
+        type=float,
+        default=0.5,
+        metavar="DEGREES",
+        help="the constant a of the cortical magnification 1 / (r + a) (default: 0.5)",
+    )
+    eyes.add_argument(
+        "--fixation",
+        type=float,
+        nargs=2,
+        metavar=("ROW", "COLUMN"),
+        help="where they look, as fractions of the photograph (default: 0.5 0.5)",
+    )
+    eyes.add_argument(
+        "--view",
+        type=_count,
+        metavar="PIXELS",
+        help="how much of the photograph the field of view spans (default: its shorter side)",
+    )
+    _add_out_file(eyes, "eyes.html")
+
+
 def _add_plot_options(plot: argparse.ArgumentParser) -> None:
     plot.add_argument("--level", type=_level, metavar="L", help="a level, by name or index")
     plot.add_argument("--unit", type=_seed, metavar="U", help="a unit's index within its level")
@@ -200,19 +289,29 @@ def _add_plot_options(plot: argparse.ArgumentParser) -> None:
     )
     plot.add_argument(
         "--space",
-        choices=("visual", "cortical"),
-        help="draw in the visual field or on the flattened cortex",
+        choices=SPACES,
+        help="draw in the visual field or on a map of the cortex: cortical, in millimetres; "
+        "v1like, schwartz or warp, as fovi draws it",
+    )
+    plot.add_argument(
+        "--map", choices=SPACES[1:], help="the map of the cortex, as of --space (default: cortical)"
     )
     plot.add_argument(
         "--color",
         choices=("eccentricity", "polar_angle"),
-        help="what the nodes of sampling and manifold are coloured by",
+        help="what the nodes of sampling, levels and manifold are coloured by",
     )
     plot.add_argument(
         "--binary",
         action="store_true",
         default=None,
         help="draw receptive fields without the number of paths to each node",
+    )
+    plot.add_argument(
+        "--bins",
+        type=_count,
+        metavar="N",
+        help="draw receptive fields in hexagonal bins, N from side to side",
     )
 
 
@@ -263,6 +362,13 @@ def _add_eval_options(evaluation: argparse.ArgumentParser) -> None:
         help="number of fixations of each image (default: as the network has them)",
     )
     evaluation.add_argument(
+        "--areas",
+        type=_areas,
+        default=(),
+        metavar="A,A,…",
+        help="evaluate also with views of these areas, as fractions of the image's, e.g. 0.3,0.7",
+    )
+    evaluation.add_argument(
         "--repeats",
         type=_count,
         metavar="N",
@@ -286,6 +392,39 @@ def _add_eval_options(evaluation: argparse.ArgumentParser) -> None:
     )
     evaluation.add_argument(
         "--json", action="store_true", help="print the results as JSON instead of a table"
+    )
+
+
+def _add_serve_options(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument(
+        "--host", default="127.0.0.1", metavar="HOST", help="address to listen at (127.0.0.1)"
+    )
+    serve.add_argument(
+        "--port", type=_port, default=8000, metavar="N", help="port, 0 for a free one (8000)"
+    )
+    serve.add_argument(
+        "--batch-size",
+        type=_count,
+        default=64,
+        metavar="N",
+        help="most images that are computed together (default: 64)",
+    )
+    serve.add_argument(
+        "--max-requests",
+        type=_count,
+        default=256,
+        metavar="N",
+        help="most requests at a time; more are told to come back (default: 256)",
+    )
+    serve.add_argument(
+        "--max-megabytes", type=_amount, default=10.0, metavar="MB", help="of a file (default: 10)"
+    )
+    serve.add_argument(
+        "--max-megapixels",
+        type=_amount,
+        default=25.0,
+        metavar="MP",
+        help="of an image (default: 25)",
     )
 
 
@@ -341,12 +480,52 @@ def _level(text: str) -> int | str:
     return _seed(text) if text.isascii() and text.isdigit() else text
 
 
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.01 <= value <= 3600:
+        raise argparse.ArgumentTypeError(
+            f"must be a number of seconds from 0.01 to 3600, got {shown(text)}"
+        )
+    return value
+
+
 def _count(text: str) -> int:
     return _whole_number(text, 1, None)
 
 
+def _port(text: str) -> int:
+    return _whole_number(text, 0, 65535)
+
+
+def _amount(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.001 <= value <= 1e6:
+        raise argparse.ArgumentTypeError(
+            f"must be a number from 0.001 to 1000000, got {shown(text)}"
+        )
+    return value
+
+
 def _seed(text: str) -> int:
     return _whole_number(text, 0, LARGEST_SEED)
+
+
+def _areas(text: str) -> list[float]:
+    try:
+        areas = [float(part) for part in text.split(",")]
+    except ValueError:
+        areas = [0.0]
+    if not all(0 < area <= 1 for area in areas):
+        raise argparse.ArgumentTypeError(
+            f"must be numbers above 0, up to 1, with commas between them, got {shown(text)}"
+        )
+    return areas
 
 
 def _whole_number(text: str, low: int, high: int | None) -> int:

@@ -82,6 +82,7 @@ def eval_command(args: argparse.Namespace) -> int:
                 net,
                 _shown(batches, args.limit, index, len(names)),
                 fixations=args.fixations,
+                areas=args.areas,
                 classes=names,
                 generator=torch.Generator().manual_seed(seed) if random else None,
             )
@@ -225,6 +226,8 @@ def _table(
         if n <= result.fixations and result.fixations > 1:
             name = f"with {n} fixation{'s' if n > 1 else ''}"
             figures[name] = percent(result.by_fixations[n - 1])
+    for each in result.by_area:
+        figures[f"with {each.area:g} of the image's area"] = percent(each.by_fixations[-1])
     name_width, width = (max(map(len, words)) for words in zip(*figures.items(), strict=True))
     lines = [f"{name:<{name_width}}  {value:>{width}}" for name, value in figures.items()]
     if spread:

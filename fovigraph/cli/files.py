@@ -70,15 +70,15 @@ def remove_empty_folders() -> None:
             _MADE.pop().rmdir()
 
 
-def make_way(file: Path, suffixes: tuple[str, ...]) -> None:
-    """Check that a file can be written, and that its suffix is among those allowed."""
+def make_way(file: Path, suffixes: tuple[str, ...], option: str = "--out") -> None:
+    """Check that a file, which an option names, can be written, and that its suffix is allowed."""
     if file.suffix.lower() not in suffixes:
         raise UserError(
-            f"argument --out: must end in {', '.join(suffixes)}, got {shown(str(file))}"
+            f"argument {option}: must end in {', '.join(suffixes)}, got {shown(str(file))}"
         )
     if os.path.exists(file) and not file.is_file():
         reason = "it is a folder" if file.is_dir() else "it is no regular file"
-        raise _unwritable(file, reason)
+        raise _unwritable(file, reason, option)
     try:
         if file.is_file():
             file.open("ab").close()
@@ -87,8 +87,8 @@ def make_way(file: Path, suffixes: tuple[str, ...]) -> None:
             with suppress(FileNotFoundError):
                 file.lstat()  # raises where no file can have such a name
     except OSError as error:
-        raise _unwritable(file, error.strerror) from error
+        raise _unwritable(file, error.strerror, option) from error
 
 
-def _unwritable(path: Path, reason: str | None) -> UserError:
-    return UserError(f"argument --out: cannot write to {shown(str(path))}: {reason}")
+def _unwritable(path: Path, reason: str | None, option: str = "--out") -> UserError:
+    return UserError(f"argument {option}: cannot write to {shown(str(path))}: {reason}")

@@ -13,6 +13,7 @@ from fovigraph.cli.networks import build, read_config
 from fovigraph.cli.output import say
 from fovigraph.geometry import LAYOUTS, RingLayout
 from fovigraph.models.cost import describe
+from fovigraph.sensing import RetinaConfig
 
 
 def info(args: argparse.Namespace) -> int:
@@ -22,6 +23,15 @@ def info(args: argparse.Namespace) -> int:
         report = describe(build(config, device="meta"))
     say(json.dumps({"model": args.model, **report}, indent=2) if args.json else _table(report))
     return 0
+
+
+def _retina(report: dict[str, Any]) -> str:
+    """Say what the retina's layout is, and what else is not as in the default configuration."""
+    usual = RetinaConfig()
+    names = ("field_geometry", "extent", "norm", "max_val", "matching")
+    said = {"layout": report["layout"]}
+    said |= {name: report[name] for name in names if report[name] != getattr(usual, name)}
+    return "Retina: " + ", ".join(f"{name} {value}" for name, value in said.items()) + "."
 
 
 def _table(report: dict[str, Any]) -> str:
@@ -43,6 +53,7 @@ def _table(report: dict[str, Any]) -> str:
         (
             f"Field of view {report['field_of_view_degrees']:g}°, cmf_a "
             f"{report['cmf_a_degrees']:g}°, {count} fixation{'s' if count > 1 else ''} an image.",
+            _retina(report),
             "",
             format_table(rows),
             "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 KINDS = {
     "sampling": "where the retina samples, and how densely",
+    "levels": "where every level samples, in the visual field and on the cortex",
     "manifold": "the cortical surface (--out FILE.html: to be turned with the mouse)",
     "kernel-map": "how neighbours fall into the cells of a kernel",
     "receptive-field": "what one unit sees, level by level",
@@ -21,10 +22,11 @@ KINDS = {
 """The kinds, and what they show."""
 
 TAKES: dict[str, tuple[str, ...]] = {
-    "sampling": ("color",),
+    "sampling": ("color", "map"),
+    "levels": ("color", "map"),
     "manifold": ("color",),
     "kernel-map": ("level",),
-    "receptive-field": ("level", "unit", "space", "binary", "image", "fixation", "device"),
+    "receptive-field": ("level", "unit", "space", "binary", "bins", "image", "fixation", "device"),
     "fields": ("level",),
     "field-sizes": (),
     "effective-field-sizes": ("image", "fixation", "seed", "device"),

@@ -20,6 +20,7 @@ from fovigraph.cli.errors import users_mistake
 from fovigraph.cli.files import demo_image, image_file, make_folder, write
 from fovigraph.cli.networks import build, device_of, read_config, saved_folder
 from fovigraph.cli.output import say
+from fovigraph.cli.video import asks_for_video, look_at_video
 from fovigraph.models import FoviNet, FoviOutput
 from fovigraph.models.predict import THRESHOLD, labels_of, top_classes
 from fovigraph.viz import style
@@ -60,6 +61,8 @@ def look(args: argparse.Namespace) -> int:
 
     Of several images, each has a folder of its own there.
     """
+    if args.command == "look" and asks_for_video(args):
+        return look_at_video(args)
     device = device_of(args.device)
     overrides = list(args.overrides)
     if args.fixations is not None:

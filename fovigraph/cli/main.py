@@ -75,6 +75,10 @@ def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
         from fovigraph.cli.predict import predict_command
 
         return predict_command
+    if args.command == "serve":
+        from fovigraph.cli.serve import serve_command
+
+        return serve_command
     if args.command == "completion":
         from fovigraph.cli.completion import completion
 
@@ -94,6 +98,10 @@ def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
         from fovigraph.cli.explore import explore
 
         return explore
+    if args.command == "eyes":
+        from fovigraph.cli.eyes import eyes
+
+        return eyes
     if args.command == "plot":
         from fovigraph.cli.plot import plot
 

@@ -22,6 +22,7 @@ DEFAULTS = {
     "fixation": (0.5, 0.5),
     "space": "visual",
     "color": "eccentricity",
+    "map": "cortical",
     "binary": False,
     "device": "auto",
 }
@@ -115,7 +116,7 @@ def _is_model(words: Sequence[str], command: str) -> bool:
 
 def _refuse_idle(args: argparse.Namespace) -> None:
     """Refuse options that the command or kind does not use."""
-    more = ("seed", "level", "unit", "image")
+    more = ("seed", "level", "unit", "image", "bins")
     given = [name for name in (*DEFAULTS, *more) if _is_given(args, name)]
     if args.command == "plot":
         takes = TAKES[args.kind]

@@ -20,6 +20,7 @@ from fovigraph.cli.networks import build, device_of, read_config, saved_folder
 from fovigraph.cli.output import say
 from fovigraph.nn import KNNConv
 from fovigraph.viz.activations import features_at
+from fovigraph.viz.field import nearest_drawn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,7 +88,7 @@ class Subject:
         if self.args.level is not None:
             aim = self.pyramid.levels[level].cartesian[unit]
             level = self.pyramid.level_index(self.args.level)
-            unit = int((self.pyramid.levels[level].cartesian - aim).norm(dim=1).argmin())
+            unit = nearest_drawn(self.pyramid.levels[level], aim)
         return level, unit if self.args.unit is None else self.args.unit
 
     @cached_property
@@ -122,6 +123,7 @@ def _kernel_map(subject: Subject) -> Figure:
 
 def _receptive_field(subject: Subject) -> Figure:
     options = {"space": subject.args.space, "binary": subject.args.binary}
+    options["bins"] = subject.args.bins
     if subject.args.image is None:
         return viz.plot_receptive_field(subject.pyramid, *subject.unit, **options)
     where, size, _ = subject.view
@@ -180,7 +182,10 @@ def _activations(subject: Subject) -> Figure:
 
 
 DRAW: dict[str, Callable[[Subject], Figure]] = {
-    "sampling": lambda s: viz.plot_sampling(s.net.retina.array, color=s.args.color),
+    "sampling": lambda s: viz.plot_sampling(
+        s.net.retina.array, color=s.args.color, kind=s.args.map
+    ),
+    "levels": lambda s: viz.plot_levels(s.pyramid, color=s.args.color, kind=s.args.map),
     "manifold": lambda s: viz.plot_manifold(s.net.retina.array, color=s.args.color),
     "kernel-map": _kernel_map,
     "receptive-field": _receptive_field,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from fovigraph._checks import flag, positive_int
+from fovigraph._checks import flag, instance, positive_int
 from fovigraph._pictures import array_html
 from fovigraph.geometry.fixed import isolated
 from fovigraph.geometry.layout import (
@@ -17,6 +18,7 @@ from fovigraph.geometry.layout import (
     Layout,
     check_norm,
     check_sizes,
+    check_stride,
     last_radii,
     last_that,
     layout_name,
@@ -84,6 +86,9 @@ class SensorArray:
         self.manifold = sensor_manifold(field_geometry, self.cmf_a)
         self.extent, self.norm, self.max_val = extent, check_norm(norm), max_val
         self.side: int | None = None
+        self.at_least = False
+        if isinstance(max_val, str) and max_val != "auto":
+            raise TypeError(f"max_val must be a number or 'auto', got {max_val!r}")
         if max_val != "auto":
             self.max_val = self._layout.max_val  # which says what is wrong with the three
         else:
@@ -134,29 +139,30 @@ class SensorArray:
             array = one.with_resolution(one._largest(side**2))
         else:  # the next one after the largest with fewer
             array = one.with_resolution(one._largest(side**2 - 1) + 1 if side > 1 else 1)
-        array.side = side
+        array.side, array.at_least = side, at_least
         return array
 
-    def strided(self, stride: int) -> SensorArray:
+    def strided(self, stride: float) -> SensorArray:
         """Return the array of the same field and magnification that is ``stride`` times coarser.
 
-        An array matched to side *s* gives the one matched to ``s // stride``; any other gives the
-        one with ``resolution // stride``.
+        An array matched to side *s* gives the one matched to ``floor(s / stride)``, in the same
+        way; any other gives the one with ``floor(resolution / stride)``.
 
         Raises:
-            ValueError, TypeError: If ``stride`` is no whole number or leaves no nodes.
+            ValueError, TypeError: If ``stride`` is no number of at least 1, or leaves no nodes.
         """
-        stride = positive_int("stride", stride)
+        stride = check_stride("stride", stride)
         matched = self.side is not None
         size = self.side if self.side is not None else self.resolution
         if size < stride:
             raise ValueError(
                 f"stride must leave at least one node: it may be at most {size} for an array "
-                f"{'matched to side' if matched else 'of resolution'} {size}, got {stride}"
+                f"{'matched to side' if matched else 'of resolution'} {size}, got {stride:g}"
             )
         if stride == 1:
             return self
-        return self.with_side(size // stride) if matched else self.with_resolution(size // stride)
+        size = int(size / stride)
+        return self.with_side(size) if matched else self.with_resolution(size)
 
     def with_resolution(self, resolution: int) -> SensorArray:
         """Return the array of another resolution over the same field and magnification.
@@ -166,16 +172,29 @@ class SensorArray:
         """
         return SensorArray(resolution, **self._options())
 
-    def with_side(self, side: int, *, at_least: bool = False) -> SensorArray:
+    def with_cmf_a(self, cmf_a: float) -> SensorArray:
+        """Return the array of another magnification, of the same resolution over the same field.
+
+        Args:
+            cmf_a: The constant *a* of the cortical magnification, degrees.
+
+        Raises:
+            ValueError, TypeError: As for the class.
+        """
+        return SensorArray(self.resolution, **{**self._options(), "cmf_a": cmf_a})
+
+    def with_side(self, side: int, *, at_least: bool | None = None) -> SensorArray:
         """Return the array matched to another side over the same field and magnification.
 
         Args:
             side: Side of the image to match, pixels.
-            at_least: Whether it has no fewer nodes than that image, rather than no more.
+            at_least: Whether it has no fewer nodes than that image, rather than no more; ``None``:
+                as this array was matched.
 
         Raises:
             ValueError, TypeError: As :meth:`matched`.
         """
+        at_least = self.at_least if at_least is None else at_least
         return SensorArray.matched(side, **self._options(), at_least=at_least)
 
     def inset(self) -> SensorArray:
@@ -187,7 +206,7 @@ class SensorArray:
         if len(last_radii(self.polar)) < 2:
             return self
         array = SensorArray(self.resolution, **{**self._options(), "max_val": "auto"})
-        array.side = self.side
+        array.side, array.at_least = self.side, self.at_least
         return array
 
     def _options(self) -> dict[str, Any]:
@@ -218,6 +237,8 @@ class SensorArray:
         if self.max_val != "auto":
             return self._scaled(self.max_val)  # type: ignore[arg-type]
         last = last_radii(self._scaled(1.0).coordinates()) / (self.fov / 2)
+        if not last.any():  # one node at the centre, which no scale moves
+            return self._scaled(1.0)
         if len(last) < 2:
             raise ValueError(
                 "max_val must be a number for an array whose nodes are all equally eccentric, got "
@@ -285,6 +306,61 @@ class SensorArray:
             raise ValueError(f"layout must leave a node within the field's extent, got {self!r}")
         return None if valid is None or bool(valid.all()) else valid
 
+    @cached_property
+    @isolated
+    def valid_nodes(self) -> Tensor:
+        """The nodes that are not masked, ascending, ``[M]``."""
+        return torch.arange(len(self)) if self.mask is None else self.mask.nonzero().flatten()
+
+    @cached_property
+    @isolated
+    def grid(self) -> Tensor:
+        """Which node is each pixel of the image that the array is, ``[H, W]``.
+
+        Warped and uniform lattices are upright images; in a log-polar image, angles are rows and
+        radii columns.
+
+        Raises:
+            ValueError: If the layout is no image.
+        """
+        grid = self._layout.grid()
+        if grid is None:
+            raise ValueError(
+                "array must have a layout that is an image (logpolar_image, uniform_square, "
+                f"warped_cartesian), got {self}"
+            )
+        return grid
+
+    def as_grid(self, samples: Tensor) -> Tensor:
+        """Return features of the nodes as an image, as dense networks take it.
+
+        Args:
+            samples: ``[*, N, C]``, such as a retina's.
+
+        Returns:
+            ``[*, C, H, W]``; masked nodes as they are in ``samples``.
+
+        Raises:
+            ValueError, TypeError: If the layout is no image, or ``samples`` are not of its nodes.
+
+        Example:
+            >>> import torch
+            >>> from fovigraph import Retina, SensorArray
+            >>> retina = Retina(SensorArray(32, layout="warped_cartesian"))
+            >>> samples = retina(torch.rand(2, 3, 96, 128), [[0.5, 0.5]])
+            >>> retina.array.as_grid(samples).shape
+            torch.Size([2, 1, 3, 32, 32])
+        """
+        grid = self.grid
+        instance("samples", samples, Tensor, allowed="a torch.Tensor [..., N, C]")
+        if samples.ndim < 2 or samples.shape[-2] != len(self):
+            raise ValueError(
+                f"samples must be [..., {len(self)} nodes, channels], got shape "
+                f"{list(samples.shape)}"
+            )
+        seen = samples.index_select(-2, grid.flatten().to(samples.device))
+        return seen.unflatten(-2, grid.shape).movedim(-1, -3)
+
     @property
     def has_cortex(self) -> bool:
         """Whether the layout has cortical coordinates."""
@@ -315,7 +391,7 @@ class SensorArray:
 
     def _key(self) -> tuple[object, ...]:
         # The side, too: arrays that are equal stride alike.
-        return (self.resolution, *self._options().values(), self.side)
+        return (self.resolution, *self._options().values(), self.side, self.at_least)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SensorArray) and self._key() == other._key()

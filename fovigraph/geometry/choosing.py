@@ -6,7 +6,6 @@ import math
 from bisect import bisect_left
 
 import numpy as np
-from scipy.optimize import brentq
 
 from fovigraph._checks import positive_float, positive_int
 from fovigraph.geometry.array import SensorArray
@@ -40,6 +39,8 @@ def cmf_a_of_pixels(view_size: float, side: int, fov: float) -> float:
         >>> round(cmf_a_of_pixels(256, 64, 16.0), 4)
         0.7628
     """
+    from scipy.optimize import brentq  # a quarter of a second, which not every network needs
+
     view_size = positive_float("view_size", view_size)
     rings = positive_int("side", side, MAX_SIDE) // 2
     fov = positive_float("fov", fov, *FOV)

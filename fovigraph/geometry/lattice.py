@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from fovigraph._checks import one_of, positive_float
@@ -43,6 +43,9 @@ class Warp:
         norm: Of the shells that are equally eccentric: 2, circles, or infinity, squares.
         max_val: Half the side of the native plane.
 
+    Attributes:
+        law: :math:`\Lambda` and :math:`\nu`.
+
     Raises:
         ValueError, TypeError: If an argument is not of the kind said above.
 
@@ -68,11 +71,13 @@ class Warp:
         if extent == "wang" and self._norm != 2:
             raise ValueError(f"norm must be 2 for extent='wang', got {norm}")
         ratio = self._radius / self._cmf_a
-        if self._norm == 2:
-            depth = math.log1p(ratio)
-            self._depth = math.log1p(m * ratio) / m if extent == "wang" else depth
-        else:
-            self._depth = math.log1p(m * ratio) / m
+        whole = math.log1p(ratio)
+        self.law = whole, 1.0
+        if self._norm != 2:
+            self.law = math.log1p(m * ratio), m
+        elif extent == "wang":
+            self.law = whole, m / (math.log1p(m * ratio) / whole)
+        self._depth = self.law[0] / self.law[1]
 
     def to_visual(self, native: Float[Tensor, "*N 2"]) -> Float64[Tensor, "*N 2"]:
         """Return the visual points (radii of the field, ``[..., 2]``) of native ones.
@@ -105,6 +110,11 @@ class Warp:
     @staticmethod
     def _points(name: str, points: Any) -> Tensor:
         return finite(name, real_tensor(name, points, ("...", 2))).double()
+
+
+def _upright(side: int) -> Int64[Tensor, "S S"]:
+    """Which cell of a lattice, x outermost, is each pixel of an upright image."""
+    return torch.arange(side**2).view(side, side).flip(1).t()
 
 
 class _Lattice(Layout):
@@ -168,9 +178,13 @@ class UniformSquare(_Lattice):
 
     extents = ("circular", "square")
     has_cortex = False
+    shape = "square"  # whatever the extent
 
     def coordinates(self) -> Float64[Tensor, "N 2"]:
         return to_polar(self._cells(), self.radius)
+
+    def grid(self) -> Int64[Tensor, "H W"] | None:
+        return _upright(self.resolution)
 
     def padding(self) -> Float64[Tensor, "P 2"]:
         return rings_of_padding(last_radii(self.coordinates()), self.radius, self.resolution)
@@ -200,6 +214,9 @@ class WarpedCartesian(_Lattice):
 
     def coordinates(self) -> Float64[Tensor, "N 2"]:
         return to_polar(self._warp().to_visual(self._cells()), self.radius)
+
+    def grid(self) -> Int64[Tensor, "H W"] | None:
+        return _upright(self.resolution)
 
     def padding(self) -> Float64[Tensor, "P 2"]:
         if self.resolution == 1:

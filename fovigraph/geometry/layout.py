@@ -11,10 +11,18 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from fovigraph._checks import instance, one_of, positive_float, positive_int, shown
+from fovigraph._checks import (
+    finite_float,
+    instance,
+    list_of,
+    one_of,
+    positive_float,
+    positive_int,
+    shown,
+)
 from fovigraph._deprecated import warn_renamed
 from fovigraph.geometry.magnification import check_cmf_a
 from fovigraph.geometry.manifold import SensorManifold
@@ -60,6 +68,19 @@ def check_sizes(resolution: Any, fov: Any, cmf_a: Any) -> tuple[int, float, floa
         positive_float("fov", fov, *FOV),
         check_cmf_a(cmf_a),
     )
+
+
+def check_stride(name: str, value: Any) -> float:
+    """Return how many times coarser an array becomes, or say what ``name`` must be."""
+    stride = finite_float(name, value)
+    if stride < 1:
+        raise ValueError(f"{name} must be at least 1, got {shown(value)}")
+    return int(stride) if stride.is_integer() else stride
+
+
+def check_strides(name: str, values: Any) -> list[float]:
+    """Return strides as a list, or say what each must be (:func:`check_stride`)."""
+    return list_of(name, values, "numbers", check_stride)
 
 
 def check_norm(value: Any) -> float:
@@ -160,6 +181,15 @@ class Layout(ABC):
         """Which nodes take part, ``[N]``; ``None``: all do."""
         return None
 
+    def grid(self) -> Int64[Tensor, "H W"] | None:
+        """Return which node is each pixel of an image; ``None``: the layout is no image."""
+        return None
+
+    @property
+    def shape(self) -> str:
+        """The extent of the field that the nodes fill, as it is drawn."""
+        return self.extent
+
     def _inside(self, polar: Float64[Tensor, "N 2"]) -> Bool[Tensor, " N"]:
         """Which points lie within the extent of the field, ``[N]``."""
         if self.extent == "wang":
@@ -225,16 +255,16 @@ def layout_name(name: Any) -> str:
     return one_of("layout", name, LAYOUTS)
 
 
-def to_plane(polar: Float64[Tensor, "N 2"], radius: float) -> Float64[Tensor, "N 2"]:
+def to_plane(polar: Float64[Tensor, "*N 2"], radius: float) -> Float64[Tensor, "*N 2"]:
     """Return x and y, in units of ``radius`` degrees, of polar coordinates."""
-    distance, angle = polar[:, 0] / radius, polar[:, 1]
+    distance, angle = polar[..., 0] / radius, polar[..., 1]
     return torch.stack((distance * angle.cos(), distance * angle.sin()), dim=-1)
 
 
-def to_polar(plane: Float64[Tensor, "N 2"], radius: float) -> Float64[Tensor, "N 2"]:
+def to_polar(plane: Float64[Tensor, "*N 2"], radius: float) -> Float64[Tensor, "*N 2"]:
     """Invert :func:`to_plane`: angles from 0 to 2π."""
-    angle = torch.atan2(plane[:, 1], plane[:, 0]).remainder(2 * math.pi)
-    return torch.stack((plane.norm(dim=1) * radius, angle), dim=-1)
+    angle = torch.atan2(plane[..., 1], plane[..., 0]).remainder(2 * math.pi)
+    return torch.stack((plane.norm(dim=-1) * radius, angle), dim=-1)
 
 
 def last_radii(polar: Float64[Tensor, "N 2"]) -> Float64[Tensor, " R"]:

@@ -75,17 +75,23 @@ class RingLayout(Layout):
             (self._radii(self.resolution)[ring], 2 * math.pi * within / sizes[ring]), dim=-1
         )
 
+    def _cut(
+        self,
+    ) -> tuple[Float64[Tensor, "A 2"], Bool[Tensor, " A"], Float64[Tensor, "C 2"]]:
+        """All nodes of the rings, which of them a square field has, and corners it has besides."""
+        rings, m = self._around(self._ring_sizes()), self.max_val
+        inside = self._inside(rings)
+        if self.resolution == 1:
+            return rings, inside, rings[:0]
+        corners = torch.cartesian_prod(*[torch.tensor([-m, m], dtype=torch.float64)] * 2)
+        plane = to_plane(rings[inside], self.radius)
+        known = torch.isclose(plane[:, None], corners, rtol=1e-5, atol=1e-6).all(-1).any(0)
+        return rings, inside, to_polar(corners[~known], self.radius)
+
     def _square(self) -> tuple[Float64[Tensor, "N 2"], Float64[Tensor, "P 2"]]:
         """The nodes of a square field, and those of its rings that lie outside."""
-        rings = self._around(self._ring_sizes())
-        inside = self._inside(rings)
-        nodes, m = rings[inside], self.max_val
-        if self.resolution > 1:
-            corners = torch.cartesian_prod(*[torch.tensor([-m, m], dtype=torch.float64)] * 2)
-            plane = to_plane(nodes, self.radius)
-            known = torch.isclose(plane[:, None], corners, rtol=1e-5, atol=1e-6).all(-1).any(0)
-            nodes = torch.cat((nodes, to_polar(corners[~known], self.radius)))
-        return nodes, rings[~inside]
+        rings, inside, corners = self._cut()
+        return torch.cat((rings[inside], corners)), rings[~inside]
 
     def __len__(self) -> int:
         if self.extent == "circular":
@@ -136,19 +142,24 @@ class IsotropicFixed(Layout):
         return self.resolution**2
 
     def coordinates(self) -> Float64[Tensor, "N 2"]:
-        full, wanted = self._full(), self.resolution**2
+        full = self._full()
         if self.extent == "circular":
-            return full._around(_thinned(full._ring_sizes(), wanted))
+            return full._around(_thinned(full._ring_sizes(), self.resolution**2))
         nodes = full.coordinates()
+        return nodes[self._kept(nodes)]
+
+    def _kept(self, nodes: Float64[Tensor, "M 2"]) -> Bool[Tensor, " M"]:
+        """Which of the nodes of a square field that has more than enough."""
+        wanted = self.resolution**2
         if len(nodes) == wanted:
-            return nodes
+            return torch.ones(wanted, dtype=torch.bool)
         plane = to_plane(nodes, self.radius).abs()
         corner = torch.isclose(plane, torch.tensor(self.max_val).double(), rtol=1e-5, atol=1e-6)
         keep = corner.all(dim=1)
         others = (~keep).nonzero().flatten()
         chosen = torch.linspace(0, len(others) - 1, wanted - int(keep.sum()), dtype=torch.float64)
         keep[others[chosen.round().long()]] = True
-        return nodes[keep]
+        return keep
 
     def padding(self) -> Float64[Tensor, "P 2"]:
         full = self._full()
@@ -230,6 +241,10 @@ class LogPolarImage(LogPolarCylinder):
     def coordinates(self) -> Float64[Tensor, "N 2"]:
         angle_radius = torch.cartesian_prod(self._angles(), self._radii(self.resolution))
         return angle_radius.reshape(-1, 2).flip(1)
+
+    def grid(self) -> Int64[Tensor, "H W"] | None:
+        """Angles are rows, radii columns."""
+        return torch.arange(len(self)).view(self.resolution, self.resolution)
 
     def padding(self) -> Float64[Tensor, "P 2"]:
         if self.resolution == 1:

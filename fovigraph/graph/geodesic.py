@@ -19,6 +19,7 @@ def k_nearest_geodesic(
     dst_cortical: Float64[Tensor, "N D"],
     k: int,
     *,
+    most: int | None = None,
     from_node: bool = False,
 ) -> tuple[Int64[Tensor, "N {k}"], Float64[Tensor, "N {k}"]]:
     """Find the k points nearest to every destination along the surface, ties to the lower index.
@@ -30,6 +31,7 @@ def k_nearest_geodesic(
         visual, cortical: The points, ``[P, 2]`` and ``[P, 3]``, on a flat surface ``[P, 2]``.
         dst_visual, dst_cortical: The destinations, likewise.
         k: Number of neighbours, at most P.
+        most: Most points that the surface is made of, at least k; ``None``: all there are.
         from_node: As for :func:`geodesic_distances`.
 
     Returns:
@@ -38,8 +40,9 @@ def k_nearest_geodesic(
     Raises:
         ImportError: If pygeodesic is not installed.
     """
+    count = CANDIDATES * k if most is None else min(CANDIDATES * k, most)
     near, apart = geodesic_distances(
-        visual, cortical, dst_visual, dst_cortical, CANDIDATES * k, from_node=from_node
+        visual, cortical, dst_visual, dst_cortical, count, from_node=from_node
     )
     index, distance, _ = select_nearest(near, apart, k)
     return index, distance

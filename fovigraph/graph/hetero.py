@@ -19,7 +19,7 @@ from fovigraph.graph.knn_graph import GEOMETRY, METRICS, KNNGraph, check_geometr
 from fovigraph.graph.step import Step
 
 ARRAY = ("resolution", "fov", "cmf_a", "layout", "field_geometry")
-UNUSUAL = {"extent": "circular", "norm": 2.0, "max_val": 1.0}
+UNUSUAL = {"extent": "circular", "norm": 2.0, "max_val": 1.0, "at_least": False}
 """What else describes an array, and is written where it is not this."""
 
 EdgeType = tuple[str, str, str]
@@ -138,8 +138,9 @@ def not_as_written(error: Exception) -> ValueError:
 def _read_array(recipe: dict[str, Any]) -> SensorArray:
     options = {name: recipe[name] for name in ARRAY[1:]}
     options |= {name: recipe[name] for name in UNUSUAL if name in recipe}
+    at_least = options.pop("at_least", False)
     if recipe["side"] is not None:
-        return SensorArray.matched(recipe["side"], **options)
+        return SensorArray.matched(recipe["side"], at_least=at_least, **options)
     return SensorArray(recipe["resolution"], **options)
 
 

@@ -18,6 +18,7 @@ from fovigraph.geometry.fixed import FixedTensors, isolated
 from fovigraph.graph.geodesic import k_nearest_geodesic
 from fovigraph.graph.kernel_map import KernelMap, cell_of, check_kernel_size, row_ptr
 from fovigraph.graph.search import k_nearest, length_of
+from fovigraph.graph.stored import stored
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,9 @@ RANGES = {
 """The smallest and the largest value of each, to a rounding of :data:`ROUNDING`."""
 
 ROUNDING = 1e-6
+
+LEAST = 1 << 16
+"""Neighbours from which on a graph is kept on disk: fewer are found as fast as they are read."""
 
 MAX_EDGES = 1 << 28
 """The most neighbours, of all destinations together, that are searched: 16 for each of 4096²."""
@@ -266,21 +270,37 @@ def knn_graph(src: SensorArray, dst: SensorArray, k: int, metric: str = "cortica
             f"got {k}"
         )
 
+    points = [_visual(src), dst.degrees, src.mask, dst.mask]
+    if metric != "visual":
+        points += [_cortical(src), dst.cortical]
+    geometry = stored(
+        points,
+        (k, metric, src._layout.period),
+        k * len(dst) >= LEAST or metric not in ("visual", "cortical"),
+        lambda: _nearest(src, dst, k, metric),
+        lambda geometry: check_geometry(src, dst, geometry),
+    )
+    return KNNGraph.of_fitting(src, dst, k, metric, geometry)
+
+
+def _nearest(src: SensorArray, dst: SensorArray, k: int, metric: str) -> dict[str, Tensor]:
     visual, dst_visual, period = _visual(src), dst.degrees, src._layout.period
     if metric == "visual":
         index, distance = k_nearest(visual, dst_visual, k)
     elif metric == "cortical":
         index, distance = k_nearest(_cortical(src), dst.cortical, k, period)
     else:
+        from_node = metric == "geodesic_from_node"
         index, distance = k_nearest_geodesic(
             visual,
             _cortical(src),
             dst_visual,
             dst.cortical,
             k,
-            from_node=metric == "geodesic_from_node",
+            most=len(src) if from_node else None,  # as many as upstream takes
+            from_node=from_node,
         )
-    return connect(src, dst, metric, index, distance)
+    return _geometry(src, dst, metric, index, distance)
 
 
 @isolated
@@ -392,11 +412,11 @@ def _cortical(array: SensorArray) -> Tensor:
     return torch.cat((array.cortical, array.padding_cortical))
 
 
-def _without(nodes: Tensor, count: int) -> Tensor:
-    """Which of so many nodes are not named, ``[count]``."""
+def _without(nodes: Tensor, count: int) -> Tensor | None:
+    """Which of so many nodes are not named, ``[count]``; ``None``: all are."""
     named = torch.zeros(count, dtype=torch.bool, device=nodes.device)
     named[nodes] = True
-    return ~named
+    return None if named.all() else ~named
 
 
 def connect(
@@ -411,6 +431,14 @@ def connect(
         index: Nodes, then padding points of ``src``.
         distance: Of every neighbour; straight lines unless given.
     """
+    geometry = _geometry(src, dst, metric, index, distance)
+    return KNNGraph.of_fitting(src, dst, index.shape[1], metric, geometry)
+
+
+def _geometry(
+    src: SensorArray, dst: SensorArray, metric: str, index: Tensor, distance: Tensor | None
+) -> dict[str, Tensor]:
+    """Return the tensors of the graph that :func:`connect` makes."""
     step = _visual(src)[index] - dst.degrees[:, None]
     if metric == "visual":
         length = step.norm(dim=-1)
@@ -419,27 +447,33 @@ def connect(
     length = torch.where(index < 0, 0.0, length)
     distance = length if distance is None else distance
     offset = _kernel_offset(step, length)
-    real = (index >= 0) & (index < len(src))
-    if src.mask is not None:
-        real &= src.mask[index.clamp(0, len(src) - 1)]
-    if dst.mask is not None:
-        real &= dst.mask[:, None]
+    real = is_edge(src, dst, index)
     receiver = torch.arange(len(dst))[:, None].expand_as(index)
-    geometry = {
+    return {
         "edge_index": torch.stack((index[real], receiver[real])),
         "distance": distance[real].float(),
         "offset": offset[real].float(),
         "relative_distance": _scaled(distance, 0.0)[real].float(),
     }
-    return KNNGraph.of_fitting(src, dst, index.shape[1], metric, geometry)
+
+
+def is_edge(src: SensorArray, dst: SensorArray, index: Tensor) -> Tensor:
+    """Which of the neighbours ``[num_dst, k]`` have edges: nodes, and neither end is masked."""
+    real = (index >= 0) & (index < len(src))
+    if src.mask is not None:
+        real &= src.mask[index.clamp(0, len(src) - 1)]
+    if dst.mask is not None:
+        real &= dst.mask[:, None]
+    return real
 
 
 def check_surfaces(src: SensorArray, dst: SensorArray, metric: str) -> None:
     """Say what is wrong with a metric between two arrays, such as surfaces that differ."""
-    if metric == "geodesic" and src.cortical.shape[1] == 2:
+    flat = metric != "visual" and src.cortical.shape[1] == 2
+    if flat and (metric == "geodesic" or (metric != "cortical" and src._layout.period)):
         raise ValueError(
             "metric must be 'cortical' or 'visual' for layouts with a flat cortex, where the way "
-            f"along it is the straight line, got 'geodesic' for {src}"
+            f"along it is the straight line, got {metric!r} for {src}"
         )
     if metric != "visual" and _surface(src) != _surface(dst):
         raise ValueError(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from fovigraph._checks import flag, instance, positive_int
 from fovigraph.geometry import SensorArray
 from fovigraph.geometry.fixed import isolated
@@ -64,7 +62,11 @@ def up_graph(src: SensorArray, dst: SensorArray, k: int) -> KNNGraph:
     """
     src, dst = instance("src", src, SensorArray), instance("dst", dst, SensorArray)
     k = positive_int("k", k)
-    if k > len(src):
-        raise ValueError(f"k must be at most {len(src)}, the number of nodes in {src}, got {k}")
-    index, _ = k_nearest(src.cortical, dst.cortical, k)
-    return graph_from_neighbours(src, dst, index.to(torch.int64))
+    nodes = src.valid_nodes  # masked ones carry nothing either
+    if k > len(nodes):
+        raise ValueError(f"k must be at most {len(nodes)}, the number of nodes in {src}, got {k}")
+    metric = "cortical" if src.has_cortex else "visual"
+    ends = (src.cortical, dst.cortical) if src.has_cortex else (src.degrees, dst.degrees)
+    period = src._layout.period if src.has_cortex else None
+    index, _ = k_nearest(ends[0][nodes], ends[1], k, period)
+    return graph_from_neighbours(src, dst, nodes[index], metric)

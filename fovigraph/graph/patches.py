@@ -95,14 +95,7 @@ class PatchStep(Step):
 
     def next_level(self, level: SensorArray) -> SensorArray:
         retina = instance("level", level, SensorArray)
-        patches = SensorArray.matched(
-            self._patches_along(retina),
-            fov=retina.fov,
-            cmf_a=retina.cmf_a,
-            layout=retina.layout,
-            field_geometry=retina.field_geometry,
-            at_least=self.at_least,
-        )
+        patches = retina.with_side(self._patches_along(retina), at_least=self.at_least)
         return patches.inset() if self.inset else patches
 
     def neighbours(self, src: SensorArray, dst: SensorArray, metric: str = "cortical") -> int:
@@ -154,64 +147,76 @@ def _candidates(
 
 
 def _covering(src: SensorArray, dst: SensorArray, metric: str) -> tuple[Tensor, Tensor]:
-    """Return the k nearest points of every patch, with the smallest k that leaves out no node."""
-    points = len(src) + len(src.padding_cartesian)
-    count = max(1, CANDIDATES * (len(src) // len(dst)))
+    """Return the k nearest points of every patch, with the smallest k that leaves out no node.
+
+    Of masked patches, which have no edges, and masked nodes, none counts.
+    """
+    points, wanted, patches = (
+        len(src) + len(src.padding_cartesian),
+        src.valid_nodes,
+        dst.valid_nodes,
+    )
+    count = max(1, CANDIDATES * (len(wanted) // len(patches)))
     while True:
         count = min(count, points)
         near, apart = _candidates(src, dst, metric, count)
-        if _covers(near, len(src)):
+        if _covers(near[patches], wanted):
             break
         count *= 2
     # The place of every node among the nearest of the patch that has it earliest.
     order = apart.argsort(dim=1, stable=True)
-    place = torch.arange(count).expand_as(near)
+    place = torch.arange(count).expand(len(patches), count)
     first = torch.full((points,), count).scatter_reduce(
-        0, near.gather(1, order).flatten(), place.flatten(), "amin"
+        0, near.gather(1, order)[patches].flatten(), place.flatten(), "amin"
     )
-    k = int(first[: len(src)].max()) + 1
+    k = int(first[wanted].max()) + 1
 
     def nearest(k: int) -> tuple[Tensor, Tensor]:
         index, distance, _ = select_nearest(near, apart, k)
         return index, distance
 
     # Distances that tie are chosen by index, not by their rounding, which may shift k a little.
-    while k < count and not _covers(nearest(k)[0], len(src)):
+    while k < count and not _covers(nearest(k)[0][patches], wanted):
         k += 1
-    while k > 1 and _covers(nearest(k - 1)[0], len(src)):
+    while k > 1 and _covers(nearest(k - 1)[0][patches], wanted):
         k -= 1
     return nearest(k)
 
 
-def _covers(index: Tensor, nodes: int) -> bool:
-    return bool((index.flatten().bincount(minlength=nodes)[:nodes] > 0).all())
+def _covers(index: Tensor, wanted: Tensor) -> bool:
+    return bool(torch.isin(wanted, index).all())
 
 
 def _partition(src: SensorArray, dst: SensorArray, metric: str) -> tuple[Tensor, Tensor]:
-    """Return the nodes that are nearest to each patch, with empty slots after them."""
-    patch, apart = _nearest_patch(src, dst, metric)
+    """Return the nodes that are nearest to each patch, with empty slots after them.
+
+    Masked nodes are in no patch, and masked patches have no nodes.
+    """
+    nodes = src.valid_nodes
+    patch, apart = (each[nodes] for each in _nearest_patch(src, dst, metric))
     sizes = patch.bincount(minlength=len(dst))
     order = patch.argsort(stable=True)
-    slot = torch.arange(len(src)) - (sizes.cumsum(0) - sizes)[patch[order]]
+    slot = torch.arange(len(nodes)) - (sizes.cumsum(0) - sizes)[patch[order]]
     index = torch.full((len(dst), int(sizes.max())), -1)
     distance = torch.zeros(index.shape, dtype=torch.float64)
-    index[patch[order], slot], distance[patch[order], slot] = order, apart[order]
+    index[patch[order], slot], distance[patch[order], slot] = nodes[order], apart[order]
     return index, distance
 
 
 def _nearest_patch(src: SensorArray, dst: SensorArray, metric: str) -> tuple[Tensor, Tensor]:
     """Return the patch nearest to every node, ``[num_src]``, and its distance."""
-    if metric == "visual":
-        straight, apart = (each[:, 0] for each in k_nearest(dst.degrees, src.degrees, 1))
-    else:
-        period = src._layout.period
-        straight, apart = (each[:, 0] for each in k_nearest(dst.cortical, src.cortical, 1, period))
+    patches = dst.valid_nodes
+    ends = (dst.degrees, src.degrees) if metric == "visual" else (dst.cortical, src.cortical)
+    period = None if metric == "visual" else src._layout.period
+    nearest, apart = (each[:, 0] for each in k_nearest(ends[0][patches], ends[1], 1, period))
+    straight = patches[nearest]
     if metric in ("visual", "cortical"):
         return straight, apart
     near, along = _candidates(src, dst, metric, max(1, CANDIDATES * (len(src) // len(dst))))
     points = len(src) + len(src.padding_cartesian)
     every = torch.full((len(dst), points), torch.inf, dtype=torch.float64)
-    every = every.scatter(1, near, along)[:, : len(src)]
+    every[patches] = every[patches].scatter(1, near[patches], along[patches])
+    every = every[:, : len(src)]
     least = every.amin(0)
     patch = (every <= least * (1 + TIE)).int().argmax(0)
     reached = least.isfinite()  # others are nearest in a straight line

@@ -69,7 +69,7 @@ class Plan:
     def conv(
         self,
         k: int | None = None,
-        stride: int = 1,
+        stride: float = 1,
         *,
         side: int | None = None,
         kernel_size: int | None = None,
@@ -81,7 +81,7 @@ class Plan:
         self,
         mode: str = "max",
         k: int | None = None,
-        stride: int = 1,
+        stride: float = 1,
         *,
         side: int | None = None,
     ) -> Connection:

@@ -377,7 +377,7 @@ class GraphPyramid(nn.Module):
         for below, level in enumerate(self.levels[1:]):
             if up is not None:
                 edges = (self.names[below + 1], "up", self.names[below])
-                graphs[edges] = self.up(below + 1, min(up, len(level)))
+                graphs[edges] = self.up(below + 1, min(up, len(level.valid_nodes)))
         for index, (name, level) in enumerate(zip(self.names, self.levels, strict=True)):
             if lateral is not None and len(level) > 1:
                 graphs[name, "lateral", name] = self.lateral(index, min(lateral, len(level) - 1))

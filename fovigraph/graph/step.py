@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fovigraph._checks import instance, one_of, positive_int
 from fovigraph.geometry import SensorArray
-from fovigraph.geometry.layout import MAX_SIDE
+from fovigraph.geometry.layout import MAX_SIDE, check_stride
 from fovigraph.graph.kernel_map import check_kernel_size
 from fovigraph.graph.knn_graph import KNNGraph, knn_graph
 
@@ -23,7 +23,7 @@ class Step:
     Args:
         kind: ``"conv"`` or ``"pool"``.
         k: Neighbours; ``None`` spans the step: ``(2 · ceil(R_in / R_out))²``, R the resolutions.
-        stride: How many times coarser the next level is.
+        stride: How many times coarser the next level is, a number of at least 1.
         side: Instead of a stride, the side that the next level is matched to.
         kernel_size: Side of a convolution's reference kernel; ``None`` means ``ceil(sqrt(k))``.
         mode: How a pool reduces its neighbours, as :class:`~fovigraph.nn.KNNPool` names it.
@@ -39,7 +39,7 @@ class Step:
 
     kind: str
     k: int | None = None
-    stride: int = 1
+    stride: float = 1
     side: int | None = None
     kernel_size: int | None = None
     mode: str = "max"
@@ -53,7 +53,7 @@ class Step:
             positive_int("side", self.side, MAX_SIDE)
         if self.kernel_size is not None:
             check_kernel_size(self.kernel_size)
-        positive_int("stride", self.stride)
+        check_stride("stride", self.stride)
         if self.side is not None and self.stride != 1:
             raise ValueError(f"give stride={self.stride} or side={self.side}, not both")
         if self.kind == "pool" and self.kernel_size is not None:

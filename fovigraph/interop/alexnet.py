@@ -8,7 +8,6 @@ from typing import Any
 
 from fovigraph._checks import shown
 from fovigraph.config import AlexNetConfig, ConfigError
-from fovigraph.geometry import SensorArray
 from fovigraph.graph import Connection
 from fovigraph.interop.family import (
     METRICS,
@@ -20,6 +19,7 @@ from fovigraph.interop.family import (
 from fovigraph.interop.upstream_config import UpstreamConfig, only, reverse
 from fovigraph.interop.weights import Link, kernel_link, norm_links
 from fovigraph.models import Backbone, KNNAlexNet, KNNAlexNetBlock
+from fovigraph.sensing import RetinaConfig
 
 # Output channels, side of the kernel and stride of every layer, by `model.arch_spec`.
 SPECS: dict[str, tuple[tuple[int, int, int], ...]] = {
@@ -136,11 +136,10 @@ def _capped(
     Without ``model.ref_frame_mult``, the kernel's side is ``ceil(sqrt(k))`` of that k, or twice
     as much.
     """
-    array = {key: retina[key] for key in ("side", "fov", "cmf_a", "field_geometry")}
     multiplier = section["kernel_multiplier"]
     capped = []
     try:
-        level = SensorArray.matched(**array)
+        level = RetinaConfig(**retina).array()
         for layer, (k, stride) in enumerate(zip(section["k"], section["strides"], strict=True)):
             k = min(k, len(level))
             side = int(multiplier) * math.ceil(math.sqrt(k))

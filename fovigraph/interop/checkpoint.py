@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fovigraph._checks import instance, path_of, shown
+from fovigraph._hub import hub_problem
 from fovigraph._plain import ConfigError, as_plain, read_text, read_yaml, said
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,9 @@ WEIGHTS = ("state_dict.pth", "final_weights.pth", "model.pth")
 
 SECTIONS = ("state_dict", "model")
 """Keys of the weights in a file that has other entries as well."""
+
+PROBES = "probes"
+"""The key, in such a file, of the probes that upstream's trainer has of every layer."""
 
 _PREFIXES = ("module.", "_orig_mod.")  # of distributed training, of torch.compile
 
@@ -110,7 +114,7 @@ def _fetch(hub_id: str, revision: str | None, cache_dir: Path | None, here: str)
         except Exception as error:  # no such repository or revision, no network, no disk, …
             raise FileNotFoundError(
                 f"{here}, and the Hugging Face Hub did not give {hub_id!r}"
-                f"{f' at revision {revision!r}' if revision else ''}: {_hub_problem(error)}"
+                f"{f' at revision {revision!r}' if revision else ''}: {hub_problem(error)}"
             ) from error
 
     folder = fetch(*CONFIGS, INDEX)
@@ -129,19 +133,6 @@ def _fetch(hub_id: str, revision: str | None, cache_dir: Path | None, here: str)
         f"{', '.join((INDEX, *WEIGHTS))} "
         "(or there is no network, and they are not in the cache)"
     )
-
-
-def _hub_problem(error: Exception) -> str:
-    kind = type(error).__name__
-    known = {
-        "RepositoryNotFoundError": "there is no such repository, or it is private",
-        "GatedRepoError": "its owner must grant access first",
-        "RevisionNotFoundError": "there is no such revision",
-        "LocalEntryNotFoundError": "there is no network, and it is not in the cache",
-        "OfflineModeIsEnabled": "the Hub is switched off (HF_HUB_OFFLINE), and it is not in the "
-        "cache",
-    }
-    return known.get(kind, f"{kind}: {str(error).strip().partition(chr(10))[0]}")
 
 
 def read_config(folder: Path) -> tuple[DictConfig, Path]:
@@ -183,17 +174,29 @@ def read_config(folder: Path) -> tuple[DictConfig, Path]:
     return content, path
 
 
-def read_weights(folder: Path) -> tuple[dict[str, Tensor], Path]:
-    """Read upstream's tensors from a folder, prefixes of distributed training removed.
+class Stored(NamedTuple):
+    """Upstream's tensors, by name, on the CPU.
 
-    Returns:
-        The tensors by name, on the CPU, and the file (or index of files) that they were in.
+    Attributes:
+        weights: Those of the network.
+        probes: Those of the trainer's probes of every layer, if they were saved.
+        source: The file, or the index of files, that they were in.
+    """
+
+    weights: dict[str, Tensor]
+    probes: dict[str, Tensor]
+    source: Path
+
+
+def read_weights(folder: Path) -> Stored:
+    """Read upstream's tensors from a folder, prefixes of distributed training removed.
 
     Raises:
         FileNotFoundError: If there are none, or files that the index names are missing.
         ValueError: If a file is damaged, holds more than tensors and plain values (none of its code
             runs), or lacks tensors that the index lists.
     """
+    probes: dict[str, Tensor] = {}
     if (folder / INDEX).is_file():
         path = folder / INDEX
         weights = _read_shards(folder, _read_index(path))
@@ -203,8 +206,15 @@ def read_weights(folder: Path) -> tuple[dict[str, Tensor], Path]:
             raise FileNotFoundError(
                 f"{folder} has no weights: none of {', '.join((INDEX, *WEIGHTS))}"
             )
-        path, weights = found, _tensors(found, read_tensors(found))
-    return {_without_prefix(name): tensor for name, tensor in weights.items()}, path
+        path, content = found, read_tensors(found)
+        weights = _tensors(path, content)
+        if isinstance(content.get(PROBES), Mapping):
+            probes = _named(path, content[PROBES])
+    return Stored(
+        {_without_prefix(name): tensor for name, tensor in weights.items()},
+        {_without_prefix(name): tensor for name, tensor in probes.items()},
+        path,
+    )
 
 
 def _read_index(path: Path) -> dict[str, str]:
@@ -248,6 +258,11 @@ def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
         content = next((content[key] for key in SECTIONS if key in content), content)
     if not isinstance(content, Mapping) or not content:
         raise ValueError(f"{path}: must hold named tensors, alone or as {' or '.join(SECTIONS)}")
+    return _named(path, content)
+
+
+def _named(path: Path, content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """Return named tensors, which nothing else may be among."""
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise ValueError(

@@ -16,9 +16,12 @@ from omegaconf import OmegaConf
 from fovigraph._checks import shown
 from fovigraph.config import ConfigError, FoviConfig, as_config
 from fovigraph.geometry import cmf_a_of_pixels
+from fovigraph.geometry.layout import EXTENTS, NORMS
 from fovigraph.interop.family import family_of, upstream_family
 from fovigraph.interop.upstream_config import UpstreamConfig, only, reverse
 from fovigraph.models.aggregation import LEARNT
+from fovigraph.sensing import RetinaConfig
+from fovigraph.sensing.retina_config import ARRAY
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +58,6 @@ IRRELEVANT = (
     "saccades.gaze_convention",
     "saccades.isotropic_plotting_type",
     "saccades.n_fixations_val",
-    "saccades.radius_norm",  # for mode: warped_cartesian
     "saccades.sampler_backend",
     "saccades.ssl_policy",
     # Used with some fixation policies only.
@@ -69,6 +71,15 @@ IRRELEVANT = (
 )
 """Patterns of keys that do not change a trained network's output, or only with some values of other
 keys. Each family has a few more."""
+
+LAYOUTS = {
+    "isotropic": "isotropic",
+    "isotropic_fixn": "isotropic_fixn",
+    "logpolar": "logpolar_image",
+    "warped_cartesian": "warped_cartesian",
+    "uniform": "uniform_square",
+}
+"""``saccades.mode`` → our ``retina.layout``."""
 
 POLICIES = {
     "multi_random": ("random_crop", True),
@@ -84,18 +95,26 @@ POLICIES = {
 SAMPLERS = {"grid_nn": "nearest", "grid_bilinear": "bilinear", "pooling": "knn_mean"}
 """``saccades.sampler`` → our ``retina.sampling``."""
 
-AGGREGATIONS = {"mean": "mean", "force_mean": "mean_logits", "rnn": "rnn", "gru": "gru"}
+AGGREGATIONS = {
+    "mean": "mean",
+    "force_mean": "mean_logits",
+    "rnn": "rnn",
+    "gru": "gru",
+    "attn": "attention_alone",
+}
 """``saccades.fix_agg`` → our ``head.aggregation``."""
 
 NO_AGGREGATIONS = {
-    "None": "a network without a probe is not loaded yet",
     "lstm": "upstream's cannot run",
-    "attn": "upstream's attends across the images of a batch, ours across an image's fixations",
+    "attention": "upstream's attends across the images of a batch, as attention_alone does of one",
 }
-"""Why the others are not exchanged."""
+"""Why our others are not exchanged."""
 
 _WIDTH = 128
-"""Entries of the state of upstream's recurrent aggregations."""
+"""Width of upstream's learnt aggregations."""
+
+_CLASSES = 1000
+"""What is written of a network without a probe, of whose classes upstream asks for a number."""
 
 _GROUPS = 32
 """Groups of upstream's projector norm, whatever the channels."""
@@ -116,17 +135,15 @@ def read_config(content: Mapping[Any, Any], source: str = "config") -> FoviConfi
     family = upstream_family(theirs)
     _refuse(theirs)
     retina = _retina(theirs)
+    backbone = family.read_config(theirs, retina)
+    if (reason := _masked_norm(retina, backbone.get("norm"))) is not None:
+        theirs.fail("model.norm", reason)
     ours = {
         "retina": retina,
         "fixation": _fixation(theirs, retina),
-        "backbone": family.read_config(theirs, retina),
+        "backbone": backbone,
         "projector": _projector(theirs),
-        "head": {
-            "num_classes": theirs.whole("data.num_classes"),
-            "dropout": _dropout(theirs),
-            "aggregation": theirs.choice("saccades.fix_agg", AGGREGATIONS),
-            "aggregation_width": _WIDTH,
-        },
+        "head": _head(theirs),
     }
     unknown = theirs.not_looked_at((*IRRELEVANT, *family.irrelevant))
     if unknown:
@@ -152,16 +169,18 @@ def write_config(config: FoviConfig) -> dict[str, Any]:
     """
     config = as_config(config)
     family = family_of(config.backbone)
+    retina = {key: getattr(config.retina, key) for key in ("side", *ARRAY)}
+    if (reason := _masked_norm(retina, getattr(config.backbone, "norm", None))) is not None:
+        raise ConfigError(f"backbone.norm {reason}")
     flat = {
         "model.arch": family.names[0],
         **_write_retina(config),
         **_write_fixation(config),
         **family.write_config(config.backbone),
-        "data.num_classes": config.head.num_classes,
+        "data.num_classes": config.head.num_classes or _CLASSES,
         "training.loss": "supervised",
         "training.amp_dtype": "float16",
         "training.load_cpu": 0,
-        "validation.no_color": 0,
         "transforms.where": "pre_warp",
         **{f"transforms.{name}": 0 for name in ("flip", "color_jitter", "gray", "blur")},
     }
@@ -177,38 +196,40 @@ def write_config(config: FoviConfig) -> dict[str, Any]:
 def _refuse(theirs: UpstreamConfig) -> None:
     """Refuse, by key, what upstream supports and fovigraph does not."""
     mode = theirs.get("saccades.mode")
-    if mode != "isotropic":
+    if mode is None or str(mode).endswith("_as_grid"):
         theirs.fail(
             "saccades.mode",
-            f"must be 'isotropic', got {shown(mode)}: fovigraph reads no other sensor yet",
+            f"must be one of {', '.join(map(repr, LAYOUTS))} for a network on graphs, "
+            f"got {shown(mode)}: then upstream gives images to a dense network",
         )
     matched = theirs.whole("saccades.auto_match_cart_resources")
     if matched <= 0:
         theirs.fail(
             "saccades.auto_match_cart_resources",
-            f"must be 1, got {matched}: fovigraph matches every level to an image's side",
-        )
-    fov_type = theirs.get("saccades.fov_type", "circular")
-    if fov_type != "circular":
-        theirs.fail("saccades.fov_type", f"must be 'circular', got {shown(fov_type)}")
-    if theirs.get("saccades.color_sigma", None) is not None:
-        theirs.fail(
-            "saccades.color_sigma",
-            "must be null: upstream darkens the periphery, and our color_decay fades its colours, "
-            "luminance apart",
-        )
-    if theirs.flag("validation.no_color", 0):
-        theirs.fail(
-            "validation.no_color", "must be 0: fovigraph does not remove colours in evaluation"
+            f"must be 1, got {matched}: without matching, upstream's pools do not start from the "
+            "level of the convolution before them, and the last one stays on its level",
         )
     channels = theirs.whole("model.in_channels", 3)
     if channels != 3:
         theirs.fail("model.in_channels", f"must be 3 (red, green, blue), got {channels}")
-    reason = NO_AGGREGATIONS.get(str(theirs.get("saccades.fix_agg")))
-    if reason is not None:
-        allowed = ", ".join(map(repr, AGGREGATIONS))
-        got = shown(theirs.get("saccades.fix_agg"))
-        theirs.fail("saccades.fix_agg", f"must be one of {allowed}, got {got}: {reason}")
+
+
+def _masked_norm(retina: Mapping[str, Any], norm: Any) -> str | None:
+    """Return why a norm of ours is not upstream's on a retina; ``None``: it is."""
+    if norm not in ("node", "layer", "group"):
+        return None
+    try:
+        mask = RetinaConfig(**retina).array().mask
+    except (TypeError, ValueError):  # which is said where the configuration is read
+        return None
+    return (
+        None
+        if mask is None
+        else (
+            "must be one of 'batch', 'channel', 'none' with a masked layout: of others, upstream "
+            f"takes the statistics of masked nodes too, got {norm!r}"
+        )
+    )
 
 
 AUTO = ("auto", -1)
@@ -217,8 +238,22 @@ AUTO = ("auto", -1)
 
 def _retina(theirs: UpstreamConfig) -> dict[str, Any]:
     normalised = theirs.flag("transforms.normalize", 1)
+    darkening = theirs.get("saccades.color_sigma", None)
+    if darkening is not None:
+        darkening = theirs.number("saccades.color_sigma")
+    layout = theirs.choice("saccades.mode", LAYOUTS)
+    extent = theirs.choice("saccades.fov_type", {name: name for name in EXTENTS}, "circular")
+    if (layout, extent) == ("isotropic_fixn", "circular"):
+        log.warning(
+            "%s: saccades.mode 'isotropic_fixn': upstream draws at random which rings lose nodes, "
+            "whenever it makes an array; here they follow a rule",
+            theirs.source,
+        )
     return {
         "side": theirs.whole("saccades.resize_size"),
+        "layout": layout,
+        "extent": extent,
+        "norm": theirs.choice("saccades.radius_norm", {norm: norm for norm in NORMS}, 2.0),
         "fov": _fov(theirs),
         "cmf_a": _cmf_a(theirs),
         # Configurations without the key are older than the planar manifold.
@@ -228,11 +263,15 @@ def _retina(theirs: UpstreamConfig) -> dict[str, Any]:
         "sampling": theirs.choice("saccades.sampler", SAMPLERS),
         "mean": IMAGENET_MEAN if normalised else None,
         "std": IMAGENET_STD if normalised else None,
+        "darkening": darkening,
+        "grey_in_eval": theirs.flag("validation.no_color", 0),
     }
 
 
 def _cmf_a(theirs: UpstreamConfig) -> float:
     if theirs.get("saccades.cmf_a", None) is None:
+        if theirs.get("saccades.mode") == "uniform":  # which does not use it
+            return RetinaConfig().cmf_a
         fovea = theirs.get("saccades.fovea", None)
         if fovea is None:
             theirs.fail("saccades.cmf_a", "is missing (and so is its older form, saccades.fovea)")
@@ -306,6 +345,24 @@ def _fixation(theirs: UpstreamConfig, retina: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _head(theirs: UpstreamConfig) -> dict[str, Any]:
+    head = {"dropout": _dropout(theirs), "aggregation_width": _WIDTH}
+    given = theirs.get("saccades.fix_agg")
+    if given is None:
+        return {**head, "num_classes": 0, "aggregation": "mean"}
+    classes = theirs.whole("data.num_classes")
+    if classes < 1:
+        theirs.fail(
+            "data.num_classes",
+            f"must be at least 1, got {classes}: for embeddings alone saccades.fix_agg is null",
+        )
+    if given == "lstm":
+        allowed, reason = ", ".join(map(repr, AGGREGATIONS)), NO_AGGREGATIONS["lstm"]
+        theirs.fail("saccades.fix_agg", f"must be null or one of {allowed}, got 'lstm': {reason}")
+    aggregation = theirs.choice("saccades.fix_agg", AGGREGATIONS)
+    return {**head, "num_classes": classes, "aggregation": aggregation}
+
+
 def _dropout(theirs: UpstreamConfig) -> float:
     return 0.0 if theirs.get("model.dropout") is None else theirs.number("model.dropout")
 
@@ -345,8 +402,13 @@ def _projector(theirs: UpstreamConfig) -> dict[str, Any]:
 
 def _write_retina(config: FoviConfig) -> dict[str, Any]:
     retina = config.retina
-    only("retina.layout", retina.layout, "isotropic")
+    only("retina.matching", retina.matching, "at_most")
+    only("retina.max_val", retina.max_val, 1.0)
     only("retina.color_decay", retina.color_decay, None)
+    if retina.sampling == "knn_mean":
+        plain = RetinaConfig()
+        for name in ("oversampling", "cmf_a_mult", "k", "metric"):
+            only(f"retina.{name}", getattr(retina, name), getattr(plain, name))
     if retina.mean is not None and retina.std is not None:
         only("retina.mean", list(retina.mean), IMAGENET_MEAN)
         only("retina.std", list(retina.std), IMAGENET_STD)
@@ -361,13 +423,16 @@ def _write_retina(config: FoviConfig) -> dict[str, Any]:
     return {
         "saccades.resize_size": retina.side,
         "saccades.auto_match_cart_resources": 1,
-        "saccades.mode": "isotropic",
+        "saccades.mode": reverse(LAYOUTS, "retina.layout", retina.layout),
+        "saccades.fov_type": retina.extent,
+        "saccades.radius_norm": retina.norm,
         "saccades.fov": retina.fov,
         "saccades.rescale_fov": 0,
         "saccades.cmf_a": retina.cmf_a,
         "saccades.field_geometry": retina.field_geometry,
         "saccades.sampler": reverse(SAMPLERS, "retina.sampling", retina.sampling),
-        "saccades.color_sigma": None,
+        "saccades.color_sigma": retina.darkening,
+        "validation.no_color": int(retina.grey_in_eval),
         # Equal, so that upstream does not scale the field of view.
         "saccades.fixation_size": int(size) if size == int(size) else size,
         "training.resolution": int(size) if size == int(size) else size,
@@ -405,14 +470,15 @@ def _write_fixation(config: FoviConfig) -> dict[str, Any]:
     }
 
 
-def _write_aggregation(config: FoviConfig) -> str:
+def _write_aggregation(config: FoviConfig) -> str | None:
     """Return upstream's ``saccades.fix_agg``."""
     aggregation = config.head.aggregation
-    theirs = {"lstm": "lstm", "attention": "attn"}.get(aggregation)
-    if theirs is not None:
+    if config.head.num_classes == 0:
+        return None
+    if aggregation in NO_AGGREGATIONS:
         raise ConfigError(
             f"head.aggregation must be one of {', '.join(map(repr, AGGREGATIONS.values()))} to be "
-            f"written for upstream, got {aggregation!r}: {NO_AGGREGATIONS[theirs]}"
+            f"written for upstream, got {aggregation!r}: {NO_AGGREGATIONS[aggregation]}"
         )
     if aggregation in LEARNT:
         only("head.aggregation_width", config.head.aggregation_width, _WIDTH)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
 
 from fovigraph._checks import flag, path_of
 from fovigraph._plain import ConfigError, read_text, read_yaml
 from fovigraph.interop import checkpoint, config
-from fovigraph.interop.load import from_upstream, links
+from fovigraph.interop.load import Loaded, links, read_folder
 from fovigraph.interop.upstream_config import UpstreamConfig
 from fovigraph.interop.weights import to_theirs
 from fovigraph.models import FoviNet
@@ -28,6 +31,15 @@ log = logging.getLogger(__name__)
 
 ORIGIN = "upstream.yaml"
 """The file of upstream's own configuration in a converted folder, for conversion back."""
+
+KEPT = "upstream.safetensors"
+"""The file of upstream's tensors that have no place in ours, for conversion back."""
+
+SUPERVISED = "supervised"
+"""``training.loss`` of networks without a second projector."""
+
+UNUSED, PROBES = "state_dict.", "probes."
+"""What stands before the names of tensors there: of the network, and of the trainer's probes."""
 
 
 def convert(
@@ -40,9 +52,10 @@ def convert(
     """Convert a saved network: from upstream's folder to ours, or back.
 
     Ours, which :meth:`fovigraph.FoviNet.from_pretrained` loads, has ``config.yaml``,
-    ``model.safetensors``, a model card (``README.md``) and upstream's configuration
-    (``upstream.yaml``). Upstream's has ``resolved_config.yaml`` and ``state_dict.pth``. After
-    conversion there and back, tensors are bitwise equal.
+    ``model.safetensors``, a model card (``README.md``), upstream's configuration
+    (``upstream.yaml``), and, if there are any, the weights of the projector of self-supervision and
+    of the probes of every layer (``upstream.safetensors``). Upstream's has ``resolved_config.yaml``
+    and ``state_dict.pth``. After conversion there and back, all tensors are bitwise equal.
 
     Args:
         source: A folder, or an id on the Hugging Face Hub.
@@ -92,11 +105,13 @@ def _whole_or_nothing(target: Path) -> Iterator[Path]:
 
 def _write_ours(source: str | os.PathLike[str], folder: Path, revision: str | None) -> None:
     origin = checkpoint.find_upstream(source, revision=revision)
-    net = from_upstream(origin)
+    loaded = read_folder(origin)
+    net = loaded.net
     content, _ = checkpoint.read_config(origin)
     with _writing(folder):
         net.save_pretrained(folder)
         (folder / ORIGIN).write_text(OmegaConf.to_yaml(content), encoding="utf-8")
+        _keep(loaded, folder / KEPT)
         card = model_card(
             net,
             Path(source).expanduser().resolve().name,
@@ -106,27 +121,80 @@ def _write_ours(source: str | os.PathLike[str], folder: Path, revision: str | No
 
 
 def _write_upstream(source: str | os.PathLike[str], folder: Path, revision: str | None) -> None:
-    origin = find_pretrained(source, revision)
+    origin = find_pretrained(source, revision, also=(ORIGIN, KEPT))
     net: FoviNet = FoviNet.from_pretrained(origin)
     theirs = _upstream_config(net, origin)
     tensors = to_theirs(net.state_dict(), links(net, UpstreamConfig(theirs)))
+    unused, probes = _kept(origin / KEPT)
+    if unused and not _has_place(unused, theirs, tensors):
+        log.warning("%s: the network has another projector now: left out", origin / KEPT)
+        unused = {}
+    if not unused and _loss(theirs) != SUPERVISED:
+        theirs.training.loss = SUPERVISED
+    content = {"state_dict": tensors | unused} | ({checkpoint.PROBES: probes} if probes else {})
     with _writing(folder):
         OmegaConf.save(theirs, folder / "resolved_config.yaml")
-        torch.save({"state_dict": tensors}, folder / "state_dict.pth")
+        torch.save(content, folder / "state_dict.pth")
 
 
 def _upstream_config(net: FoviNet, origin: Path) -> DictConfig:
     """Return the network's original configuration if it still describes it, or a new one."""
-    path = origin / ORIGIN
+    path, loss = origin / ORIGIN, SUPERVISED
     if path.exists():
         try:
-            content = read_yaml(read_text(path), str(path))
-            if config.read_config(content, str(path)) == net.config:
-                return OmegaConf.create(content)
+            original = OmegaConf.create(read_yaml(read_text(path), str(path)))
+            if config.read_config(original, str(path)) == net.config:
+                return original
             log.info("%s describes another network than the one in its folder", path)
-        except (ConfigError, TypeError) as error:
+            loss = _loss(original)
+        except (ConfigError, TypeError, OmegaConfBaseException) as error:
             log.warning("%s is not used: %s", path, error)
-    return OmegaConf.create(config.write_config(net.config))
+    theirs = OmegaConf.create(config.write_config(net.config))
+    theirs.training.loss = loss
+    return theirs
+
+
+def _keep(loaded: Loaded, path: Path) -> None:
+    """Write the tensors that have no place in our network, if there are any."""
+    kept = {UNUSED + name: tensor for name, tensor in loaded.unused.items()}
+    kept |= {PROBES + name: tensor for name, tensor in loaded.probes.items()}
+    if kept:
+        own = {
+            name: tensor.clone(memory_format=torch.contiguous_format)
+            for name, tensor in kept.items()
+        }
+        save_file(own, path)
+
+
+def _kept(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return what :func:`_keep` wrote: tensors of the network, and of the trainer's probes."""
+    kept = checkpoint.read_tensors(path) if path.exists() else {}
+    odd = sorted(name for name in kept if not name.startswith((UNUSED, PROBES)))
+    if odd:
+        raise ValueError(f"{path}: names must start with {UNUSED!r} or {PROBES!r}, got {odd[0]!r}")
+    unused, probes = (
+        {name.removeprefix(start): kept[name] for name in kept if name.startswith(start)}
+        for start in (UNUSED, PROBES)
+    )
+    return unused, probes
+
+
+def _loss(theirs: DictConfig) -> str:
+    """Return ``training.loss``; with any but supervised, upstream builds a second projector."""
+    return str(OmegaConf.select(theirs, "training.loss", default=SUPERVISED))
+
+
+def _has_place(
+    unused: Mapping[str, Tensor], theirs: DictConfig, tensors: Mapping[str, Tensor]
+) -> bool:
+    """Return whether upstream's network, of a configuration, has these tensors."""
+    first, second = "network.projector.", "network.projector_ssl."
+    wanted = {
+        second + name.removeprefix(first): tensor.shape
+        for name, tensor in tensors.items()
+        if name.startswith(first)
+    }
+    return _loss(theirs) != SUPERVISED and wanted == {n: t.shape for n, t in unused.items()}
 
 
 @contextmanager

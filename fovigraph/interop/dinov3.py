@@ -12,10 +12,15 @@ from torch import Tensor
 from fovigraph._checks import shown
 from fovigraph._plain import ConfigError
 from fovigraph.graph import Connection
-from fovigraph.interop.family import CONVOLUTIONAL, UpstreamFamily, register_upstream
+from fovigraph.interop.family import (
+    CONVOLUTIONAL,
+    METRICS,
+    UpstreamFamily,
+    register_upstream,
+)
+from fovigraph.interop.finetuning import Finetuning, adapted_name, conv_links
 from fovigraph.interop.upstream_config import UpstreamConfig, only, reverse
-from fovigraph.interop.vit import METRICS
-from fovigraph.interop.weights import Link, kernel_link
+from fovigraph.interop.weights import Link
 from fovigraph.models import Backbone
 from fovigraph.models.dinov3 import LAYOUTS, DINOv3Config
 
@@ -37,12 +42,15 @@ PATCHES: dict[Any, str] = {"KNN": "cover", True: "partition", False: "knn", None
 OUTPUTS = {"pooled": "class", "tokens": "tokens", "patch_tokens": "patches"}
 """``model.output_mode`` → our ``backbone.aggregation``."""
 
-MAPS = {f"{name}_proj": f"attention.{name}_proj" for name in "qkvo"}
-MAPS |= {f"{name}_proj": f"mlp.{name}_proj" for name in ("up", "down", "gate")}
-"""Our ``backbone.lora_targets`` → ``pretrained_model.lora.sublayers``."""
-
-ALL_NORMS = ["norm1", "norm2", "layer_scale1", "layer_scale2"]
-"""What ``pretrained_model.unfreeze_all_norms`` is about, in every block."""
+FINETUNING = Finetuning(
+    norm="norm",
+    norms=[f"layers.*.layer.{name}" for name in ("norm1", "norm2", "layer_scale1", "layer_scale2")],
+    first="layers.0.conv",
+    targets={
+        **{f"{name}_proj": f"attention.{name}_proj" for name in "qkvo"},
+        **{f"{name}_proj": f"mlp.{name}_proj" for name in ("up", "down", "gate")},
+    },
+)
 
 
 @register_upstream("dinov3")
@@ -74,8 +82,7 @@ class UpstreamDINOv3(UpstreamFamily[DINOv3Config]):
             "kernel_size": theirs.whole("pretrained_model.patch_size"),
             "aggregation": theirs.choice("model.output_mode", OUTPUTS, "pooled"),
             "metric": theirs.choice("saccades.sample_cortex", METRICS),
-            "trainable": _trainable(theirs),
-            **_lora(theirs),
+            **FINETUNING.read(theirs),
         }
 
     def write_config(self, ours: DINOv3Config) -> dict[str, Any]:
@@ -105,8 +112,7 @@ class UpstreamDINOv3(UpstreamFamily[DINOv3Config]):
             "pretrained_model.load_weights": False,
             "pretrained_model.use_patch_weights": 1,
             "saccades.sample_cortex": reverse(METRICS, "backbone.metric", ours.metric),
-            **_write_trainable(ours),
-            "pretrained_model.lora": _write_lora(ours),
+            **FINETUNING.write(ours),
         }
 
     def renamed(self, weights: Mapping[str, Tensor], source: str) -> Mapping[str, Tensor]:
@@ -140,19 +146,13 @@ class UpstreamDINOv3(UpstreamFamily[DINOv3Config]):
                 to_ours=lambda value: value.squeeze(0),
                 to_theirs=lambda value: value.unsqueeze(0),
             )
-        conv = getattr(embedding.conv, "base_layer", embedding.conv)
-        for name in embedding.conv.state_dict():
-            own, other = f"{here}.conv.{name}", f"{there}.patch_embeddings.{_adapted_name(name)}"
-            if name.endswith(("bias", "lora_B.default.weight")):
-                yield Link(own, other)
-            else:
-                yield kernel_link(own, other, conv.in_channels)
+        yield from conv_links(f"{here}.conv", f"{there}.patch_embeddings", embedding.conv)
         blocks: list[Any] = list(backbone.layers)[1:]
         for index, block in enumerate(blocks):
             for name in block.layer.state_dict():
                 yield Link(
                     f"backbone.layers.{index + 1}.layer.{name}",
-                    f"network.backbone.model.layer.{index}.{_adapted_name(name)}",
+                    f"network.backbone.model.layer.{index}.{adapted_name(name)}",
                 )
         norm: Any = backbone.norm
         for name in norm.state_dict():
@@ -167,19 +167,6 @@ class UpstreamDINOv3(UpstreamFamily[DINOv3Config]):
         return {"backbone.embeddings.patch_embeddings": backbone.layers[0].runs_on["conv"]}
 
 
-def _adapted_name(name: str) -> str:
-    """Return upstream's name of a tensor that peft names, torch's for parametrisations."""
-    for ours, theirs in (
-        ("base_layer.weight", "parametrizations.weight.original"),
-        ("base_layer.bias", "bias"),
-        ("lora_A.default.weight", "parametrizations.weight.0.A"),
-        ("lora_B.default.weight", "parametrizations.weight.0.B"),
-    ):
-        if name.endswith(ours):
-            return name.removesuffix(ours) + theirs
-    return name
-
-
 def _size(theirs: UpstreamConfig) -> dict[str, Any]:
     """Return our keys of the size: those of a folder's configuration, or of a published name."""
     key = "pretrained_model.path"
@@ -189,8 +176,8 @@ def _size(theirs: UpstreamConfig) -> dict[str, Any]:
     if (Path(path) / "config.json").is_file():
         try:
             read = DINOv3Config.of_transformers(path)
-        except ValueError as error:
-            theirs.fail(key, f"must be of a DINOv3: {error}")
+        except (ValueError, TypeError) as error:
+            theirs.fail(key, f"must be of a DINOv3, got {path!r}: {error}")
         return {"size": read.size, "options": list(read.options)}
     found = re.search(r"dinov3-(vit\w+?)-", path)
     sizes = {published: ours for ours, published in PUBLISHED.items()}
@@ -198,79 +185,3 @@ def _size(theirs: UpstreamConfig) -> dict[str, Any]:
         names = ", ".join(map(repr, sizes))
         theirs.fail(key, f"must be a folder, or a DINOv3 of one of {names}, got {path!r}")
     return {"size": sizes[found[1]]}
-
-
-def _trainable(theirs: UpstreamConfig) -> list[str] | None:
-    """Return our ``backbone.trainable``."""
-    at = "pretrained_model"
-    names = ["norm"] if theirs.flag(f"{at}.unfreeze_norm", 0) else []
-    layers = theirs.get(f"{at}.unfreeze_layers", None)
-    layers = [] if layers is None else layers if isinstance(layers, list) else [layers]
-    names += ["layers.0.conv" if index == -1 else f"layers.{index + 1}" for index in layers]
-    if theirs.flag(f"{at}.unfreeze_all_norms", 0):
-        names += [f"layers.*.layer.{name}" for name in ALL_NORMS]
-    if theirs.flag(f"{at}.freeze_backbone", 0):
-        return names
-    return ["*"] if theirs.get(f"{at}.lora", None) is not None else None
-
-
-def _write_trainable(ours: DINOv3Config) -> dict[str, Any]:
-    names = None if ours.trainable is None else list(ours.trainable)
-    every = [f"layers.*.layer.{name}" for name in ALL_NORMS]
-    frozen = ours.lora_rank is not None if names is None else names != ["*"]
-    names = names or []
-    layers = []
-    for name in names:
-        block = re.fullmatch(r"layers\.(0(?=\.conv)|[1-9]\d*)(\.conv)?", name)
-        if block:
-            layers.append(int(block[1]) - 1)
-        elif name not in ("norm", "*", *every):
-            raise ConfigError(
-                "backbone.trainable must be 'norm', 'layers.0.conv', 'layers.N' or norms of all "
-                f"blocks to be written for upstream, got {name!r}"
-            )
-    return {
-        "pretrained_model.freeze_backbone": int(frozen),
-        "pretrained_model.unfreeze_norm": int("norm" in names),
-        "pretrained_model.unfreeze_layers": layers or None,
-        "pretrained_model.unfreeze_all_norms": int(set(every) <= set(names)),
-    }
-
-
-def _lora(theirs: UpstreamConfig) -> dict[str, Any]:
-    at = "pretrained_model.lora"
-    if theirs.get(at, None) is None or theirs.get(f"{at}.layers", None) is None:
-        return {"lora_rank": None}
-    maps = {name: ours for ours, name in MAPS.items()}
-    targets = []
-    for name in theirs.get(f"{at}.sublayers"):
-        if name not in maps:
-            theirs.fail(f"{at}.sublayers", f"must be some of {', '.join(maps)}, got {shown(name)}")
-        targets.append(maps[name])
-    return {
-        "lora_rank": theirs.whole(f"{at}.r"),
-        "lora_alpha": theirs.number(f"{at}.alpha"),
-        "lora_blocks": list(theirs.get(f"{at}.layers")),
-        "lora_targets": targets,
-    }
-
-
-def _write_lora(ours: DINOv3Config) -> dict[str, Any] | None:
-    if ours.lora_rank is None:
-        return None
-    return {
-        "r": ours.lora_rank,
-        "alpha": float(ours.lora_rank) if ours.lora_alpha is None else ours.lora_alpha,
-        "layers": list(ours.lora_blocks),
-        "sublayers": [_sublayer(name) for name in ours.lora_targets],
-    }
-
-
-def _sublayer(name: str) -> str:
-    """Return upstream's name of one of our ``backbone.lora_targets``."""
-    if name not in MAPS:
-        raise ConfigError(
-            f"backbone.lora_targets must be some of {', '.join(MAPS)} to be written for upstream, "
-            f"got {name!r}"
-        )
-    return MAPS[name]

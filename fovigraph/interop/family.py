@@ -31,8 +31,12 @@ NORMS = {
 }
 """``model.norm`` → our ``backbone.norm``."""
 
-METRICS: dict[Any, str] = {True: "cortical", False: "visual", "geodesic": "geodesic"}
-"""``saccades.sample_cortex`` → our ``backbone.metric``."""
+METRICS: dict[Any, str] = {True: "cortical", False: "visual", "geodesic": "geodesic_from_node"}
+"""``saccades.sample_cortex`` → our ``backbone.metric``.
+
+Upstream measures along the surface from the point nearest to a node, our ``"geodesic"`` from the
+node itself.
+"""
 
 
 CONVOLUTIONAL = (

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from fovigraph._checks import instance, path_of, shown
 from fovigraph.graph import Connection, GraphPyramid, KNNGraph, graph_from_neighbours, nearest_cell
-from fovigraph.graph.search import k_nearest
+from fovigraph.graph.knn_graph import is_edge
+from fovigraph.graph.search import k_nearest, length_of
 from fovigraph.interop.checkpoint import read_tensors
 from fovigraph.interop.family import family_of
 from fovigraph.interop.recomputed import PLACES, RECOMPUTED, recomputed_neighbours
@@ -199,7 +200,8 @@ def _graph(usual: KNNGraph, size: int | None, neighbours: Tensor, cells: Tensor 
     if cells.dtype not in _WHOLE:
         raise TypeError(f"cells must be whole numbers, got {cells.dtype}")
     ordered, order = neighbours.t().long().sort(dim=1)
-    return _with_cells(graph, cells.t().long().gather(1, order)[ordered < usual.num_src], size)
+    real = is_edge(usual.src, usual.dst, ordered)
+    return _with_cells(graph, cells.t().long().gather(1, order)[real], size)
 
 
 def _check_reach(usual: KNNGraph, neighbours: Tensor) -> None:
@@ -212,8 +214,9 @@ def _check_reach(usual: KNNGraph, neighbours: Tensor) -> None:
     else:
         points = torch.cat((src.cartesian, src.padding_cartesian)) * (src.fov / 2)
         places = dst.degrees
-    reach = (points[neighbours] - places[:, None]).norm(dim=-1).amax(dim=1)
-    needed = k_nearest(points, places, usual.k)[1].amax(dim=1)
+    period = src._layout.period if usual.metric == "cortical" else None
+    reach = length_of(points[neighbours] - places[:, None], period).amax(dim=1)
+    needed = k_nearest(points, places, usual.k, period)[1].amax(dim=1)
     far = reach > needed * (1 + _REACH) + _REACH
     if far.any():
         node = int(far.int().argmax())
@@ -228,7 +231,8 @@ def _with_cells(graph: KNNGraph, cells: Tensor, size: int) -> KNNGraph:
     """Return the graph with offsets that fall in the given cells, ``[E]``.
 
     Where upstream's rounding put a neighbour on the other side of the border between two cells,
-    it is moved across.
+    it is moved across. Where the cortex runs in a circle upstream measures straight across it, so
+    that its cells are far from ours: there they are taken as they are.
     """
     if int(cells.min()) < 0 or int(cells.max()) >= size**2:
         raise ValueError(
@@ -241,7 +245,7 @@ def _with_cells(graph: KNNGraph, cells: Tensor, size: int) -> KNNGraph:
     inside = place.clamp(corner + _WITHIN, corner + 1 - _WITHIN)
     moved = (nearest_cell(graph.offset, size) != cells)[:, None]
     shift = float(((inside - place).abs() * moved).max())
-    if shift > _SHIFT + _WITHIN:
+    if shift > _SHIFT + _WITHIN and graph.src._layout.period is None:
         raise ValueError(
             f"cells do not fit this network's geometry: a neighbour lies {shift:.2f} cells from "
             "the one it is given; another field_geometry, cmf_a or kernel?"

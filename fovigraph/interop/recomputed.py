@@ -20,14 +20,25 @@ from torch import Tensor
 from fovigraph._checks import instance
 from fovigraph.geometry import SensorArray
 from fovigraph.geometry.fixed import isolated
+from fovigraph.geometry.lattice import UniformSquare, WarpedCartesian
 from fovigraph.geometry.layout import PADDING_REACH
 from fovigraph.geometry.magnification import CORTICAL_SCALE
 from fovigraph.geometry.manifold import LegacyManifold
+from fovigraph.geometry.rings import LogPolarImage
 from fovigraph.graph import KNNGraph
+from fovigraph.interop.config import LAYOUTS
 from fovigraph.interop.family import family_of
 from fovigraph.models import FoviNet
 from fovigraph.models.wrapped import unwrapped
-from fovigraph.sensing.retina import places
+from fovigraph.sensing.places import (
+    cut_to_square,
+    lattice,
+    places,
+    ring_radii,
+    rings_of,
+    turned,
+    warped,
+)
 
 RECOMPUTED = "recomputed"
 """What stands for these lists where lists are given."""
@@ -57,7 +68,7 @@ def recomputed_neighbours(net: FoviNet) -> dict[str, Tensor]:
 
     Raises:
         ConfigError: If upstream has no such network.
-        ValueError: If its layout is not ``"isotropic"``.
+        ValueError: If upstream has no such layout, or draws it at random.
         ImportError: If it has the metric ``"geodesic"`` and pygeodesic is not installed.
         TypeError: If ``net`` is no network.
 
@@ -68,10 +79,16 @@ def recomputed_neighbours(net: FoviNet) -> dict[str, Tensor]:
             use_neighbours(net, recomputed_neighbours(net))
     """
     instance("net", net, FoviNet)
-    if net.config.retina.layout != "isotropic":
+    array = net.retina.array
+    if (array.layout, array.extent) == ("isotropic_fixn", "circular"):
         raise ValueError(
-            "net must have retina.layout='isotropic' for its neighbourhoods to be recomputed, got "
-            f"{net.config.retina.layout!r}"
+            "net must have another retina.layout than 'isotropic_fixn' with retina.extent="
+            "'circular' for its neighbourhoods to be recomputed: upstream draws those at random"
+        )
+    if array.layout not in LAYOUTS.values():
+        raise ValueError(
+            f"net must have a retina.layout of {', '.join(map(repr, LAYOUTS.values()))} for its "
+            f"neighbourhoods to be recomputed, got {array.layout!r}"
         )
     ours, backbone = net.config.backbone, unwrapped(net.backbone)
     connections = family_of(ours).connections(backbone, ours)  # type: ignore[arg-type]
@@ -95,15 +112,14 @@ class _Neighbourhoods:
 
     def __init__(self, graph: KNNGraph):
         self.metric = graph.metric
+        self.period = graph.src._layout.period if graph.metric == "cortical" else None
         nodes, dst = places(graph.src), places(graph.dst)
         self.visual, self.dst_visual = torch.cat((nodes, _padding(graph.src, nodes))), dst
         if self.metric == "visual":
             self.points, self.dst = self.visual, dst
         else:
-            # Nodes and padding apart, each by all its points at once.
-            parts = self.visual.split([len(nodes), len(self.visual) - len(nodes)])
-            self.points = torch.cat([_cortical(part, graph.src) for part in parts])
-            self.dst = _cortical(dst, graph.dst)
+            self.points = torch.cat(_both_cortical(graph.src, nodes, self.visual[len(nodes) :]))
+            self.dst = _both_cortical(graph.dst, dst, dst[:0])[0]
         if self.metric.startswith("geodesic"):
             columns = [*self._along_the_surface(graph.k, len(nodes))]
             self.index = torch.stack(columns, dim=1)
@@ -115,10 +131,20 @@ class _Neighbourhoods:
         share = max(0.0001, len(self.points) * count / _PAIRS)
         at_a_time = int(min(count / share, count))
         parts = [
-            torch.cdist(self.points, some).topk(k, dim=0, largest=False).indices
+            self._apart(some).topk(k, dim=0, largest=False).indices
             for some in self.dst.split(at_a_time)
         ]
         return torch.cat(parts, dim=1)
+
+    def _apart(self, dst: Tensor) -> Tensor:
+        """Return the distances of all points to destinations, ``[points, N]``."""
+        if self.period is None:
+            return torch.cdist(self.points, dst)
+        along, round_about = (
+            torch.cdist(self.points[:, axis, None], dst[:, axis, None], p=1) for axis in (0, 1)
+        )
+        round_about = torch.minimum(round_about, self.period - round_about)
+        return (along**2 + round_about**2) ** 0.5
 
     def _along_the_surface(self, k: int, nodes: int) -> Iterator[Tensor]:
         """Yield the neighbours of every destination.
@@ -167,17 +193,70 @@ class _Neighbourhoods:
 
 def _padding(array: SensorArray, nodes: Tensor) -> Tensor:
     """Return the padding points around an array's nodes, ``[P, 2]``."""
+    layout = array._layout
     if array.resolution == 1:
         return nodes[:0]
-    # The first node of every ring lies on the x axis.
-    sizes = array.eccentricity.unique_consecutive(return_counts=True)[1]
-    inner, outer = nodes[(sizes.cumsum(0) - sizes)[-2:], 0]
-    gap = outer - inner
-    start = outer + gap
+    if isinstance(layout, WarpedCartesian):
+        return warped(layout, _warped_padding(array))
+    if isinstance(layout, LogPolarImage):
+        depth, turn = _logpolar_padding(array).unbind(1)
+        edge = ring_radii(layout)[-1] * (array.fov / 2)
+        reach = torch.log((edge + array.cmf_a) / array.cmf_a)
+        radius = array.cmf_a * torch.expm1(depth * reach) / (array.fov / 2)
+        return turned(radius, turn * (2 * math.pi))
+    if isinstance(layout, UniformSquare):
+        return _rings_of_padding(array, torch.sqrt(nodes[:, 0] ** 2 + nodes[:, 1] ** 2))
+    if array.extent == "circular":
+        return _rings_of_padding(array, ring_radii(rings_of(array)))
+    square = cut_to_square(array)
+    return torch.cat((square.outside, _rings_of_padding(array, square.radii)))
+
+
+def _rings_of_padding(array: SensorArray, radii: Tensor) -> Tensor:
+    """Return padding in rings around nodes of these radii."""
+    radii = radii.unique()
+    gap = radii[-1] - radii[-2] if len(radii) > 1 else radii[-1] / max(array.resolution - 1, 1)
+    start = radii[-1] + gap
     radii = torch.arange(start, start + PADDING_REACH, gap)  # type: ignore[call-overload]  # 0-d
     angles = torch.arange(0, 2 * math.pi, gap)  # type: ignore[call-overload]
-    radius, angle = torch.cartesian_prod(radii, angles).unbind(1)
-    return torch.stack((radius * angle.cos(), radius * angle.sin()), dim=1)
+    return turned(*torch.cartesian_prod(radii, angles).unbind(1))
+
+
+def _both_cortical(array: SensorArray, nodes: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
+    """Lay nodes and padding on the cortex: apart, each by all its points at once."""
+    layout = array._layout
+    if isinstance(layout, (LogPolarImage, WarpedCartesian)) and array.resolution == 1:
+        return nodes, padding
+    if isinstance(layout, WarpedCartesian):
+        return lattice(array), _warped_padding(array) if len(padding) else padding
+    if not isinstance(layout, LogPolarImage):
+        return _cortical(nodes, array), _cortical(padding, array)
+    a = torch.tensor(array.cmf_a)
+    radius = (nodes[:, 0] ** 2 + nodes[:, 1] ** 2) ** 0.5 * array.fov / 2
+    depth = torch.log((radius + a) / a) / torch.log((radius.max() + a) / a)
+    angle = torch.arange(array.resolution).float() * (2 * math.pi / array.resolution)
+    turn = angle.repeat_interleave(array.resolution) / (2 * math.pi)
+    there = _logpolar_padding(array) if len(padding) else padding
+    return torch.stack((depth, turn), dim=1), there
+
+
+def _warped_padding(array: SensorArray) -> Tensor:
+    """Return the cells of the padding in the lattice's own plane."""
+    layers = max(1, math.ceil(PADDING_REACH / (2 * array._layout.max_val / array.resolution)))
+    side = array.resolution + 2 * layers
+    around = torch.ones(side, side, dtype=torch.bool)
+    around[layers:-layers, layers:-layers] = False
+    return lattice(array, layers)[around.flatten()]
+
+
+def _logpolar_padding(array: SensorArray) -> Tensor:
+    """Return the padding on the cortex of a log-polar image."""
+    step = 1.0 / (array.resolution - 1)
+    layers = max(1, math.ceil(PADDING_REACH / step))
+    inner = -step * torch.arange(layers, 0, -1).float()
+    outer = 1.0 + step * torch.arange(1, layers + 1).float()
+    turns = torch.arange(array.resolution).float() / array.resolution
+    return torch.cartesian_prod(torch.cat((inner, outer)), turns)
 
 
 def _cortical(visual: Tensor, array: SensorArray) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -18,9 +19,11 @@ from fovigraph.interop.family import (
     read_out_side,
     register_upstream,
 )
+from fovigraph.interop.finetuning import Finetuning, conv_links
 from fovigraph.interop.upstream_config import UpstreamConfig, only, reverse
-from fovigraph.interop.weights import Link, kernel_link, norm_links
+from fovigraph.interop.weights import Link, norm_links
 from fovigraph.models import Backbone, PoolBlock
+from fovigraph.models.lora import plain
 from fovigraph.models.resnet import ResidualBlock, ResNetConfig
 from fovigraph.nn import KNNConv
 
@@ -31,11 +34,13 @@ class Arch(NamedTuple):
     Attributes:
         block, blocks: Our keys ``backbone.block`` and ``.blocks``.
         low_res: Whether the strides of the stem are 1, whatever the configuration has.
+        finetuned: Whether ``pretrained_model`` says what learns, and which layers have adapters.
     """
 
     block: str
     blocks: tuple[int, ...]
     low_res: bool = False
+    finetuned: bool = False
 
 
 ARCHS = {
@@ -48,6 +53,15 @@ ARCHS = {
 """``model.arch``; the separable forms, which upstream cannot build, are not among them."""
 
 ARCHS |= {name.replace("fovi_", "saccadenet_knn"): arch for name, arch in ARCHS.items()}
+ARCHS["fovi_resnet18_lora"] = Arch("basic", (2, 2, 2, 2), finetuned=True)
+
+FINETUNING = Finetuning(
+    norm="layers.8.norm2",
+    norms=["layers.*norm*"],
+    first="layers.0",
+    targets={"conv1": "conv1", "conv2": "conv2", "shortcut": "downsample.0"},
+)
+"""The names of ``fovi_resnet18_lora``, a ResNet of eight blocks."""
 
 FIXED: dict[str, Any] = {
     "channels": [64, 128, 256, 512],
@@ -89,6 +103,14 @@ class UpstreamResNet(UpstreamFamily[ResNetConfig]):
         )
         if theirs.get("model.norm") == "none":
             theirs.fail("model.norm", "must not be 'none', with which upstream's ResNets fail")
+        norm = theirs.choice("model.norm", NORMS)
+        key = "pretrained_model.unfreeze_all_norms"
+        if arch.finetuned and norm != "batch" and theirs.flag(key, 0):
+            theirs.fail(
+                key,
+                f"must be 0 with model.norm {theirs.get('model.norm')!r}: it is of "
+                "batch norms alone",
+            )
         return {
             "name": "resnet",
             "block": arch.block,
@@ -100,8 +122,9 @@ class UpstreamResNet(UpstreamFamily[ResNetConfig]):
             "kernel_multiplier": multiplier,
             "double_kernels": doubled,
             "out_side": read_out_side(theirs),
-            "norm": theirs.choice("model.norm", NORMS),
+            "norm": norm,
             "metric": theirs.choice("saccades.sample_cortex", METRICS),
+            **(FINETUNING.read(theirs) if arch.finetuned else {}),
         }
 
     def write_config(self, ours: ResNetConfig) -> dict[str, Any]:
@@ -131,14 +154,15 @@ class UpstreamResNet(UpstreamFamily[ResNetConfig]):
             "model.stem_conv_stride": ours.stem_stride,
             "model.stem_pool_stride": ours.stem_pool_stride,
             "saccades.sample_cortex": reverse(METRICS, "backbone.metric", ours.metric),
+            **(_write_finetuned(ours) if _finetuned(ours) else {}),
         }
 
     def links(self, backbone: Backbone, ours: ResNetConfig) -> Iterable[Link]:
         """Return the pairs of the tensors of layers, in upstream's order."""
         for here, there, layer, _ in _layers(backbone, ours):
             theirs = f"network.backbone.{there}"
-            if isinstance(layer, KNNConv):
-                yield kernel_link(f"{here}.weight", f"{theirs}.weight", layer.in_channels)
+            if isinstance(plain(layer), KNNConv):
+                yield from conv_links(here, theirs, layer)
             else:
                 yield from norm_links(here, theirs, layer, ours.norm)
 
@@ -195,8 +219,26 @@ def _kernels(theirs: UpstreamConfig) -> tuple[float, bool]:
     return multiplier, flag == "doubleres"
 
 
+def _finetuned(ours: ResNetConfig) -> bool:
+    return ours.lora_rank is not None or ours.trainable is not None
+
+
+def _write_finetuned(ours: ResNetConfig) -> dict[str, Any]:
+    blocks = ours.lora_blocks
+    every = list(range(-1, sum(ours.blocks))) if blocks is None else list(blocks)
+    return {
+        "pretrained_model.weights": "IMAGENET1K_V1",
+        "pretrained_model.preserve_kernel_norm": False,
+        **FINETUNING.write(replace(ours, lora_blocks=every)),
+    }
+
+
 def _arch(ours: ResNetConfig) -> str:
     """Return ``model.arch``: a low-resolution form's where there is one."""
+    if _finetuned(ours):
+        only("backbone.block (with adapters or frozen parts)", ours.block, "basic")
+        only("backbone.blocks (with adapters or frozen parts)", list(ours.blocks), [2, 2, 2, 2])
+        return "fovi_resnet18_lora"
     low_res = ours.stem_stride == ours.stem_pool_stride == 1
     wanted = Arch(ours.block, tuple(ours.blocks))
     found = {arch: name for name, arch in reversed(ARCHS.items())}  # the first names win
@@ -205,7 +247,7 @@ def _arch(ours: ResNetConfig) -> str:
             return found[arch]
     known = ", ".join(
         f"{arch.block} {list(arch.blocks)}"
-        for arch in dict.fromkeys(arch._replace(low_res=False) for arch in ARCHS.values())
+        for arch in dict.fromkeys(Arch(arch.block, arch.blocks) for arch in ARCHS.values())
     )
     raise ConfigError(
         f"backbone.block and .blocks must be one of {known} to be written for upstream, "

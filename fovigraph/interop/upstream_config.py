@@ -105,7 +105,7 @@ class UpstreamConfig:
             key
             for key in _leaves(self.content)
             if not any(key == used or key.startswith(f"{used}.") for used in self.used)
-            and not any(fnmatchcase(key, pattern) for pattern in patterns)
+            and not any(fnmatchcase(key, p) or p == f"{key}.*" for p in patterns)  # empty ones
         ]
 
 

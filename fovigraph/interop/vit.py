@@ -10,7 +10,12 @@ from torch import nn
 from fovigraph._checks import shown
 from fovigraph.config import ConfigError
 from fovigraph.graph import Connection
-from fovigraph.interop.family import CONVOLUTIONAL, UpstreamFamily, register_upstream
+from fovigraph.interop.family import (
+    CONVOLUTIONAL,
+    METRICS,
+    UpstreamFamily,
+    register_upstream,
+)
 from fovigraph.interop.upstream_config import UpstreamConfig, only, reverse
 from fovigraph.interop.weights import Link, kernel_link
 from fovigraph.models import Backbone
@@ -25,9 +30,6 @@ SIZES: dict[str, tuple[int, int] | None] = {
 """``model.arch`` → our ``backbone.channels`` and ``.heads``; ``None``: keys of their own."""
 
 SIZES |= {name.replace("fovi_vit", "saccadenet_knnvit"): size for name, size in SIZES.items()}
-
-METRICS: dict[Any, str] = {True: "cortical", False: "visual", "geodesic": "geodesic_from_node"}
-"""``saccades.sample_cortex`` → our ``backbone.metric``."""
 
 POSITIONS = {"rope": "shift", "absolute": "sinusoidal"}
 """``model.vit.pos_emb_type`` → our ``backbone.positions``."""

@@ -78,6 +78,11 @@ def norm_links(ours: str, theirs: str, norm: nn.Module, kind: str) -> list[Link]
     return [Link(f"{ours}.{name}", f"{theirs}.{name}", *layout) for name in norm.state_dict()]
 
 
+def not_needed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return those of upstream's tensors that classification does not use."""
+    return {name: value for name, value in weights.items() if name.startswith(NOT_NEEDED)}
+
+
 def to_ours(
     weights: Mapping[str, Tensor],
     links: Iterable[Link],
@@ -114,7 +119,7 @@ def to_ours(
         else:
             found[link.ours] = link.to_ours(given).to(own[link.ours].dtype).contiguous()
     rest = {name: weights[name] for name in weights.keys() - {link.theirs for link in links}}
-    unused = sorted(name for name in rest if name.startswith(NOT_NEEDED))
+    unused = sorted(not_needed(rest))
     if unused:
         log.info("%s: not needed for classification: %s", source, ", ".join(unused))
     unexpected = [

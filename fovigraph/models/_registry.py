@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 from fovigraph._checks import instance, one_of, positive_ints, shown
 from fovigraph._schema import Section
 from fovigraph.geometry import SensorArray
+from fovigraph.geometry.layout import check_strides
 from fovigraph.models.backbone import Backbone
 
 B = TypeVar("B", bound=type[Backbone])
@@ -53,6 +54,20 @@ class BackboneConfig(Section):
                     f"got {len(values)}"
                 )
         return length
+
+    def check_strides(self, first: str) -> None:
+        """Check that ``strides`` holds numbers of at least 1, as many as the list ``first``.
+
+        Raises:
+            ValueError: If it does not.
+        """
+        strides = check_strides("backbone.strides", self.strides)  # type: ignore[attr-defined]
+        length = len(getattr(self, first))
+        if len(strides) != length:
+            raise ValueError(
+                f"backbone.strides must have {length} entries like backbone.{first}, "
+                f"got {len(strides)}"
+            )
 
 
 class Family(NamedTuple):

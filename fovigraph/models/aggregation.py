@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fovigraph._checks import flag, fraction, one_of, positive_int
 from fovigraph.nn.limits import check_weights
 
-LEARNT = ("rnn", "gru", "lstm", "attention")
+LEARNT = ("rnn", "gru", "lstm", "attention", "attention_alone")
 """Aggregations with weights of their own."""
 
 AGGREGATIONS = ("mean", "mean_logits", *LEARNT)
@@ -137,12 +137,14 @@ class Attention(Aggregation):
         \left(\operatorname{LayerNorm}(A z_f + a)\right)_f + b
 
     with one block of a transformer (``torch.nn.TransformerEncoderLayer``) of one head. In the fovi
-    package, whose layers are the same, the images of a batch attend to each other instead.
+    package, whose layers are the same, the images of a batch attend to each other instead: given
+    one image at a time, each fixation to itself, which ``alone`` repeats for its checkpoints.
 
     Args:
         num_classes: Number of classes C.
         width: Of the block.
         dropout: Probability that an entry of the logits :math:`z_f` is dropped in training.
+        alone: Whether every fixation attends to itself alone.
 
     Raises:
         ValueError, TypeError: If an argument is not of the kind said above.
@@ -154,9 +156,12 @@ class Attention(Aggregation):
         torch.Size([2, 10])
     """
 
-    def __init__(self, num_classes: int, *, width: int = 128, dropout: float = 0.0):
+    def __init__(
+        self, num_classes: int, *, width: int = 128, dropout: float = 0.0, alone: bool = False
+    ):
         super().__init__()
         _check(num_classes, width, dropout)
+        self.to_itself = flag("alone", alone)
         self.dropout = nn.Dropout(dropout)
         self.in_projector = nn.Linear(num_classes, width)
         self.norm = nn.LayerNorm(width)
@@ -165,7 +170,11 @@ class Attention(Aggregation):
 
     def forward(self, fixation_logits: Float[Tensor, "B F C"]) -> Float[Tensor, "B C"]:
         tokens = self.norm(self.in_projector(self.dropout(fixation_logits)))
-        return self.projector(self.block(tokens).mean(1))  # type: ignore[no-any-return]
+        if self.to_itself:  # as if every fixation were an image's only one
+            tokens = self.block(tokens.flatten(0, 1)[:, None]).view(tokens.shape)
+        else:
+            tokens = self.block(tokens)
+        return self.projector(tokens.mean(1))  # type: ignore[no-any-return]
 
 
 def make_aggregation(
@@ -187,8 +196,9 @@ def make_aggregation(
     one_of("head.aggregation", name, AGGREGATIONS)
     if name not in LEARNT or num_classes == 0:
         return MeanLogits()
-    if name == "attention":
-        return Attention(num_classes, width=width, dropout=dropout)
+    if name in ("attention", "attention_alone"):
+        alone = name == "attention_alone"
+        return Attention(num_classes, width=width, dropout=dropout, alone=alone)
     return Recurrent(num_classes, name, width=width, dropout=dropout, multi_label=multi_label)
 
 

@@ -21,6 +21,7 @@ from fovigraph._checks import (
 )
 from fovigraph._deprecated import warn_renamed
 from fovigraph.geometry import SensorArray
+from fovigraph.geometry.layout import check_stride, check_strides
 from fovigraph.graph import GraphPyramid, Plan, Step
 from fovigraph.models._registry import BackboneConfig, register
 from fovigraph.models.backbone import Backbone, Block, PoolBlock
@@ -51,20 +52,21 @@ class AlexNetConfig(BackboneConfig):
 
     name: str = "alexnet"
     channels: Sequence[int] = (96, 256, 384, 384, 256)
-    strides: Sequence[int] = (2, 1, 1, 1, 1)
+    strides: Sequence[int | float] = (2, 1, 1, 1, 1)
     k: Sequence[int] = (121, 25, 9, 9, 9)
     kernel_multiplier: float = 2.0
     pool_after: Sequence[int] = (0, 1, 4)
     pool: str = "max"
     pool_k: int = 9
-    pool_stride: int = 2
+    pool_stride: int | float = 2
     out_side: int | None = 1
     conv: str = "full"
     norm: str = "batch"
     metric: str = "cortical"
 
     def check(self) -> None:
-        layers = self.check_lists("channels", "strides", "k")
+        layers = self.check_lists("channels", "k")
+        self.check_strides("channels")
         positive_ints("backbone.channels", self.channels, MOST_CHANNELS)
         for layer in self.pool_after:
             if not 0 <= layer < layers:
@@ -77,7 +79,7 @@ class AlexNetConfig(BackboneConfig):
             )
         positive_float("backbone.kernel_multiplier", self.kernel_multiplier)
         positive_int("backbone.pool_k", self.pool_k)
-        positive_int("backbone.pool_stride", self.pool_stride)
+        check_stride("backbone.pool_stride", self.pool_stride)
         if self.out_side is not None:
             positive_int("backbone.out_side", self.out_side)
 
@@ -150,7 +152,7 @@ class KNNAlexNetBlock(Block):
         self.runs_on["conv"] = place = plan.add(conv_step)
         assert place.kernel_size is not None  # every convolution has one
         self.conv = make_conv(in_channels, out_channels, place.kernel_size)
-        self.norm = make_norm(norm, out_channels, place.num_dst)
+        self.norm = make_norm(norm, out_channels, place.num_dst, plan.levels[-1].mask)
         self.activation = nn.ReLU()
         if pool_step is not None:
             self.runs_on["pool"] = plan.add(pool_step)
@@ -269,14 +271,14 @@ class KNNAlexNet(Backbone):
 
     @staticmethod
     def steps(
-        strides: Sequence[int],
+        strides: Sequence[float],
         k: Sequence[int],
         pool_after: Collection[int] = (),
         *,
         kernel_multiplier: float = 2.0,
         pool: str = "max",
         pool_k: int = 9,
-        pool_stride: int = 2,
+        pool_stride: float = 2,
         out_side: int | None = None,
     ) -> list[Step]:
         """Return the steps of a pyramid for an AlexNet.
@@ -293,14 +295,14 @@ class KNNAlexNet(Backbone):
             ValueError, TypeError: If an argument is not of the kind said above, ``k`` has another
                 length than ``strides``, or ``pool_after`` names a convolution that is not there.
         """
-        strides, k = positive_ints("strides", strides), positive_ints("k", k)
+        strides, k = check_strides("strides", strides), positive_ints("k", k)
         if len(k) != len(strides):
             raise ValueError(f"k must have as many entries as strides, {len(strides)}, got {k}")
         _check_layers("pool_after", pool_after, len(strides))
         positive_float("kernel_multiplier", kernel_multiplier)
         one_of("pool", pool, POOL_MODES)
         positive_int("pool_k", pool_k)
-        positive_int("pool_stride", pool_stride)
+        check_stride("pool_stride", pool_stride)
         if out_side is not None:
             positive_int("out_side", out_side)
         steps = []

@@ -45,7 +45,7 @@ class ConvNeXtV2Config(BackboneConfig):
     name: str = "convnextv2"
     blocks: Sequence[int] = (2, 2, 6, 2)
     channels: Sequence[int] = (40, 80, 160, 320)
-    strides: Sequence[int] = (2, 2, 2, 2)
+    strides: Sequence[int | float] = (2, 2, 2, 2)
     k: int = 49
     stem_k: int = 49
     downsample_k: int = 4
@@ -54,7 +54,8 @@ class ConvNeXtV2Config(BackboneConfig):
 
     def check(self) -> None:
         one_of("backbone.metric", self.metric, METRICS)
-        self.check_lists("blocks", "channels", "strides")
+        self.check_lists("blocks", "channels")
+        self.check_strides("blocks")
         positive_ints("backbone.channels", self.channels, MOST_CHANNELS)
         for name in ("k", "stem_k", "downsample_k"):
             positive_int(f"backbone.{name}", getattr(self, name))
@@ -80,7 +81,7 @@ class Downsampling(Block):
         in_channels: int,
         out_channels: int,
         k: int,
-        stride: int,
+        stride: float,
         *,
         norm_first: bool = True,
     ):
@@ -119,7 +120,7 @@ class ConvNeXtV2Block(Block):
         self.norm = LayerNorm("channels", channels, eps=EPS)
         self.expand = nn.Linear(channels, wide)
         self.activation = nn.GELU()
-        self.grn = GRN(wide, step.num_dst)
+        self.grn = GRN(wide, step.num_dst, mask=plan.levels[-1].mask)
         self.project = nn.Linear(wide, channels)
         self.drop_path = DropPath(drop_path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,12 @@ def describe(net: FoviNet) -> dict[str, Any]:
     return {
         "field_of_view_degrees": retina.fov,
         "cmf_a_degrees": retina.cmf_a,
-        "layout": retina.layout,
+        "layout": net.retina.array.layout,
+        "extent": retina.extent,
+        "norm": "inf" if retina.norm == math.inf else retina.norm,  # JSON has no infinity
+        "max_val": retina.max_val,
+        "field_geometry": retina.field_geometry,
+        "matching": retina.matching,
         "fixations": net.config.fixation.count,
         "levels": rows,
         "projector": vars(projector),

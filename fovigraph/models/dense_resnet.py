@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fovigraph._checks import flag, instance, shown
+from fovigraph.models.lora import plain
 from fovigraph.models.pretrained import unusable
 from fovigraph.models.resnet import KNNResNet, ResidualBlock
 from fovigraph.nn import BatchNorm, KNNConv
@@ -40,8 +41,8 @@ def load_dense_resnet(
 
     Args:
         backbone: The network, of as many blocks and channels, with full convolutions and batch
-            norms. A dense network that was trained on normalised images needs the same
-            ``retina.mean`` and ``.std``.
+            norms; adapters stay as they are. A dense network that was trained on normalised images
+            needs the same ``retina.mean`` and ``.std``.
         weights: A ``state_dict`` with the names that torchvision and timm have: ``conv1.weight``,
             ``bn1.*``, ``layer1.0.conv1.weight``, …, ``layer2.0.downsample.0.weight``, …
         preserve_kernel_norm: Whether a kernel that is resized is scaled, for every output channel,
@@ -88,13 +89,13 @@ def _layers(backbone: KNNResNet, weights: Mapping[str, Tensor]) -> dict[str, nn.
             f"got {len(places)} blocks"
         )
     stem = backbone.layers[0]
-    layers = {"conv1": stem.conv, "bn1": stem.norm}
+    layers = {"conv1": plain(stem.conv), "bn1": stem.norm}
     for (stage, index), block in zip(places, blocks, strict=True):
         for name, layer in block.named_children():
             if re.fullmatch(r"(conv|norm)\d", name):
-                layers[f"layer{stage}.{index}.{name.replace('norm', 'bn')}"] = layer
+                layers[f"layer{stage}.{index}.{name.replace('norm', 'bn')}"] = plain(layer)
             elif name in SHORTCUT:
-                layers[f"layer{stage}.{index}.{SHORTCUT[name]}"] = layer
+                layers[f"layer{stage}.{index}.{SHORTCUT[name]}"] = plain(layer)
     return layers
 
 

@@ -14,12 +14,12 @@ import yaml
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fovigraph._checks import instance, one_of, path_of, positive_float, positive_int, whole_number
+from fovigraph._checks import instance, one_of, path_of, positive_int, shown, whole_number
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid, Plan
 from fovigraph.models._registry import register
 from fovigraph.models.backbone import Backbone, Block
-from fovigraph.models.lora import add_lora, matching
+from fovigraph.models.lora import adapt, check_lora, plain
 from fovigraph.models.vit import AGGREGATIONS, PatchConfig, aggregate, rows, with_tokens
 from fovigraph.nn import KNNConv, Rotary
 
@@ -87,20 +87,15 @@ class DINOv3Config(PatchConfig):
         one_of("backbone.aggregation", self.aggregation, AGGREGATIONS)
         values = self.values()
         width, heads = values["hidden_size"], values["num_attention_heads"]
-        positive_int("hidden_size in backbone.options", width)
-        positive_int("num_attention_heads in backbone.options", heads)
+        for key in ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size"):
+            positive_int(f"{key} in backbone.options", values[key])
+        whole_number("num_register_tokens in backbone.options", values["num_register_tokens"])
         if width % heads or width // heads % 4:
             raise ValueError(
                 "backbone.options must have a hidden_size that is a multiple of 4 · "
                 f"num_attention_heads, got {width} and {heads}"
             )
-        if self.lora_rank is not None:
-            positive_int("backbone.lora_rank", self.lora_rank)
-        if self.lora_alpha is not None:
-            positive_float("backbone.lora_alpha", self.lora_alpha)
-        most = values["num_hidden_layers"] - 1
-        for index in self.lora_blocks if self.lora_rank is not None else ():
-            whole_number("backbone.lora_blocks", index, -1, most)
+        check_lora(self, values["num_hidden_layers"])
 
     def values(self) -> dict[str, Any]:
         """Return the values of transformers' configuration that differ from its defaults."""
@@ -121,7 +116,7 @@ class DINOv3Config(PatchConfig):
             **options: Other keys of the section.
 
         Raises:
-            ValueError: If it is the configuration of another model.
+            ValueError: If it is the configuration of another model, or damaged.
             FileNotFoundError: If the folder has none.
         """
         values = dict(source) if isinstance(source, dict) else _read_values(source)
@@ -151,7 +146,13 @@ def _read_values(source: Any) -> dict[str, Any]:
     path = path_of("source", source) / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"source must have a config.json, got {path.parent}")
-    return dict(json.loads(path.read_text("utf-8")))
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"source: {path} cannot be read: it must be JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"source: {path} must hold keys and values, got {shown(values)}")
+    return values
 
 
 def _transformers() -> Any:
@@ -286,10 +287,14 @@ class DINOv3(Backbone):
             rows=rows(config.aggregation, self.prefix_tokens, plan.num_nodes),
         )
         self.norm = nn.LayerNorm(theirs.hidden_size, eps=theirs.layer_norm_eps)
+<<<<<<< HEAD
         if config.lora_rank is not None:
             _add_adapters(self, config)
         if config.trainable is not None:
             train_only(self, config.trainable)
+=======
+        adapt(self, config, _targets(config))
+>>>>>>> main
 
     @classmethod
     def from_config(cls, config: DINOv3Config, retina: SensorArray, in_channels: int = 3) -> DINOv3:
@@ -372,6 +377,7 @@ def transformers_config(config: DINOv3Config) -> Any:
     for key in values:
         one_of("backbone.options", key, known)
     theirs = library.DINOv3ViTConfig(**values)
+    one_of("hidden_act in backbone.options", theirs.hidden_act, library.ACT2FN)
     theirs._attn_implementation = "sdpa"
     return theirs
 
@@ -395,28 +401,6 @@ def _add_adapters(net: DINOv3, config: DINOv3Config) -> None:
         if index >= 0:
             names += [f"layers.{index + 1}.layer.*.{target}" for target in config.lora_targets]
     add_lora(net, names, rank=config.lora_rank or 1, alpha=config.lora_alpha)
-
-
-def train_only(net: nn.Module, names: Sequence[str]) -> None:
-    """Freeze all parameters but those of parts with these names, and adapters.
-
-    Args:
-        net: The network.
-        names: Names of modules or parameters, or patterns of them with ``*``, such as ``"norm"``,
-            ``"layers.3"``, ``"layers.*.norm1"``.
-
-    Raises:
-        ValueError, TypeError: If a name matches nothing.
-    """
-    known = [name for name, _ in net.named_modules() if name]
-    known += [name for name, _ in net.named_parameters()]
-    chosen = set(matching("trainable", names, known)) if names else set()
-    for name, parameter in net.named_parameters():
-        parts = name.split(".")
-        prefixes = {".".join(parts[: i + 1]) for i in range(len(parts))}
-        frozen_base = ".base_layer.weight" in name or name.endswith("mask_token")
-        named = bool(prefixes & chosen) and not frozen_base
-        parameter.requires_grad_(named or ".lora_" in name)
 
 
 def _published_tensors(files: Sequence[Path]) -> dict[str, tuple[Path, str]]:
@@ -460,7 +444,7 @@ def _take_over(name: str, own: Tensor, given: Tensor) -> None:
 
 def _load_kernel(conv: nn.Module, kernel: Tensor, bias: Tensor) -> None:
     """Copy a dense kernel ``[D, C, P, P]`` into the cells of a kNN convolution."""
-    target: Any = getattr(conv, "base_layer", conv)
+    target = plain(conv)
     dense = nn.Conv2d(kernel.shape[1], kernel.shape[0], kernel.shape[-1], device="meta")
     dense = dense.to_empty(device=kernel.device).to(kernel.dtype)
     dense.weight.copy_(kernel)

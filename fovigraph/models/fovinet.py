@@ -16,7 +16,7 @@ from fovigraph._checks import flag, instance, path_of, positive_int, shown, whol
 from fovigraph._compose import checked
 from fovigraph._deprecated import moved
 from fovigraph._pictures import facts_html, pyramid_html
-from fovigraph.geometry import SensorArray
+from fovigraph._tensors import float_tensor
 from fovigraph.graph import GraphPyramid
 from fovigraph.models._registry import build_backbone
 from fovigraph.models.aggregation import Aggregation, make_aggregation
@@ -32,6 +32,7 @@ from fovigraph.models.wrapped import unwrapped
 from fovigraph.sensing import Retina, policy_of
 from fovigraph.sensing.fixation import Fixations
 from fovigraph.sensing.image import check_images
+from fovigraph.sensing.retina_config import OPTIONS as RETINA_OPTIONS
 
 _SHOWN_NAMES = 20
 """Classes that a notebook names."""
@@ -125,22 +126,12 @@ class FoviNet(nn.Module):
     def __init__(self, config: FoviConfig | Mapping[str, Any]):
         super().__init__()
         self.config = config = checked(config, FoviConfig)
-        array = SensorArray.matched(
-            config.retina.side,
-            fov=config.retina.fov,
-            cmf_a=config.retina.cmf_a,
-            layout=config.retina.layout,
-            field_geometry=config.retina.field_geometry,
-        )
+        array = config.retina.array()
         self.fixation_policy = policy_of(config.fixation)
         self.retina = Retina(
             array,
             config.retina.sampling,
-            fixation_size=config.retina.fixation_size,
-            color_decay=config.retina.color_decay,
-            mean=config.retina.mean,
-            std=config.retina.std,
-            acuity=config.retina.acuity,
+            **{name: getattr(config.retina, name) for name in RETINA_OPTIONS},
         )
         self.backbone = build_backbone(config.backbone, array, config.retina.channels)
         self.projector = Projector(
@@ -244,36 +235,49 @@ class FoviNet(nn.Module):
     def forward(
         self,
         images: Num[Tensor, "*batch C H W"],
-        fixations: Tensor | Sequence[Any] | None = None,
+        fixations: Tensor | Sequence[Any] | int | None = None,
         generator: torch.Generator | None = None,
+        *,
+        area: float | Sequence[float] | None = None,
     ) -> FoviOutput:
         """Look at images and classify them.
 
         Args:
             images: ``[B, 3, H, W]``, float in [0, 1] or uint8.
             fixations: Where to look, (row, column) in [0, 1]: ``[B, F, 2]``, or ``[F, 2]`` for all
-                images; ``None`` leaves it to the policy.
+                images; how often, a number; ``None`` leaves both to the policy.
             generator: Source of the policy's random numbers; torch's global state if ``None``.
+            area: How much to see at each, as a fraction of the image's area, or (lowest, highest),
+                between which it is drawn; ``None`` leaves it to the policy.
 
         Raises:
-            ValueError, TypeError: If images or fixations are not of the kind said above.
+            ValueError, TypeError: If an argument is not of the kind said above, or ``area`` is
+                given to a network whose retina has a ``fixation_size`` of its own.
         """
         images = self._checked(images)
-        return self.see(images, self.views(images, fixations, generator), divide_first=True)
+        views = self.views(images, fixations, generator, area=area)
+        return self.see(images, views, divide_first=True)
 
     def views(
         self,
         images: Tensor,
-        fixations: Tensor | Sequence[Any] | None = None,
+        fixations: Tensor | Sequence[Any] | int | None = None,
         generator: torch.Generator | None = None,
+        *,
+        area: float | Sequence[float] | None = None,
     ) -> Fixations:
         """Choose where to look at images (only their shape matters), and how much is seen there.
 
         All arguments as in :meth:`forward`.
         """
-        views = self.fixation_policy(images, generator, fixations)
+        views = self.fixation_policy(images, generator, fixations, area)
         if self.retina.fixation_size is None:
             return views
+        if area is not None:
+            raise ValueError(
+                "area must be None for a retina of fixation_size="
+                f"{self.retina.fixation_size} pixels, got {shown(area)}"
+            )
         size = views.size.new_tensor(self.retina.fixation_size).expand_as(views.size)
         return Fixations(views.location, size)
 
@@ -288,7 +292,8 @@ class FoviNet(nn.Module):
         """Classify what is seen at given views.
 
         Args:
-            images: ``[B, 3, H, W]``, as for :class:`~fovigraph.Retina`.
+            images: ``[B, 3, H, W]``, or ``[B, F, 3, H, W]``, one for each fixation, as for
+                :class:`~fovigraph.Retina`.
             views: Locations and sizes, ``[B, F, 2]`` each, as :meth:`views` gives them.
             vary, divide_first: As in :meth:`Retina.forward`.
         """
@@ -327,7 +332,46 @@ class FoviNet(nn.Module):
         divide_first: bool,
         backbone: Callable[[Tensor], Tensor],
     ) -> FoviOutput:
-        samples = self._samples(images, views, vary, divide_first)
+        return self._seen(self._samples(images, views, vary, divide_first), views, backbone)
+
+    def see_samples(
+        self, samples: Float[Tensor, "B F N C"], views: Fixations | None = None
+    ) -> FoviOutput:
+        """Classify what the retina has sampled, as ``net.retina`` gives it.
+
+        Args:
+            samples: ``[B, F, N, C]``.
+            views: Where and how large the views were; ``None``: the output's are not a number.
+
+        Raises:
+            ValueError, TypeError: If ``samples`` are not such a tensor for this network's retina,
+                or ``views`` not of as many images and fixations.
+
+        Example:
+            >>> import torch, fovigraph as fg
+            >>> net = fg.create_model("fovi_tiny").eval()
+            >>> images = torch.rand(2, 3, 96, 128)
+            >>> samples = net.retina(images, [[0.5, 0.5]])
+            >>> net.see_samples(samples).logits.shape
+            torch.Size([2, 10])
+        """
+        channels = self.config.retina.channels
+        float_tensor("samples", samples, ("B", "F", len(self.pyramid.levels[0]), channels))
+        if views is None:
+            unknown = samples.new_full((*samples.shape[:2], 2), torch.nan)
+            views = Fixations(unknown, unknown)
+        elif instance("views", views, Fixations).location.shape != (*samples.shape[:2], 2):
+            raise ValueError(
+                f"views must be of {samples.shape[0]} images at {samples.shape[1]} fixations, "
+                f"got locations of shape {tuple(views.location.shape)}"
+            )
+        samples = samples.to(next(self.parameters()).dtype)
+        return self._seen(samples, views, lambda x: self.backbone(x))
+
+    def _seen(
+        self, samples: Tensor, views: Fixations, backbone: Callable[[Tensor], Tensor]
+    ) -> FoviOutput:
+        """Classify samples, in the weights' precision."""
         features = backbone(samples.flatten(0, 1)).flatten(1).unflatten(0, samples.shape[:2])
         embeddings = self.projector(features)
         fixation_logits, logits = self.answers(self.head(embeddings))
@@ -353,7 +397,7 @@ class FoviNet(nn.Module):
 
     def _samples(
         self,
-        images: Num[Tensor, "B C H W"],
+        images: Num[Tensor, "B *F C H W"],
         views: Fixations,
         vary: Callable[[Tensor], Tensor] | None = None,
         divide_first: bool = False,
@@ -366,7 +410,7 @@ class FoviNet(nn.Module):
     def features(
         self,
         images: Tensor,
-        fixations: Tensor | Sequence[Any] | None = None,
+        fixations: Tensor | Sequence[Any] | int | None = None,
         layers: Sequence[str] | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Intermediate]:

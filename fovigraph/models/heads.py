@@ -64,7 +64,8 @@ class HeadConfig(Section):
         aggregation: How the fixations give the image's logits: ``"mean"``, of logits while
             training and of probabilities in evaluation; ``"mean_logits"``, always of logits; or
             learnt, ``"rnn"``, ``"gru"``, ``"lstm"`` over the fixations in their order, or
-            ``"attention"`` among them (:mod:`fovigraph.models.aggregation`).
+            ``"attention"`` among them, or of each to itself (``"attention_alone"``, for upstream's
+            checkpoints; :mod:`fovigraph.models.aggregation`).
         aggregation_width: Entries of a learnt aggregation's state.
         temperature: What logits are divided by in evaluation, so that probabilities are calibrated.
         sharpening: With F fixations, their joint log-probabilities are multiplied by

@@ -28,7 +28,8 @@ def optimize(net: nn.Module) -> Optimized:
 
     - Every :class:`~fovigraph.nn.BatchNorm` that follows a convolution or a linear map, in an
       ``nn.Sequential`` or where a :class:`~fovigraph.models.Block` says so
-      (:attr:`~fovigraph.models.Block.fusible`), is folded into its weights; other norms stay.
+      (:attr:`~fovigraph.models.Block.fusible`), is folded into its weights; other norms stay, and
+      those after a graph that leaves nodes without neighbours, as masks do.
     - A ReLU that then follows a :class:`~fovigraph.nn.KNNConv` or
       :class:`~fovigraph.nn.KNNDepthwiseConv` is applied as the convolution stores its result.
     - On a GPU, each backbone is recorded as a CUDA graph for every shape of its input, at first
@@ -62,12 +63,12 @@ def optimize(net: nn.Module) -> Optimized:
         return net
     net.eval().requires_grad_(False)
     parents = list(net.modules())
-    calls = _calls(parents)
+    calls, silent = _calls(parents), _silent(parents)
     for parent in parents:
         is_sequence = isinstance(parent, nn.Sequential)
         chains = (tuple(parent._modules),) if is_sequence else getattr(parent, "fusible", ())
         for names in chains if is_sequence or isinstance(parent, Block) else ():
-            _merge_children(parent, names, calls)
+            _merge_children(parent, names, calls, silent)
     for parent in parents:
         for name, child in parent.named_children():
             if _is_backbone(child) and not _is_backbone(parent) and type(parent) is not Optimized:
@@ -114,7 +115,22 @@ def _calls_in_a_pass(backbone: Backbone) -> Counter[int]:
     return calls
 
 
-def _merge_children(parent: nn.Module, names: Sequence[str], calls: Counter[int]) -> None:
+def _silent(modules: Sequence[nn.Module]) -> set[int]:
+    """Return the layers, by ``id``, that leave nodes at zero, which a norm after them moves."""
+    return {
+        id(getattr(block, name, None))
+        for backbone in modules
+        if isinstance(backbone, Backbone)
+        for block in backbone.modules()
+        if isinstance(block, Block)
+        for name, connection in block.runs_on.items()
+        if backbone.pyramid.graph(connection).silent is not None
+    }
+
+
+def _merge_children(
+    parent: nn.Module, names: Sequence[str], calls: Counter[int], silent: set[int]
+) -> None:
     """Merge children, called one after the other, into those before them where that can be."""
     before = None
     for name in names:
@@ -124,7 +140,8 @@ def _merge_children(parent: nn.Module, names: Sequence[str], calls: Counter[int]
         if type(module) in (nn.Identity, nn.Dropout):  # which do nothing in evaluation
             continue
         alone = before is not None and calls[id(before)] == calls[id(module)] == 1
-        if alone and _merge(before, module):
+        apart = id(before) in silent and type(module) is BatchNorm
+        if alone and not apart and _merge(before, module):
             setattr(parent, name, nn.Identity())
         else:
             before = module

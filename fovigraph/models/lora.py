@@ -8,13 +8,20 @@ import os
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from fovigraph._checks import instance, path_of, positive_float, positive_int, shown
+from fovigraph._checks import (
+    instance,
+    path_of,
+    positive_float,
+    positive_int,
+    shown,
+    whole_number,
+)
 from fovigraph.nn import KNNConv
 
 WEIGHTS = "adapter_model.safetensors"
@@ -25,6 +32,90 @@ ADAPTER = "default"
 
 PREFIX = "base_model.model."
 """What peft puts before names in that file."""
+
+
+class Adapted(Protocol):
+    """What sections of backbones with adapters say of them, and of what else learns.
+
+    Attributes:
+        trainable: Names of parts that learn, or patterns of names, besides adapters; ``None``: all
+            of them, or with adapters none.
+        lora_rank: Rank of the adapters; ``None``: none.
+        lora_alpha: Their factor; ``None``: the rank.
+        lora_blocks: Blocks that have them, from 0; -1: the layer before the first block. ``None``:
+            all of these.
+        lora_targets: Layers of these blocks that have them, by name.
+    """
+
+    @property
+    def trainable(self) -> Sequence[str] | None: ...
+    @property
+    def lora_rank(self) -> int | None: ...
+    @property
+    def lora_alpha(self) -> float | None: ...
+    @property
+    def lora_blocks(self) -> Sequence[int] | None: ...
+    @property
+    def lora_targets(self) -> Sequence[str]: ...
+
+
+def check_lora(config: Adapted, blocks: int) -> None:
+    """Check what a section ``backbone`` of so many blocks says of adapters.
+
+    Raises:
+        ValueError, TypeError: If it is not of the kind said at :class:`Adapted`.
+    """
+    if config.lora_rank is not None:
+        positive_int("backbone.lora_rank", config.lora_rank)
+        for index in config.lora_blocks or ():
+            whole_number("backbone.lora_blocks", index, -1, blocks - 1)
+    if config.lora_alpha is not None:
+        positive_float("backbone.lora_alpha", config.lora_alpha)
+
+
+def adapt(net: nn.Module, config: Adapted, targets: Sequence[str]) -> None:
+    """Give a backbone its adapters, and freeze what does not learn.
+
+    Args:
+        net: The backbone.
+        config: Its section.
+        targets: Names of the layers that have adapters, as for :func:`add_lora`.
+
+    Raises:
+        ValueError: If a name matches nothing.
+        ImportError: If there are adapters and peft is not installed.
+    """
+    if config.lora_rank is not None:
+        add_lora(net, targets, rank=config.lora_rank, alpha=config.lora_alpha)
+    if config.trainable is not None:
+        train_only(net, config.trainable)
+
+
+def train_only(net: nn.Module, names: Sequence[str]) -> None:
+    """Freeze all parameters but those of parts with these names, and adapters.
+
+    Args:
+        net: The network.
+        names: Names of modules or parameters, or patterns of them with ``*``, such as ``"norm"``,
+            ``"layers.3"``, ``"layers.*.norm1"``.
+
+    Raises:
+        ValueError, TypeError: If a name matches nothing.
+    """
+    known = [name for name, _ in net.named_modules() if name]
+    known += [name for name, _ in net.named_parameters()]
+    chosen = set(matching("trainable", names, known)) if names else set()
+    for name, parameter in net.named_parameters():
+        parts = name.split(".")
+        prefixes = {".".join(parts[: i + 1]) for i in range(len(parts))}
+        frozen_base = ".base_layer.weight" in name or name.endswith("mask_token")
+        named = bool(prefixes & chosen) and not frozen_base
+        parameter.requires_grad_(named or ".lora_" in name)
+
+
+def plain(layer: nn.Module) -> Any:
+    """Return the layer that an adapter is of; a layer without one as it is."""
+    return getattr(layer, "base_layer", layer)
 
 
 def peft() -> Any:

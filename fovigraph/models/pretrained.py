@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from fovigraph._checks import flag, instance, path_of, shown
 from fovigraph._compose import checked, to_dict, write_yaml
+from fovigraph._hub import hub_problem
 from fovigraph._names import HUB_ID
 from fovigraph._shipped import BUNDLED as BUNDLED
 from fovigraph._shipped import pretrained_names as pretrained_names
@@ -164,6 +165,7 @@ def find_pretrained(
     folder_or_hub_id: str | os.PathLike[str],
     revision: str | None,
     hub: HubOptions = HubOptions(),  # noqa: B008  # it cannot be changed
+    also: Sequence[str] = (),
 ) -> Path:
     """Return the folder that holds a network, fetched from the Hub if it is not a folder here.
 
@@ -171,6 +173,7 @@ def find_pretrained(
         folder_or_hub_id: One of :func:`pretrained_names`, a folder, or ``"owner/name"`` on the Hub.
         revision: Branch, tag or commit on the Hub.
         hub: How the Hub is asked.
+        also: Other files to fetch from the Hub, those that there are.
 
     Raises:
         TypeError: If an argument is of another type.
@@ -186,7 +189,7 @@ def find_pretrained(
     if text in pretrained_names():
         return BUNDLED / text
     if not os.path.exists(folder) and HUB_ID.fullmatch(text):
-        folder = _from_hub(text, revision, hub)
+        folder = _from_hub(text, revision, hub, (*FILES, *also))
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         found = _found_instead(folder, missing)
@@ -207,7 +210,7 @@ def _found_instead(folder: Path, missing: Sequence[str]) -> str:
     )
 
 
-def _from_hub(hub_id: str, revision: str | None, hub: HubOptions) -> Path:
+def _from_hub(hub_id: str, revision: str | None, hub: HubOptions, files: Sequence[str]) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
@@ -218,12 +221,13 @@ def _from_hub(hub_id: str, revision: str | None, hub: HubOptions) -> Path:
     try:
         return Path(
             snapshot_download(
-                hub_id, revision=revision, allow_patterns=list(FILES), **hub._asdict()
+                hub_id, revision=revision, allow_patterns=list(files), **hub._asdict()
             )
         )
     except Exception as error:  # the Hub's errors are many: no network, no such repository, …
         raise FileNotFoundError(
-            f"there is no folder {hub_id!r}, and the Hugging Face Hub did not give it: {error}"
+            f"there is no folder {hub_id!r}, and the Hugging Face Hub did not give it: "
+            f"{hub_problem(error)}"
         ) from error
 
 

@@ -16,10 +16,12 @@ from fovigraph.graph import METRICS, Connection, GraphPyramid, Plan, Step
 from fovigraph.models._registry import BackboneConfig, register
 from fovigraph.models.alexnet import KNNAlexNetBlock
 from fovigraph.models.backbone import Backbone, Block, PoolBlock
+from fovigraph.models.lora import adapt, check_lora
 from fovigraph.nn import POOL_MODES, KNNConv, KNNSeparableConv, make_norm
 from fovigraph.nn.limits import MOST_CHANNELS
 
 CONVS = ("full", "depthwise_separable")
+LORA_TARGETS = ("conv1", "conv2", "shortcut")
 POOL_K = 9
 """Neighbours of the stem's pool."""
 
@@ -50,13 +52,21 @@ class ResNetConfig(BackboneConfig):
         conv: ``"full"``, or ``"depthwise_separable"`` in the blocks (basic ones).
         norm: The normalisation after every convolution.
         metric: What makes neighbours near, as :func:`~fovigraph.knn_graph` says.
+        trainable: Names of parts that learn, or patterns of names, besides adapters; ``None``: all
+            of them, or with adapters none.
+        lora_rank: Rank of low-rank adapters (:mod:`fovigraph.models.lora`); ``None``: none.
+        lora_alpha: Their factor; ``None``: the rank.
+        lora_blocks: Blocks that have them, from 0 through all stages; -1: the stem. ``None``: all
+            of these.
+        lora_targets: Convolutions of these blocks that have them, by name: ``"conv1"``,
+            ``"conv2"``, in bottlenecks ``"conv3"``, and ``"shortcut"``, where there is one.
     """
 
     name: str = "resnet"
     block: str = "basic"
     blocks: Sequence[int] = (2, 2, 2, 2)
     channels: Sequence[int] = (64, 128, 256, 512)
-    strides: Sequence[int] = (1, 2, 2, 2)
+    strides: Sequence[int | float] = (1, 2, 2, 2)
     k: int = 9
     stem_channels: int = 64
     stem_k: int = 49
@@ -69,13 +79,19 @@ class ResNetConfig(BackboneConfig):
     conv: str = "full"
     norm: str = "batch"
     metric: str = "cortical"
+    trainable: Sequence[str] | None = None
+    lora_rank: int | None = None
+    lora_alpha: float | None = None
+    lora_blocks: Sequence[int] | None = None
+    lora_targets: Sequence[str] = LORA_TARGETS
 
     def check(self) -> None:
         one_of("backbone.block", self.block, BLOCKS)
         one_of("backbone.conv", self.conv, CONVS)
         one_of("backbone.stem_pool", self.stem_pool, POOL_MODES)
         one_of("backbone.metric", self.metric, METRICS)
-        self.check_lists("blocks", "channels", "strides")
+        self.check_lists("blocks", "channels")
+        self.check_strides("blocks")
         positive_ints("backbone.channels", self.channels, MOST_CHANNELS)
         for name in ("k", "stem_k", "stem_stride", "stem_pool_stride"):
             positive_int(f"backbone.{name}", getattr(self, name))
@@ -88,6 +104,7 @@ class ResNetConfig(BackboneConfig):
             )
         if self.out_side is not None:
             positive_int("backbone.out_side", self.out_side)
+        check_lora(self, sum(self.blocks))
         if self.conv != "full":
             self._check_separable()
 
@@ -140,7 +157,7 @@ class Layer(NamedTuple):
     """
 
     k: int | None
-    stride: int
+    stride: float
     out_channels: int
 
 
@@ -163,7 +180,7 @@ class ResidualBlock(Block):
     """
 
     def __init__(
-        self, plan: Plan, in_channels: int, channels: int, stride: int, config: ResNetConfig
+        self, plan: Plan, in_channels: int, channels: int, stride: float, config: ResNetConfig
     ):
         super().__init__()
         start, width = plan.level, in_channels
@@ -176,7 +193,7 @@ class ResidualBlock(Block):
             else:
                 size = _kernel_side(config, k, plan.num_nodes, in_block=True)
                 place = plan.conv(k=k, stride=step, kernel_size=size)
-            self._add(f"conv{number}", f"norm{number}", width, out_channels, place, config)
+            self._add(plan, f"conv{number}", f"norm{number}", width, out_channels, place, config)
             if number < self.count:
                 self.add_module(f"relu{number}", nn.ReLU())
             width = out_channels
@@ -185,16 +202,17 @@ class ResidualBlock(Block):
         self.shortcut_norm: nn.Module | None = None
         if stride != 1 or in_channels != width:
             place = plan.between(start, plan.level, 1, kernel_size=pointwise)
-            self._add("shortcut", "shortcut_norm", in_channels, width, place, config)
+            self._add(plan, "shortcut", "shortcut_norm", in_channels, width, place, config)
         self.activation = nn.ReLU()
 
     @staticmethod
-    def layers(channels: int, stride: int, k: int) -> list[Layer]:
+    def layers(channels: int, stride: float, k: int) -> list[Layer]:
         """Return the convolutions of a block of these channels, stride and neighbours."""
         raise NotImplementedError
 
     def _add(
         self,
+        plan: Plan,
         conv: str,
         norm: str,
         channels: int,
@@ -205,7 +223,8 @@ class ResidualBlock(Block):
         """Add a convolution and a norm of these names."""
         self.runs_on[conv] = place
         setattr(self, conv, _make_conv(config.conv, channels, out_channels, place.kernel_size))
-        setattr(self, norm, make_norm(config.norm, out_channels, place.num_dst))
+        mask = plan.levels[place.dst].mask
+        setattr(self, norm, make_norm(config.norm, out_channels, place.num_dst, mask))
 
     def forward(
         self, x: Float[Tensor, "*batch N C"], pyramid: GraphPyramid
@@ -227,7 +246,7 @@ class BasicBlock(ResidualBlock):
     fusible = (("conv1", "norm1", "relu1"), ("conv2", "norm2"), ("shortcut", "shortcut_norm"))
 
     @staticmethod
-    def layers(channels: int, stride: int, k: int) -> list[Layer]:
+    def layers(channels: int, stride: float, k: int) -> list[Layer]:
         return [Layer(k, stride, channels), Layer(k, 1, channels)]
 
 
@@ -243,7 +262,7 @@ class Bottleneck(ResidualBlock):
     )
 
     @staticmethod
-    def layers(channels: int, stride: int, k: int) -> list[Layer]:
+    def layers(channels: int, stride: float, k: int) -> list[Layer]:
         wide = Bottleneck.EXPANSION * channels
         return [Layer(None, 1, channels), Layer(k, stride, channels), Layer(None, 1, wide)]
 
@@ -307,6 +326,20 @@ class KNNResNet(Backbone):
             out_channels=width,
             num_classes=num_classes,
         )
+        adapt(self, config, self._targets(config))
+
+    def _targets(self, config: ResNetConfig) -> list[str]:
+        """Return the names of the convolutions that have adapters."""
+        chosen = config.lora_blocks
+        places = range(-1, sum(config.blocks)) if chosen is None else chosen
+        names = ["layers.0.conv"] if -1 in places else []
+        for index in places:
+            if index >= 0:
+                block = self.layers[index + 1]
+                absent = ("shortcut",) if block.shortcut is None else ()
+                own = [name for name in config.lora_targets if name not in absent]
+                names += [f"layers.{index + 1}.{name}" for name in own]
+        return names
 
     @classmethod
     def from_config(
@@ -315,9 +348,9 @@ class KNNResNet(Backbone):
         """Build the backbone that a configuration describes on a retina."""
         return cls(retina, config, in_channels)
 
-    def input_weight(self) -> str:
-        """The stem's weight."""
-        return "layers.0.conv.weight"
+    def input_weight(self) -> str | None:
+        """The stem's weight; ``None`` if an adapter takes the channels as well."""
+        return "layers.0.conv.weight" if isinstance(self.layers[0].conv, KNNConv) else None
 
 
 def _last_pool(plan: Plan, side: int) -> Step:

@@ -2,6 +2,7 @@
 
 from fovigraph.graph.step import POOL_MODES
 from fovigraph.nn.attention import GraphAttention
+from fovigraph.nn.circular import around
 from fovigraph.nn.drop_path import DropPath
 from fovigraph.nn.knn_conv import KNNConv, KNNDepthwiseConv, KNNSeparableConv
 from fovigraph.nn.knn_pool import KNNPool
@@ -36,6 +37,7 @@ __all__ = [
     "OnGraph",
     "Rotary",
     "SinusoidalPosition",
+    "around",
     "disjoint_edges",
     "make_norm",
     "positions_of",

@@ -6,15 +6,49 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _NormBase
 
-from fovigraph._checks import flag, fraction, one_of, positive_int
+from fovigraph._checks import flag, fraction, one_of, positive_int, shown
 from fovigraph._tensors import if_channels_first
+from fovigraph.geometry.fixed import FixedTensors, isolated
 from fovigraph.nn.limits import MAX_WEIGHTS, check_weights
+from fovigraph.ops import batch_norm
 from fovigraph.ops.operands import autocast_dtype, floating
+
+
+class Counted(FixedTensors):
+    """The nodes of a level that statistics are taken of: those that are not masked.
+
+    Args:
+        mask: Which they are, ``[N]``.
+    """
+
+    nodes: Tensor
+
+    def __init__(self, mask: Bool[Tensor, " N"]):
+        super().__init__()
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.dim() != 1:
+            raise TypeError(f"mask must be a vector of booleans, got {shown(mask)}")
+        self.num_nodes = len(mask)
+        self.fix(nodes=isolated(torch.nonzero)(mask.cpu()).flatten())
+        if len(self.nodes) == 0:
+            raise ValueError(f"mask must leave a node, got none of {len(mask)}")
+
+    def forward(self, x: Float[Tensor, "*batch N C"]) -> Float[Tensor, "*batch M C"]:
+        """Return the features of these nodes, also of a disjoint batch ``[ΣN, C]``."""
+        if x.dim() == 2:
+            return _one_graph_each(x, self.num_nodes).index_select(-2, self.nodes).flatten(0, -2)
+        return x.index_select(-2, self.nodes)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.nodes)} of {self.num_nodes} nodes"
+
+
+def _counted(mask: Tensor | None) -> Counted | None:
+    return None if mask is None else Counted(mask)
 
 
 class BatchNorm(_NormBase):
@@ -30,6 +64,8 @@ class BatchNorm(_NormBase):
         momentum: Share of a batch in the running statistics; ``None``: they are means of all.
         affine: Whether there are learnt weights and a bias.
         track_running_stats: Whether there are running statistics, for evaluation.
+        mask: Which nodes of a level the statistics are those of, ``[N]``, where some are masked;
+            all are normalised by them. ``None``: of all.
         *device_and_dtype, **options: Further arguments of ``torch.nn.BatchNorm1d``.
 
     Attributes:
@@ -55,6 +91,7 @@ class BatchNorm(_NormBase):
         affine: bool = True,
         track_running_stats: bool = True,
         *device_and_dtype: Any,
+        mask: Tensor | None = None,
         **options: Any,
     ):
         super().__init__(
@@ -67,12 +104,20 @@ class BatchNorm(_NormBase):
             **options,
         )
         self.handle = _Handle(self)
+        self.counted = _counted(mask)
 
     def forward(self, x: Float[Tensor, "*batch N C"]) -> Float[Tensor, "*batch N C"]:
         _check_features(x, self.num_features, self.weight)
         rows = x.reshape(-1, x.shape[-1])
-        if self.training and self.synchronized and distributed.is_initialized():
-            return self._normalise_together(rows).view_as(x)
+        together = self.synchronized and distributed.is_initialized()
+        by_batch = self.training or not self.track_running_stats
+        if (self.training and together) or (by_batch and self.counted is not None):
+            counted = rows if self.counted is None else self.counted(x).reshape(-1, x.shape[-1])
+            return self._normalise_by(counted, rows, self.training and together).view_as(x)
+        if by_batch and batch_norm.serves(rows, self.weight, self.bias):
+            out, mean, variance = batch_norm.batch_norm(rows, self.weight, self.bias, self.eps)
+            self._track(mean, variance, len(rows))
+            return out.view_as(x)
         return nn.BatchNorm1d.forward(self, rows).view_as(x)  # type: ignore[arg-type]
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -85,27 +130,35 @@ class BatchNorm(_NormBase):
         else:
             super().add_module(name, module)
 
-    def _normalise_together(self, rows: Tensor) -> Tensor:
-        """Normalise ``[rows, C]`` with the statistics of the rows of all processes."""
-        wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        own = torch.cat((wide.sum(0), wide.new_tensor([len(rows)])))
-        total = _SumOverProcesses.apply(own, self.process_group)
-        count, mean = total[-1], total[:-1] / total[-1]
-        centred = wide - mean
-        squares = _SumOverProcesses.apply(centred.square().sum(0), self.process_group)
-        variance = squares / count
-        if self.track_running_stats:
-            with torch.no_grad():
-                unbiased = variance * count / (count - 1).clamp(min=1)
-                self.num_batches_tracked += 1
-                # As in torch, no momentum means the mean of all batches.
-                share = self.momentum
-                share = 1 / int(self.num_batches_tracked) if share is None else share
-                self.running_mean.lerp_(mean.to(self.running_mean), share)
-                self.running_var.lerp_(unbiased.to(self.running_var), share)
-        normal = centred * torch.rsqrt(variance + self.eps)
+    def _normalise_by(self, counted: Tensor, rows: Tensor, together: bool) -> Tensor:
+        """Normalise ``[rows, C]`` with the statistics of some rows, perhaps of all processes."""
+
+        def total(own: Tensor) -> Tensor:
+            return _SumOverProcesses.apply(own, self.process_group) if together else own  # type: ignore[no-any-return]
+
+        dtype = torch.promote_types(rows.dtype, torch.float32)
+        wide = counted.to(dtype)
+        sums = total(torch.cat((wide.sum(0), wide.new_tensor([len(counted)]))))
+        count, mean = sums[-1], sums[:-1] / sums[-1]
+        variance = total((wide - mean).square().sum(0)) / count
+        self._track(mean, variance, count)
+        normal = (rows.to(dtype) - mean) * torch.rsqrt(variance + self.eps)
         normal = normal if self.weight is None else normal * self.weight
         return (normal if self.bias is None else normal + self.bias).to(rows.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor, count: Tensor | int) -> None:
+        """Take the mean and variance of so many rows into the running statistics, in training."""
+        if not (self.training and self.track_running_stats):
+            return
+        count = torch.as_tensor(count, dtype=variance.dtype, device=variance.device)
+        unbiased = variance * (count / (count - 1).clamp(min=1))
+        self.num_batches_tracked += 1
+        # As in torch, no momentum means the mean of all batches.
+        share = self.momentum
+        share = 1 / int(self.num_batches_tracked) if share is None else share
+        self.running_mean.lerp_(mean.to(self.running_mean), share)
+        self.running_var.lerp_(unbiased.to(self.running_var), share)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
@@ -165,10 +218,17 @@ class LayerNorm(nn.Module):
         channels: Channels C.
         num_nodes: Nodes N; needed unless ``over`` is ``"channels"``.
         eps: Added to the variance.
+        mask: Which nodes the statistics are those of, as for :class:`BatchNorm`.
     """
 
     def __init__(
-        self, over: str, channels: int, num_nodes: int | None = None, *, eps: float = 1e-5
+        self,
+        over: str,
+        channels: int,
+        num_nodes: int | None = None,
+        *,
+        eps: float = 1e-5,
+        mask: Tensor | None = None,
     ):
         super().__init__()
         self.over = one_of("over", over, ("channels", "nodes", "both"))
@@ -180,6 +240,7 @@ class LayerNorm(nn.Module):
         shape = {"channels": (channels,), "nodes": (nodes, 1), "both": (nodes, channels)}[over]
         self.weight = nn.Parameter(torch.ones(shape))
         self.bias = nn.Parameter(torch.zeros(shape))
+        self.counted = _counted(mask)
 
     def forward(self, x: Float[Tensor, "*batch N C"]) -> Float[Tensor, "*batch N C"]:
         """Normalise ``[*, N, C]``, or a disjoint PyG batch ``[ΣN, C]`` of graphs of N nodes."""
@@ -190,7 +251,8 @@ class LayerNorm(nn.Module):
         half = torch.finfo(x.dtype).bits < 32  # computed in single precision, as torch does
         graphs = graphs.float() if half else graphs
         dims = (-2,) if self.over == "nodes" else (-2, -1)
-        variance, mean = torch.var_mean(graphs, dim=dims, correction=0, keepdim=True)
+        counted = graphs if self.counted is None else self.counted(graphs)
+        variance, mean = torch.var_mean(counted, dim=dims, correction=0, keepdim=True)
         normal = (graphs - mean) * torch.rsqrt(variance + self.eps)
         out = (normal * self.weight + self.bias).view_as(x)
         return out.to(x.dtype) if half else out
@@ -207,21 +269,41 @@ class GroupNorm(nn.GroupNorm):
         channels: Channels C.
         num_nodes: Nodes N, to tell the graphs of a disjoint batch apart; ``None`` takes
             ``[*, N, C]`` alone.
+        mask: Which nodes the statistics are those of, as for :class:`BatchNorm`.
     """
 
-    def __init__(self, num_groups: int, channels: int, num_nodes: int | None = None):
+    def __init__(
+        self,
+        num_groups: int,
+        channels: int,
+        num_nodes: int | None = None,
+        *,
+        mask: Tensor | None = None,
+    ):
         channels = _count("channels", channels)
         num_groups = positive_int("num_groups", num_groups)
         if channels % num_groups:
             raise ValueError(f"num_groups must divide channels={channels}, got {num_groups}")
         super().__init__(num_groups, channels)
         self.num_nodes = None if num_nodes is None else _count("num_nodes", num_nodes)
+        self.counted = _counted(mask)
 
     def forward(self, x: Float[Tensor, "*batch N C"]) -> Float[Tensor, "*batch N C"]:
         _check_features(x, self.num_channels, self.weight)
         graphs = _one_graph_each(x, x.shape[-2] if self.num_nodes is None else self.num_nodes)
+        if self.counted is not None:
+            return self._normalise_by(self.counted, graphs).view_as(x)
         flat = graphs.reshape(-1, *graphs.shape[-2:]).transpose(1, 2)
         return super().forward(flat).transpose(1, 2).reshape(x.shape)
+
+    def _normalise_by(self, counted: Counted, graphs: Tensor) -> Tensor:
+        """Normalise ``[*, N, C]`` with the statistics of some of its nodes."""
+        wide = graphs.to(torch.promote_types(graphs.dtype, torch.float32))
+        groups = wide.unflatten(-1, (self.num_groups, -1))
+        some = counted(wide).unflatten(-1, (self.num_groups, -1))
+        variance, mean = torch.var_mean(some, dim=(-3, -1), correction=0, keepdim=True)
+        normal = ((groups - mean) * torch.rsqrt(variance + self.eps)).flatten(-2)
+        return (normal * self.weight + self.bias).to(graphs.dtype)
 
 
 class GRN(nn.Module):
@@ -239,15 +321,24 @@ class GRN(nn.Module):
         num_nodes: Nodes N, to tell the graphs of a disjoint batch apart; ``None`` takes
             ``[*, N, C]`` alone.
         eps: Added to the mean norm.
+        mask: Which nodes the norms :math:`g_c` are those of, as for :class:`BatchNorm`.
     """
 
-    def __init__(self, channels: int, num_nodes: int | None = None, *, eps: float = 1e-6):
+    def __init__(
+        self,
+        channels: int,
+        num_nodes: int | None = None,
+        *,
+        eps: float = 1e-6,
+        mask: Tensor | None = None,
+    ):
         super().__init__()
         self.channels = channels = _count("channels", channels)
         self.num_nodes = None if num_nodes is None else _count("num_nodes", num_nodes)
         self.eps = fraction("eps", eps)
         self.weight = nn.Parameter(torch.zeros(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
+        self.counted = _counted(mask)
 
     def forward(self, x: Float[Tensor, "*batch N C"]) -> Float[Tensor, "*batch N C"]:
         """Normalise ``[*, N, C]``, or a disjoint PyG batch ``[ΣN, C]`` of graphs of N nodes."""
@@ -255,7 +346,8 @@ class GRN(nn.Module):
         graphs = _one_graph_each(x, x.shape[-2] if self.num_nodes is None else self.num_nodes)
         half = torch.finfo(x.dtype).bits < 32  # sums of squares overflow in half precision
         graphs = graphs.float() if half else graphs
-        norms = torch.linalg.vector_norm(graphs, dim=-2, keepdim=True)
+        counted = graphs if self.counted is None else self.counted(graphs)
+        norms = torch.linalg.vector_norm(counted, dim=-2, keepdim=True)
         share = norms / (norms.mean(-1, keepdim=True) + self.eps)
         out = (graphs * (1 + self.weight * share) + self.bias).view_as(x)
         return out.to(x.dtype) if half else out
@@ -270,17 +362,17 @@ def _groups(channels: int) -> int:
     return next(groups for groups in range(most, 0, -1) if channels % groups == 0)
 
 
-NORMS: dict[str, Callable[[int, int], nn.Module]] = {
-    "batch": lambda channels, num_nodes: BatchNorm(channels),
-    "channel": lambda channels, num_nodes: LayerNorm("channels", channels),
-    "node": lambda channels, num_nodes: LayerNorm("nodes", channels, num_nodes),
-    "layer": lambda channels, num_nodes: LayerNorm("both", channels, num_nodes),
-    "group": lambda channels, num_nodes: GroupNorm(_groups(channels), channels, num_nodes),
-    "none": lambda channels, num_nodes: nn.Identity(),
+NORMS: dict[str, Callable[[int, int, Tensor | None], nn.Module]] = {
+    "batch": lambda channels, nodes, mask: BatchNorm(channels, mask=mask),
+    "channel": lambda channels, nodes, mask: LayerNorm("channels", channels),
+    "node": lambda channels, nodes, mask: LayerNorm("nodes", channels, nodes, mask=mask),
+    "layer": lambda channels, nodes, mask: LayerNorm("both", channels, nodes, mask=mask),
+    "group": lambda channels, nodes, mask: GroupNorm(_groups(channels), channels, nodes, mask=mask),
+    "none": lambda channels, nodes, mask: nn.Identity(),
 }
 
 
-def make_norm(name: str, channels: int, num_nodes: int) -> nn.Module:
+def make_norm(name: str, channels: int, num_nodes: int, mask: Tensor | None = None) -> nn.Module:
     """Make a norm by its name.
 
     Args:
@@ -288,12 +380,18 @@ def make_norm(name: str, channels: int, num_nodes: int) -> nn.Module:
             ``"layer"`` (over both), ``"group"`` or ``"none"``.
         channels: Channels C.
         num_nodes: Nodes N of the level it is for.
+        mask: Which of the nodes statistics are taken of, ``[N]`` (:attr:`SensorArray.mask`);
+            ``None``: all.
 
     Raises:
-        ValueError, TypeError: If the name is unknown, or a number is no whole number of at least 1.
+        ValueError, TypeError: If the name is unknown, a number is no whole number of at least 1, or
+            the mask is none of so many nodes.
     """
     norm = NORMS[one_of("norm", name, NORMS)]
-    return norm(_count("channels", channels), _count("num_nodes", num_nodes))
+    nodes = _count("num_nodes", num_nodes)
+    if mask is not None and len(mask) != nodes:
+        raise ValueError(f"mask must have {nodes} entries, as num_nodes says, got {len(mask)}")
+    return norm(_count("channels", channels), nodes, mask)
 
 
 def _count(name: str, value: Any) -> int:

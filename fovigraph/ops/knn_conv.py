@@ -31,7 +31,7 @@ from torch import Tensor
 
 from fovigraph.graph import KernelMap
 from fovigraph.graph.kernel_map import Triples
-from fovigraph.ops import gpu, plain
+from fovigraph.ops import cpu, gpu, plain
 from fovigraph.ops.gemm import gemm
 from fovigraph.ops.operands import operands
 from fovigraph.ops.registration import register_conv
@@ -157,6 +157,8 @@ def gather_gemm(
         from fovigraph.ops.gpu import conv
 
         return conv.gather_gemm(x, weight, by_dst, bias, relu)
+    if cpu.serves(x, weight):
+        return cpu.gather_gemm(x, weight, by_dst, by_cell, bias, relu)
     batch, edges = len(x), len(by_dst.dst)
     channels, out_channels = weight.shape[1:]
     moved_by_cell = edges * batch * (channels + 3 * out_channels) + len(weight) * CALL
@@ -232,6 +234,8 @@ def gather_outer(
         from fovigraph.ops.gpu import outer
 
         return outer.gather_outer(x, grad, by_dst, by_cell)
+    if cpu.serves(x, grad):
+        return cpu.gather_outer(x, grad, by_dst, by_cell)
     batch, edges, num_cells = len(x), len(by_dst.dst), len(by_cell.ptr) - 1
     channels, out_channels = x.shape[2], grad.shape[2]
     moved_by_cell = edges * batch * (channels + out_channels) + num_cells * CALL

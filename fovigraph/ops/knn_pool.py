@@ -19,7 +19,7 @@ from torch.utils.flop_counter import register_flop_formula
 from fovigraph._checks import instance, one_of, whole_number
 from fovigraph._tensors import check_below, float_tensor, index_tensor, may_inspect, same_device
 from fovigraph.graph.kernel_map import Triples, row_ptr
-from fovigraph.ops import gpu, plain
+from fovigraph.ops import cpu, gpu, plain
 from fovigraph.ops.registration import directly, unobserved
 from fovigraph.ops.rows import equal_rows, from_node_rows, node_rows
 from fovigraph.ops.transforms import differentiable, gradients, transformed
@@ -138,30 +138,32 @@ def _forward(
     ptr_by_src: Tensor | None = None,
     most: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the pooled features, and for a maximum which source won, ``[num_dst, B · C]``.
+    """Return the pooled features, and for a maximum which neighbour won, ``[B, num_dst, C]``.
 
-    (On a GPU, which of its neighbours a destination took, ``[B, num_dst, C]``.)
+    That is its place among the destination's edges; of a destination without any, zero.
     """
     if gpu.serves(x):
         from fovigraph.ops.gpu import pool
 
         return pool.pool(x, src, ptr, reduce, edge_weight, most)
+    if cpu.serves(x):
+        return cpu.pool(x, src, ptr, reduce, edge_weight)
     rows = node_rows(x)
     out = rows.new_zeros(len(ptr) - 1, rows.shape[1])
-    winner = torch.empty(0, dtype=torch.int64, device=x.device)
-    if reduce == "max":  # without neighbours, a node that is not there wins
-        winner = torch.full(out.shape, len(rows), device=x.device)
+    winner = torch.zeros(out.shape, dtype=torch.int32, device=x.device)
     for nodes, edges in equal_rows(ptr, rows.shape[1]):
         neighbours = rows.index_select(0, src[edges.flatten()]).view(*edges.shape, rows.shape[1])
         if reduce == "max":
             best, which = neighbours.max(dim=1)
-            winner[nodes] = src[edges].gather(1, which)
+            winner[nodes] = which.to(winner.dtype)
         elif edge_weight is not None:
             best = (edge_weight[edges][..., None].to(x.dtype) * neighbours).sum(1)
         else:
             best = neighbours.mean(1) if reduce == "mean" else neighbours.sum(1)
         out[nodes] = best
-    return from_node_rows(out, len(x), x.shape[2]), winner
+    shape = len(x), x.shape[2]
+    winner = from_node_rows(winner, *shape) if reduce == "max" else winner.new_empty(0)
+    return from_node_rows(out, *shape), winner
 
 
 _pool_operator = torch.library.custom_op("fovigraph::knn_pool", _forward, mutates_args=())
@@ -182,10 +184,9 @@ def _(
     batch, _, channels = x.shape
     num_dst = ptr.shape[0] - 1
     out = x.new_empty(batch, num_dst, channels)
-    if gpu.serves(x):
-        winner = out.shape if reduce == "max" else (0,)
-        return out, out.new_empty(winner, dtype=gpu.winner_dtype(most))
-    return out, src.new_empty((num_dst, batch * channels) if reduce == "max" else (0,))
+    winner = out.shape if reduce == "max" else (0,)
+    dtype = gpu.winner_dtype(most) if gpu.serves(x) else torch.int32
+    return out, out.new_empty(winner, dtype=dtype)
 
 
 def _gradient(
@@ -207,18 +208,19 @@ def _gradient(
             dst_by_src, edge_by_src, ptr_by_src = _sort_by_src(src, ptr, num_src)
         by_src = dst_by_src, edge_by_src, ptr_by_src
         return pool.pool_backward(grad, winner, ptr, reduce, edge_weight, *by_src)
-    rows = node_rows(grad)
+    if cpu.serves(grad):
+        return cpu.pool_backward(grad, winner, src, ptr, reduce, edge_weight, num_src)
     if reduce == "max":
-        grad_x = rows.new_zeros(num_src + 1, rows.shape[1]).scatter_add_(0, winner, rows)[:-1]
-    else:
-        grad_x = rows.new_zeros(num_src, rows.shape[1])
-        for nodes, edges in equal_rows(ptr, rows.shape[1]):
-            share = rows[nodes, None].expand(*edges.shape, -1)
-            if edge_weight is not None:
-                share = edge_weight[edges][..., None].to(grad.dtype) * share
-            elif reduce == "mean":
-                share = share / edges.shape[1]
-            grad_x.index_add_(0, src[edges.flatten()], share.flatten(0, 1))
+        return plain.won(grad, _winning_source(winner, src, ptr, num_src), num_src).contiguous()
+    rows = node_rows(grad)
+    grad_x = rows.new_zeros(num_src, rows.shape[1])
+    for nodes, edges in equal_rows(ptr, rows.shape[1]):
+        share = rows[nodes, None].expand(*edges.shape, -1)
+        if edge_weight is not None:
+            share = edge_weight[edges][..., None].to(grad.dtype) * share
+        elif reduce == "mean":
+            share = share / edges.shape[1]
+        grad_x.index_add_(0, src[edges.flatten()], share.flatten(0, 1))
     return from_node_rows(grad_x, len(grad), grad.shape[2])
 
 
@@ -262,15 +264,13 @@ def _plain_backward(
 ) -> Tensor:
     batch, _, channels = grad.shape
     if reduce == "max":
-        return plain.won(grad, _winning_source(winner, src, ptr, num_src, batch), num_src)
+        return plain.won(grad, _winning_source(winner, src, ptr, num_src), num_src)
     zeros = torch.zeros(batch, num_src, channels, dtype=grad.dtype, device=grad.device)
     return gradients(lambda x: plain.pool(x, src, ptr, reduce, edge_weight), (zeros,), grad)[0]
 
 
-def _winning_source(winner: Tensor, src: Tensor, ptr: Tensor, num_src: int, batch: int) -> Tensor:
-    """Return which source won, ``[B, num_dst, C]``, of what :func:`_forward` returns."""
-    if winner.dim() == 2:
-        return winner.view(len(winner), batch, -1).transpose(0, 1)
+def _winning_source(winner: Tensor, src: Tensor, ptr: Tensor, num_src: int) -> Tensor:
+    """Return which source won, ``[B, num_dst, C]``; the one after the last where there is none."""
     none = src.new_full((1,), num_src)
     found = torch.cat((src, none))[ptr[:-1, None] + winner]
     return torch.where(ptr.diff()[:, None] > 0, found, none)

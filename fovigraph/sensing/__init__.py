@@ -8,6 +8,7 @@ from fovigraph.sensing.fixation import (
     FixationPolicy,
     Fixations,
     fixation_policy,
+    register_policy,
 )
 from fovigraph.sensing.fixation_config import FixationConfig, policy_of
 from fovigraph.sensing.image import as_images, read_image
@@ -33,4 +34,5 @@ __all__ = [
     "policy_of",
     "read_camera",
     "read_image",
+    "register_policy",
 ]

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from fovigraph._checks import instance, positive_float, positive_int
@@ -53,6 +52,8 @@ def cmf_a_of_camera(
     """
     instance("camera", camera, Camera)
     fov = positive_float("fov", fov, FOV[0], MAX_FOV)
+    from scipy.optimize import minimize_scalar  # which takes a while
+
     if (resolution is None) == (side is None):
         raise ValueError(
             "exactly one of resolution and side must be given, "

@@ -6,9 +6,9 @@ import inspect
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from numbers import Real
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ IN_EVAL = ("fixed", "random", "center")
 STEPS = (0.7548776662466927, 0.5698402909980532)
 """Powers of the inverse of the root of x³ = x + 1: multiples of the two, without their whole parts,
 fill a square evenly, however many there are (Roberts 2018, the sequence R₂)."""
+
+P = TypeVar("P", bound="type[FixationPolicy]")
 
 
 class Fixations(NamedTuple):
@@ -52,6 +54,9 @@ class FixationPolicy(nn.Module, ABC):
     In evaluation, fixations are not drawn unless that is asked for: the same image is looked at in
     the same places every time. The first is the centre; the next fill the range that the policy
     draws from evenly, however many there are.
+
+    A policy of one's own defines :meth:`locate`, and has a name in configurations by
+    :func:`register_policy`.
 
     Args:
         count: Number of fixations F per image.
@@ -114,7 +119,8 @@ class FixationPolicy(nn.Module, ABC):
         self,
         images: Tensor,
         generator: torch.Generator | None = None,
-        fixations: Tensor | Sequence[Any] | None = None,
+        fixations: Tensor | Sequence[Any] | int | None = None,
+        area: float | Sequence[float] | None = None,
     ) -> Fixations:
         """Choose fixations.
 
@@ -122,34 +128,47 @@ class FixationPolicy(nn.Module, ABC):
             images: ``[B, C, H, W]``; only their shape and device matter.
             generator: Source of the random numbers, on the CPU; a random policy that is given one
                 draws from it in evaluation too. None: torch's global state.
-            fixations: ``[F, 2]`` or ``[B, F, 2]``: look there instead, with the policy's sizes.
+            fixations: Their number F, in place of ``count``; or ``[F, 2]`` or ``[B, F, 2]``: look
+                there instead, with the policy's sizes.
+            area: The views' area as a fraction of the image's, in place of the policy's own; or
+                (lowest, highest), between which it is drawn in training and evaluation.
 
         Returns:
             Locations and sizes, float32, on the images' device.
 
         Raises:
-            TypeError: If ``images`` is no tensor, ``generator`` no generator, or ``fixations`` are
-                no numbers.
+            TypeError: If ``images`` is no tensor, ``generator`` no generator, or ``fixations`` or
+                ``area`` are no numbers.
             ValueError: If ``generator`` is not on the CPU, or ``images`` or ``fixations`` have
-                another shape.
+                another shape, or there are not so many fixations, or ``area`` is not in (0, 1].
+
+        Example:
+            >>> import torch
+            >>> from fovigraph import fixation_policy
+            >>> policy = fixation_policy("near_center", 4).eval()
+            >>> views = policy(torch.zeros(1, 3, 100, 100), fixations=2, area=0.25)
+            >>> views.size.tolist()
+            [[[50.0, 50.0], [50.0, 50.0]]]
         """
         instance("images", images, Tensor, allowed="a torch.Tensor [B, C, H, W]")
         if images.ndim != 4 or 0 in images.shape[-2:]:
             raise ValueError(f"images must have shape [B, C, H, W], got {tuple(images.shape)}")
         _check_generator(generator)
+        areas = None if area is None else _areas(area)
         batch, image = len(images), torch.tensor(images.shape[-2:], dtype=torch.float64)
-        if fixations is not None:
+        if not (fixations is None or isinstance(fixations, int | Integral)):
             location = batch_of_fixations(fixations, batch)
-            size, _ = self._draw_sizes(batch, location.shape[1], image, generator)
+            size, _ = self._draw_sizes(batch, location.shape[1], image, areas, generator)
         else:
-            size, fitted = self._draw_sizes(batch, self.count, image, generator)
+            count = self.count if fixations is None else positive_int("fixations", fixations)
+            size, fitted = self._draw_sizes(batch, count, image, areas, generator)
             if not self.random:
-                location = self._locate(size, fitted, image, size)
+                location = self.locate(size, fitted, image, size)
             elif self.training or self.in_eval == "random" or generator is not None:
                 at = _uniform(tuple(size.shape), generator)
-                location = self._locate(size, fitted, image, at)
+                location = self.locate(size, fitted, image, at)
             elif self.in_eval == "fixed":
-                location = self._locate(size, torch.ones_like(fitted), image, _even(size))
+                location = self.locate(size, torch.ones_like(fitted), image, _even(size))
                 location[:, 0] = 0.5
             else:
                 location = torch.full_like(size, 0.5)
@@ -160,8 +179,8 @@ class FixationPolicy(nn.Module, ABC):
         )
 
     @abstractmethod
-    def _locate(self, size: Tensor, fitted: Tensor, image: Tensor, at: Tensor) -> Tensor:
-        """Choose locations ``[B, F, 2]``, a new tensor.
+    def locate(self, size: Tensor, fitted: Tensor, image: Tensor, at: Tensor) -> Tensor:
+        """Choose locations ``[B, F, 2]``, (row, column) in [0, 1], a new tensor.
 
         Args:
             size: Sizes of the views, ``[B, F, 2]``, float64 as everything here.
@@ -171,18 +190,28 @@ class FixationPolicy(nn.Module, ABC):
         """
 
     def _draw_sizes(
-        self, batch: int, count: int, image: Tensor, generator: torch.Generator | None
+        self,
+        batch: int,
+        count: int,
+        image: Tensor,
+        areas: tuple[float, float] | None,
+        generator: torch.Generator | None,
     ) -> tuple[Tensor, Tensor]:
-        """Draw sizes, ``[B, F, 2]``, and whether each fitted in the image, ``[B, F, 1]``."""
-        shape = (batch, count, ATTEMPTS if self.fits and self.training else 1)
+        """Draw sizes, ``[B, F, 2]``, and whether each fitted in the image, ``[B, F, 1]``.
+
+        Of the policy's own areas, or of ``areas``, the smallest and the largest.
+        """
+        least, most = areas or (self.area if self.training else (self.eval_area, self.eval_area))
+        drawn = self.training or least < most
+        shape = (batch, count, ATTEMPTS if self.fits and drawn else 1)
+        if drawn:
+            area = least + (most - least) * _uniform(shape, generator)
+        else:
+            area = torch.full(shape, least, dtype=torch.float64)
+        aspect = torch.ones(shape, dtype=torch.float64)
         if self.training:
-            low, high = self.area
-            area = low + (high - low) * _uniform(shape, generator)
             low, high = self.aspect
             aspect = low * (high / low) ** _uniform(shape, generator)
-        else:
-            area = torch.full(shape, self.eval_area, dtype=torch.float64)
-            aspect = torch.ones(shape, dtype=torch.float64)
         pixels = area * image.prod()
         sizes = torch.stack(((pixels / aspect).sqrt(), (pixels * aspect).sqrt()), dim=-1)
         sizes = sizes.round().clamp(min=1)
@@ -213,7 +242,7 @@ class FixationPolicy(nn.Module, ABC):
 class Center(FixationPolicy):
     """Looks at the image's centre, every time."""
 
-    def _locate(self, size: Tensor, fitted: Tensor, image: Tensor, at: Tensor) -> Tensor:
+    def locate(self, size: Tensor, fitted: Tensor, image: Tensor, at: Tensor) -> Tensor:
         return torch.full_like(size, 0.5)
 
 
@@ -222,7 +251,7 @@ class RandomCrop(FixationPolicy):
 
     random = True
 
-    def _locate(self, size: Tensor, fitted: Tensor, image: Tensor, at: Tensor) -> Tensor:
+    def locate(self, size: Tensor, fitted: Tensor, image: Tensor, at: Tensor) -> Tensor:
         corner = (at * (image - size + 1)).floor()
         return torch.where(fitted, (corner + size / 2) / image, 0.5)
 
@@ -233,7 +262,7 @@ class NearCenter(FixationPolicy):
     fits = False
     random = True
 
-    def _locate(self, size: Tensor, fitted: Tensor, image: Tensor, at: Tensor) -> Tensor:
+    def locate(self, size: Tensor, fitted: Tensor, image: Tensor, at: Tensor) -> Tensor:
         return 0.5 + self.spread * (2 * at - 1)
 
     def extra_repr(self) -> str:
@@ -267,8 +296,14 @@ class Explicit(FixationPolicy):
             )
         self.fixations = [[float(row), float(column)] for row, column in fixations]
 
-    def _locate(self, size: Tensor, fitted: Tensor, image: Tensor, at: Tensor) -> Tensor:
-        return size.new_tensor(self.fixations).repeat(len(size), 1, 1)
+    def locate(self, size: Tensor, fitted: Tensor, image: Tensor, at: Tensor) -> Tensor:
+        count = size.shape[1]
+        if count > len(self.fixations):
+            raise ValueError(
+                f"fixations must be at most {len(self.fixations)}, as many places as the policy "
+                f"'explicit' has, got {count}"
+            )
+        return size.new_tensor(self.fixations[:count]).repeat(len(size), 1, 1)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, fixations={self.fixations}"
@@ -280,7 +315,44 @@ FIXATION_POLICIES: dict[str, type[FixationPolicy]] = {
     "near_center": NearCenter,
     "random_crop": RandomCrop,
 }
-"""The policies by their names in configurations."""
+"""The policies by their names in configurations (:func:`register_policy`)."""
+
+
+def register_policy(name: str) -> Callable[[P], P]:
+    """Return a decorator that makes a class the fixation policy of a name.
+
+    Args:
+        name: What ``fixation.policy`` and :func:`fixation_policy` call it.
+
+    Raises:
+        TypeError: If ``name`` is not a string, or what is decorated is not a policy.
+        ValueError: If another class has the name.
+
+    Example:
+        >>> import torch, fovigraph as fg
+        >>> from fovigraph.sensing import FixationPolicy, register_policy
+        >>> @register_policy("left_and_right")
+        ... class LeftAndRight(FixationPolicy):
+        ...     def locate(self, size, fitted, image, at):
+        ...         location = torch.full_like(size, 0.5)
+        ...         location[:, ::2, 1], location[:, 1::2, 1] = 0.25, 0.75
+        ...         return location
+        >>> net = fg.create_model("fovi_tiny", fixation={"policy": "left_and_right"})
+        >>> net(torch.rand(1, 3, 64, 64), fixations=2).fixations.tolist()
+        [[[0.5, 0.25], [0.5, 0.75]]]
+    """
+    instance("name", name, str, allowed="a string")
+
+    def decorate(policy: P) -> P:
+        if not (isinstance(policy, type) and issubclass(policy, FixationPolicy)):
+            raise TypeError(f"policy must be a class of FixationPolicy, got {shown(policy)}")
+        there = FIXATION_POLICIES.get(name)
+        if there is not None and there.__qualname__ != policy.__qualname__:
+            raise ValueError(f"name must be new, got {name!r}, which is {there}")
+        FIXATION_POLICIES[name] = policy
+        return policy
+
+    return decorate
 
 
 def fixation_policy(name: str, count: int, **options: Any) -> FixationPolicy:
@@ -409,6 +481,12 @@ def _range(name: str, values: Any, most: float = math.inf) -> tuple[float, float
         limit = f" and at most {most:g}" if math.isfinite(most) else ""
         raise ValueError(f"{name} must be above 0{limit}, lowest first, got {(low, high)}")
     return low, high
+
+
+def _areas(area: Any) -> tuple[float, float]:
+    """Return the smallest and the largest area, of one number or two."""
+    one = isinstance(area, Real) and not isinstance(area, bool)
+    return _range("area", (area, area) if one else area, most=1.0)
 
 
 def _spread(value: Any) -> float:

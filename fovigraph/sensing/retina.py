@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from fovigraph._checks import instance, one_of, positive_float, positive_int, shown
+from fovigraph._checks import flag, instance, one_of, positive_float, positive_int, shown
 from fovigraph._tensors import may_inspect
 from fovigraph.geometry import SensorArray
 from fovigraph.geometry.fixed import FixedTensors, isolated
@@ -20,6 +20,7 @@ from fovigraph.graph.search import k_nearest
 from fovigraph.nn import KNNPool
 from fovigraph.sensing.fixation import as_fixations, as_floats, batch_of_fixations
 from fovigraph.sensing.mipmap import mean_over_cells
+from fovigraph.sensing.places import places
 from fovigraph.sensing.retina_config import check_acuity
 
 SAMPLINGS = ("area", "bilinear", "gaussian", "knn_mean", "nearest")
@@ -30,6 +31,9 @@ to look up the pixels that are read."""
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in luminance (ITU-R BT.601)."""
+
+GREY = (0.2989, 0.587, 0.114)
+"""The same as torchvision rounds them, and the ``fovi`` package with it."""
 
 
 class Retina(FixedTensors):
@@ -60,16 +64,25 @@ class Retina(FixedTensors):
             with the images: a number, or (height, width). None: a square as long as the image's
             shorter side.
         color_decay: Eccentricity in degrees over which colour fades: saturation falls as
-            exp(-eccentricity / color_decay), luminance stays. None: no fading. (The ``fovi``
-            package darkens luminance too, in units of the field's radius.)
+            exp(-eccentricity / color_decay), luminance stays. None: no fading.
         mean, std: Normalisation of each channel of what is within the image,
             ``(value - mean) / std`` (what is outside stays 0). None: none.
+        darkening: Eccentricity, in radii of the field of view, over which samples fall to 0, after
+            they are normalised: all channels are multiplied by exp(-eccentricity / darkening).
+            None: they do not. (The ``fovi`` package's ``color_sigma``.)
+        grey_in_eval: Whether samples, normalised and darkened, are grey in evaluation mode.
         acuity: For ``"area"``: the finest cells, as a number of them across the field of view's
             diameter. For a network that learned from small images and is shown large ones, the
             number of pixels across the field of view in training. None: no limit.
         oversampling: For the poolings: the photoreceptors' resolution over the array's.
+        cmf_a_mult: For the poolings: the constant *a* of the photoreceptors' magnification over the
+            array's. Other than 1, the two have different cortical surfaces, and ``metric`` must be
+            ``"visual"``.
         k: For the poolings: photoreceptors per node. None: as many as there are on average.
+        metric: For the poolings: which are the nearest, as :func:`~fovigraph.knn_graph` says.
         sigma: For ``"gaussian"``: its width, where a neighbourhood's distances go from 0 to 1.
+        output_dtype: Type of the samples, a floating-point one. None: that of the images, float32
+            for uint8.
 
     Attributes:
         photoreceptors: The retina of the finer array, if there is one.
@@ -89,6 +102,7 @@ class Retina(FixedTensors):
     grid: Tensor
     cells: Tensor | None
     saturation: Tensor | None
+    brightness: Tensor | None
     outside: Tensor | None = None
     mean: Tensor | None
     std: Tensor | None
@@ -102,10 +116,15 @@ class Retina(FixedTensors):
         color_decay: float | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        darkening: float | None = None,
+        grey_in_eval: bool = False,
         acuity: float | None = None,
         oversampling: float = 3.0,
+        cmf_a_mult: float = 1.0,
         k: int | None = None,
+        metric: str = "cortical",
         sigma: float = 0.5,
+        output_dtype: torch.dtype | None = None,
     ):
         super().__init__()
         self.array = instance("array", array, SensorArray)
@@ -121,28 +140,45 @@ class Retina(FixedTensors):
         saturation = None
         if color_decay is not None:
             self.color_decay = positive_float("color_decay", color_decay)
-            saturation = _saturation(array, self.color_decay)
+            saturation = _decay(array, self.color_decay)
+        self.darkening, brightness = darkening, None
+        if darkening is not None:
+            self.darkening = positive_float("darkening", darkening)
+            brightness = _decay(array, self.darkening * array.fov / 2)
+        self.grey_in_eval = flag("grey_in_eval", grey_in_eval)
+        self.output_dtype = output_dtype
+        if output_dtype is not None:
+            instance("output_dtype", output_dtype, torch.dtype)
+            if not output_dtype.is_floating_point:
+                raise ValueError(f"output_dtype must be floating point, got {output_dtype}")
         center, scale = _normalisation(mean, std)
         # In half precision nodes would move by pixels, as fixed tensors do not.
-        self.fix(grid=places(array), cells=cells, saturation=saturation, mean=center, std=scale)
+        self.fix(grid=places(array), cells=cells, mean=center, std=scale)
+        self.fix(saturation=saturation, brightness=brightness)
         if array.mask is not None:
             self.fix(outside=isolated(torch.logical_not)(array.mask[:, None]))
 
         self.photoreceptors: Retina | None = None
         oversampling = _oversampling(oversampling)
+        cmf_a_mult = positive_float("cmf_a_mult", cmf_a_mult)
         sigma = positive_float("sigma", sigma)
         k = k if k is None else positive_int("k", k)
         if self.sampling in ("knn_mean", "gaussian"):
-            receptors = _finer(array, oversampling)
+            if cmf_a_mult != 1 and metric != "visual":
+                raise ValueError(
+                    "metric must be 'visual' unless cmf_a_mult is 1, as cortical distances are "
+                    f"along one surface, got {shown(metric)} with {cmf_a_mult:g}"
+                )
+            receptors = _finer(array, oversampling).with_cmf_a(cmf_a_mult * array.cmf_a)
             k = k or round(len(receptors) / len(array))
             self.photoreceptors = Retina(receptors, "nearest", fixation_size=fixation_size)
-            self.graph = knn_graph(receptors, array, k)
+            self.graph = knn_graph(receptors, array, k, metric)
             gaussian = self.sampling == "gaussian"
             self.pool = KNNPool("gaussian", sigma=sigma) if gaussian else KNNPool("mean")
 
     def forward(
         self,
-        images: Num[Tensor, "B C H W"],
+        images: Num[Tensor, "B *F C H W"],
         fixations: Tensor | Sequence[Any],
         fixation_size: float | Tensor | Sequence[Any] | None = None,
         *,
@@ -153,7 +189,9 @@ class Retina(FixedTensors):
 
         Args:
             images: ``[B, C, H, W]``, floating point, or uint8, which stands for [0, 1]. Of a uint8
-                image only the pixels that are needed become floating point.
+                image only the pixels that are needed become floating point. Or
+                ``[B, F, C, H, W]``: an image for each fixation, such as the frames of a video, or
+                an image that is varied anew for each.
             fixations: ``[B, F, 2]``, or ``[F, 2]`` for the same ones in every image; (row, column)
                 as fractions of the image's height and width.
             fixation_size: Size of the view in pixels: a number, or (height, width) in a shape that
@@ -165,7 +203,7 @@ class Retina(FixedTensors):
                 two differ by rounding.
 
         Returns:
-            Samples, ``[B, F, N, C]``; of the images' type, float32 for uint8.
+            Samples, ``[B, F, N, C]``; of ``output_dtype``, or the images' type, float32 for uint8.
 
         Raises:
             TypeError: If the images are neither uint8 nor floating point, or others not numbers.
@@ -173,22 +211,21 @@ class Retina(FixedTensors):
                 image, or sizes not positive (values on an accelerator are not looked at, which
                 would wait for it).
         """
-        samples = self._colors(images, fixations, fixation_size, divide_first)
-        if vary is None and self.mean is None:
-            return samples.contiguous()
-        # Nodes outside the field stay at 0: neither varied nor normalised.
-        fixations = batch_of_fixations(fixations, len(images))
-        ones = samples.new_ones(()).expand(len(images), 1, *images.shape[2:])
-        inside = self._sample(ones, fixations, fixation_size)
-        if vary is not None:
-            samples = _varied(samples, vary).masked_fill(inside == 0, 0)
-        if self.mean is not None and self.std is not None:
-            samples = (samples - inside * self.mean.to(samples)) / self.std.to(samples)
-        return samples.contiguous()
+        images, fixations, size, shape = self._views(images, fixations, fixation_size)
+        samples = _of_views(self._colors(images, fixations, size, divide_first), shape)
+        if vary is not None or self.mean is not None:
+            # Nodes outside the field stay at 0: neither varied nor normalised.
+            ones = samples.new_ones(()).expand(len(images), 1, *images.shape[2:])
+            inside = _of_views(self._sample(ones, fixations, size), shape)
+            if vary is not None:
+                samples = _varied(samples, vary).masked_fill(inside == 0, 0)
+            if self.mean is not None and self.std is not None:
+                samples = (samples - inside * self.mean.to(samples)) / self.std.to(samples)
+        return self._dimmed(samples).to(self.output_dtype or samples.dtype).contiguous()
 
     def colors(
         self,
-        images: Num[Tensor, "B C H W"],
+        images: Num[Tensor, "B *F C H W"],
         fixations: Tensor | Sequence[Any],
         fixation_size: float | Tensor | Sequence[Any] | None = None,
     ) -> Float[Tensor, "B F N C"]:
@@ -196,14 +233,34 @@ class Retina(FixedTensors):
 
         What a picture of the view shows.
         """
-        return self._colors(images, fixations, fixation_size)
+        images, fixations, size, shape = self._views(images, fixations, fixation_size)
+        return self._dimmed(_of_views(self._colors(images, fixations, size), shape))
 
-    def _colors(
-        self, images: Tensor, fixations: Any, fixation_size: Any, divide_first: bool = False
-    ) -> Tensor:
+    def _views(
+        self, images: Tensor, fixations: Any, fixation_size: Any
+    ) -> tuple[Tensor, Tensor, Any, tuple[int, int]]:
+        """Check images and fixations; return one image for all fixations of a row, and [B, F].
+
+        Images ``[B, F, C, H, W]`` become B · F images of one fixation each.
+        """
         self._check_images(images)
         fixations = batch_of_fixations(fixations, len(images))
-        return self._fade(self._sample(images, fixations, fixation_size, divide_first))
+        shape = fixations.shape[0], fixations.shape[1]
+        if images.ndim == 4:
+            return images, fixations, fixation_size, shape
+        if images.shape[1] != shape[1]:
+            raise ValueError(
+                f"images [B, F, C, H, W] must be one for each of the {shape[1]} fixations, "
+                f"got {tuple(images.shape)}"
+            )
+        if fixation_size is not None:
+            fixation_size = self._view_size(fixation_size, (1, 1), fixations).flatten(0, 1)[:, None]
+        return images.flatten(0, 1), fixations.flatten(0, 1)[:, None], fixation_size, shape
+
+    def _colors(
+        self, images: Tensor, fixations: Tensor, size: Any, divide_first: bool = False
+    ) -> Tensor:
+        return self._fade(self._sample(images, fixations, size, divide_first))
 
     def _sample(
         self, images: Tensor, fixations: Tensor, fixation_size: Any, divide_first: bool = False
@@ -222,6 +279,8 @@ class Retina(FixedTensors):
         pixels = self._pixels(fixations, image_size, fixation_size)
         if self.cells is not None:
             size = self._view_size(fixation_size, image_size, fixations.to(pixels.device))
+            if may_inspect(size) and (size == size[:1, :1]).all():
+                size = size[:1, :1]  # every node's cell is the same in all views
             sides = size.prod(dim=-1).sqrt()[..., None] * self.cells
             return mean_over_cells(images, pixels, sides)
         if self.sampling == "bilinear":
@@ -283,41 +342,57 @@ class Retina(FixedTensors):
             raise TypeError(f"images must be a torch.Tensor, got {type(images).__name__}")
         if images.dtype != torch.uint8 and not images.is_floating_point():
             raise TypeError(f"images must be uint8 or floating point, got {images.dtype}")
-        if images.ndim != 4 or 0 in images.shape[1:]:
+        if images.ndim not in (4, 5) or 0 in images.shape[1:]:
             raise ValueError(
-                f"images must have shape [B, C, H, W], none of the last three 0, "
-                f"got {tuple(images.shape)}"
+                "images must have shape [B, C, H, W], or [B, F, C, H, W], none of the last three "
+                f"0, got {tuple(images.shape)}"
             )
         if images.device != self.grid.device:
             raise ValueError(
                 f"images must be on the retina's device, {self.grid.device}, got {images.device}"
             )
-        if self.saturation is not None and images.shape[1] != 3:
+        colored = "color_decay" if self.saturation is not None else "grey_in_eval"
+        channels = images.shape[-3]
+        if (self.saturation is not None or self.grey_in_eval) and channels != 3:
             raise ValueError(
-                f"images must have 3 channels for color_decay, got {images.shape[1]} in "
+                f"images must have 3 channels for {colored}, got {channels} in "
                 f"{tuple(images.shape)}"
             )
-        if self.mean is not None and images.shape[1] != len(self.mean):
+        if self.mean is not None and channels != len(self.mean):
             raise ValueError(
                 f"images must have {len(self.mean)} channels, as mean and std have, "
-                f"got {images.shape[1]} in {tuple(images.shape)}"
+                f"got {channels} in {tuple(images.shape)}"
             )
 
     def _fade(self, samples: Tensor) -> Tensor:
         """Blend colours ``[…, N, 3]`` into their luminance with eccentricity."""
         if self.saturation is None:
             return samples
-        red, green, blue = LUMINANCE
-        r, g, b = samples.unbind(-1)
-        luminance = (red * r + green * g + blue * b)[..., None]
+        luminance = _weighted(samples, LUMINANCE)
         saturation = self.saturation.to(samples.dtype)[:, None]
         return luminance + saturation * (samples - luminance)
+
+    def _dimmed(self, samples: Tensor) -> Tensor:
+        """Return samples ``[…, N, C]`` darkened with eccentricity and, in evaluation, grey."""
+        if self.brightness is not None:
+            samples = samples * self.brightness.to(samples.dtype)[:, None]
+        if self.grey_in_eval and not self.training:
+            samples = _weighted(samples, GREY).expand_as(samples)
+        return samples
 
     def extra_repr(self) -> str:
         size = "" if self.fixation_size is None else f", fixation_size={self.fixation_size}"
         decay = "" if self.color_decay is None else f", color_decay={self.color_decay:g}"
         normal = "" if self.mean is None else ", normalised"
-        return f"{len(self.array)} nodes, sampling={self.sampling!r}{size}{decay}{normal}"
+        dark = "" if self.darkening is None else f", darkening={self.darkening:g}"
+        grey = ", grey_in_eval=True" if self.grey_in_eval else ""
+        kind = f"{len(self.array)} nodes, sampling={self.sampling!r}"
+        return f"{kind}{size}{decay}{normal}{dark}{grey}"
+
+
+def _of_views(samples: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return samples ``[B, F, N, C]``, also those of B · F images of one fixation each."""
+    return samples if samples.shape[:2] == shape else samples.squeeze(1).unflatten(0, shape)
 
 
 def height_and_width(image_size: Any) -> tuple[int, int]:
@@ -337,9 +412,16 @@ def height_and_width(image_size: Any) -> tuple[int, int]:
     return positive_int("image_size", height), positive_int("image_size", width)
 
 
+def _weighted(samples: Tensor, weights: tuple[float, float, float]) -> Tensor:
+    """Return a weighted sum of red, green and blue, ``[…, 1]``."""
+    red, green, blue = samples.split(1, dim=-1)
+    return weights[0] * red + weights[1] * green + weights[2] * blue
+
+
 @isolated
-def _saturation(array: SensorArray, color_decay: float) -> Tensor:
-    return torch.exp(-array.eccentricity / color_decay).float()
+def _decay(array: SensorArray, scale: float) -> Tensor:
+    """Return the exponential decay with eccentricity over ``scale`` degrees, ``[N]``."""
+    return torch.exp(-array.eccentricity / scale).float()
 
 
 @isolated
@@ -373,27 +455,6 @@ def _varied(colors: Tensor, vary: Callable[[Tensor], Tensor]) -> Tensor:
             f"vary must return colours of shape {list(colors.shape)}, got {shown(varied)}"
         )
     return varied
-
-
-@isolated
-def places(array: SensorArray) -> Tensor:
-    """Places of the nodes in radii of the field of view, ``[N, 2]``, single precision.
-
-    Computed in single precision from the first step on, as the ``fovi`` package does, so that both
-    look up the same pixels, on their borders too. That is as near to the truth as rounding at the
-    end: a place in the image, some hundred pixels from its corner, is no more exact in either.
-    """
-    disc = array.layout == "isotropic" and (array.extent, array.max_val) == ("circular", 1)
-    if not disc or array.resolution == 1:
-        return array.cartesian.float()
-    _, ring, sizes = array.eccentricity.unique_consecutive(return_inverse=True, return_counts=True)
-    low, high = math.log(array.cmf_a), math.log(array.fov / 2 + array.cmf_a)
-    spacing = (high - low) / (array.resolution - 1)
-    depth = torch.linspace(low, high + spacing, array.resolution + 1, dtype=torch.float32)
-    radius = ((depth.exp() - array.cmf_a) / (array.fov / 2))[ring]
-    within = torch.arange(len(array)) - (sizes.cumsum(0) - sizes)[ring]
-    angle = within.float() * (2 * math.pi / sizes.double()).float()[ring]
-    return torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)
 
 
 @isolated

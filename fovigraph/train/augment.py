@@ -26,9 +26,10 @@ class AugmentConfig(Section):
     """How training images are varied, on the device.
 
     Attributes:
-        when: ``"before"`` foveation (an image is varied once, whichever way it is looked at) or
-            ``"after"`` (every view is varied by itself; colours only).
-        flip: Probability of a mirror image.
+        when: ``"before"`` foveation (an image is varied once, whichever way it is looked at),
+            ``"each"`` (before, the whole image anew for every fixation) or ``"after"`` (every view
+            is varied by itself; no blur).
+        flip: Probability of a mirror image, the same for all fixations of an image.
         jitter: Probability that colours are changed.
         brightness, contrast, saturation: Factors are drawn from 1 ± this.
         hue: Turns of the colour circle are drawn from ± this.
@@ -51,16 +52,16 @@ class AugmentConfig(Section):
     blur_sigma: Sequence[float] = (0.1, 2.0)
 
     def check(self) -> None:
-        one_of("augment.when", self.when, ("before", "after"))
+        one_of("augment.when", self.when, ("before", "each", "after"))
         for name in ("flip", "jitter", "brightness", "contrast", "saturation", "grey", "blur"):
             fraction(f"augment.{name}", getattr(self, name))
         if not 0 <= self.hue <= 0.5:
             raise ValueError(f"augment.hue must be from 0 to 0.5, got {self.hue}")
         positive_range("augment.blur_sigma", self.blur_sigma)
-        if self.when == "after" and (self.flip or self.blur):
+        if self.when == "after" and self.blur:
             raise ValueError(
-                "augment.when must be 'before' for flip and blur, which need an image; "
-                "after foveation only colours change"
+                "augment.when must be 'before' or 'each' for blur, which needs an image, got "
+                "'after'"
             )
 
 
@@ -100,10 +101,18 @@ class Augment:
         self.config = config
         self.idle = not (config.flip or config.jitter or config.grey or config.blur)
 
-    def draw(self, batch: int, generator: torch.Generator) -> Variation:
-        """Draw the variations of ``batch`` images, or views, from random numbers on the CPU."""
+    def draw(self, batch: int, generator: torch.Generator, views: int = 1) -> Variation:
+        """Draw the variations of ``batch`` images from random numbers on the CPU.
+
+        Args:
+            batch: Number of images.
+            generator: Source of the random numbers.
+            views: Of each image, which are varied by themselves but flipped together; the result
+                is of ``batch · views``.
+        """
         config = self.config
-        drawn = torch.rand(9, batch, generator=generator)
+        drawn = torch.rand(9, batch * views, generator=generator)
+        drawn[0] = drawn[0, ::views].repeat_interleave(views)
         chosen = [
             drawn[i] < getattr(config, name)
             for i, name in enumerate(("flip", "jitter", "grey", "blur"))
@@ -132,9 +141,7 @@ class Augment:
         from kornia.color import rgb_to_grayscale
         from kornia.filters import gaussian_blur2d
 
-        images = images.clone()
-        if len(rows := _chosen(how.flip)):
-            images[rows] = images[rows].flip(-1)
+        images = self.flipped(images, how.flip)
         if len(rows := _chosen(how.jitter)):
             images[rows] = _jitter(images[rows], how.pick(rows))
         if len(rows := _chosen(how.grey)):
@@ -147,13 +154,22 @@ class Augment:
             images[rows] = gaussian_blur2d(images[rows], 2 * reach + 1, sigmas)
         return images
 
+    @staticmethod
+    def flipped(images: Tensor, which: Tensor) -> Tensor:
+        """Return a copy of images ``[B, 3, H, W]`` of which some, ``[B]``, are mirrored."""
+        images = images.clone()
+        if len(rows := _chosen(which)):
+            images[rows] = images[rows].flip(-1)
+        return images
+
     def samples(self, samples: Tensor, how: Variation) -> Tensor:
-        """Return samples of varied colours: :meth:`images` for what a retina saw.
+        """Return samples of varied colours: :meth:`images` for what a retina saw of images.
 
         Args:
             samples: ``[B, F, N, 3]``, floating point in [0, 1].
-            how: Variations of the ``B · F`` views, without flips and blurs.
+            how: Variations of the ``B · F`` views, without blurs; flips are left out.
         """
+        how = how._replace(flip=torch.zeros_like(how.flip))
         views = samples.flatten(0, 1).transpose(1, 2).unsqueeze(-1)  # [B · F, 3, N, 1]
         return self.images(views, how).squeeze(-1).transpose(1, 2).reshape_as(samples)
 

@@ -31,7 +31,8 @@ def fewest_images(recipe: Recipe, net: FoviNet, processes: int) -> int:
     images = train.batch_size // (processes * train.accumulate)
     fewest = 1 if recipe.objective.supervised or several else 2
     for name, values in values_of_an_image(net, recipe.data.size).items():
-        if any(f"{name}.".startswith(f"{frozen}.") for frozen in train.freeze):
+        frozen = any(f"{name}.".startswith(f"{frozen}.") for frozen in train.freeze)
+        if frozen and train.frozen_statistics == "kept":
             continue  # stays in evaluation mode
         if several and isinstance(net.get_submodule(name), (BatchNorm, nn.SyncBatchNorm)):
             continue  # normalises by the images of all processes

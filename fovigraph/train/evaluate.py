@@ -11,12 +11,18 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from fovigraph._checks import instance, positive_int, shown
+from fovigraph._checks import instance, positive_float, positive_int, shown
 from fovigraph.models import FoviNet
 from fovigraph.models.cost import describe
 from fovigraph.models.fovinet import check_fovinet
 from fovigraph.sensing import FIXATION_POLICIES, FixationPolicy, policy_of
-from fovigraph.train.evaluation import ClassSums, Evaluation, LabelSums, MultiLabelEvaluation
+from fovigraph.train.evaluation import (
+    AreaScore,
+    ClassSums,
+    Evaluation,
+    LabelSums,
+    MultiLabelEvaluation,
+)
 from fovigraph.train.scores import need_sklearn
 
 RUNS = 5
@@ -44,6 +50,7 @@ def evaluate(
     fixations: int | None = None,
     classes: Sequence[str] | None = None,
     generator: torch.Generator | None = None,
+    areas: Sequence[float] = (),
 ) -> Evaluation | MultiLabelEvaluation:
     """Evaluate a network on labelled images.
 
@@ -60,6 +67,7 @@ def evaluate(
         classes: Their names, in order; ``None``: the network's.
         generator: Source of the policy's random numbers, on the CPU; torch's global state if
             ``None``.
+        areas: View areas, as fractions of the image's, in (0, 1], to evaluate with as well.
 
     Returns:
         The evaluation; of a network with ``head.multi_label``, a :class:`MultiLabelEvaluation`.
@@ -97,22 +105,27 @@ def evaluate(
     at_a_time = min(net.fixation_policy.count, policy.count)
     device = next(net.parameters()).device
     several = net.config.head.multi_label
-    sums = (LabelSums if several else ClassSums)(count, policy.count, net.calibration)
+    kind = LabelSums if several else ClassSums
+    wanted = [None, *_areas(areas)]
+    sums = {area: kind(count, policy.count, net.calibration) for area in wanted}
+    # Every area has the same random numbers.
+    drawn = {area: generator if area is None else _copy(generator) for area in wanted}
     first: Tensor | None = None
     for batch in batches:
         _check_batch(batch, count, several)
         images = batch.images.to(device)
         if len(images) == 0:
             continue
-        logits = fixation_logits(net, images, policy, generator)
-        if logits.shape[-1] != count:
-            raise ValueError(
-                f"net must give logits of the {count} classes of its configuration, "
-                f"got {logits.shape[-1]}"
-            )
-        if not logits.isfinite().all():
-            raise ValueError("net must compute finite logits, got some that are not")
-        sums.add(logits.cpu(), batch.labels.cpu().long())
+        for area, each in sums.items():
+            logits = fixation_logits(net, images, policy, drawn[area], area)
+            if logits.shape[-1] != count:
+                raise ValueError(
+                    f"net must give logits of the {count} classes of its configuration, "
+                    f"got {logits.shape[-1]}"
+                )
+            if not logits.isfinite().all():
+                raise ValueError("net must compute finite logits, got some that are not")
+            each.add(logits.cpu(), batch.labels.cpu().long())
         first = images if first is None else first
     if first is None:
         raise ValueError("batches must hold at least 1 image, got none")
@@ -129,22 +142,29 @@ def evaluate(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         parameters=cost["parameters"],
         flops=cost["flops"],
-        **sums.figures(names),
+        by_area=[AreaScore(area, each.by_fixations()) for area, each in sums.items() if area],
+        **sums[None].figures(names),
     )
 
 
 def fixation_logits(
-    net: FoviNet, images: Tensor, policy: FixationPolicy, generator: torch.Generator | None
+    net: FoviNet,
+    images: Tensor,
+    policy: FixationPolicy,
+    generator: torch.Generator | None,
+    area: float | None = None,
 ) -> Tensor:
     """Return the logits ``[B, F, classes]`` of images at all fixations of a policy.
 
     They are what the network's calibration takes: of each fixation alone, or, if it is a
     :class:`~fovigraph.models.JointCalibration`, of the first 1, 2, … F together. As many fixations
-    are computed at a time as the network's configuration has.
+    are computed at a time as the network's configuration has. Each sees ``area`` of the image, a
+    fraction; ``None``: what the policy says.
     """
-    where = policy(images, generator).location
+    where = policy(images, generator, area=area).location
     at_a_time = min(net.fixation_policy.count, policy.count)
-    outputs = (net(images, some) for some in where.split(at_a_time, dim=1))
+    size = {} if area is None else {"area": area}
+    outputs = (net(images, some, **size) for some in where.split(at_a_time, dim=1))
     if not net.config.head.joint:
         return torch.cat([output.fixation_logits for output in outputs], dim=1)
     logits = torch.cat([net.head(output.embeddings) for output in outputs], dim=1)
@@ -178,6 +198,16 @@ def _images_per_second(net: FoviNet, images: Tensor, where: Tensor) -> float:
         net(images, where).logits.cpu()  # waits for the device
         seconds.append(time.perf_counter() - start)
     return len(images) / statistics.median(seconds[1:])
+
+
+def _copy(generator: torch.Generator | None) -> torch.Generator | None:
+    return None if generator is None else torch.Generator().set_state(generator.get_state())
+
+
+def _areas(areas: Any) -> list[float]:
+    if isinstance(areas, str) or not isinstance(areas, Iterable):
+        raise TypeError(f"areas must be a list of numbers, got {shown(areas)}")
+    return [positive_float(f"areas[{i}]", area, most=1.0) for i, area in enumerate(areas)]
 
 
 def _names(classes: Any) -> list[str]:

@@ -84,6 +84,19 @@ class LabelScore(ClassScore):
         return self.average_precision
 
 
+@dataclass
+class AreaScore:
+    """How well a network does that sees so much of an image at every fixation.
+
+    Attributes:
+        area: Of the view, as a fraction of the image's.
+        by_fixations: The score with only the first 1, 2, … of the fixations.
+    """
+
+    area: float
+    by_fixations: list[float]
+
+
 @dataclass(kw_only=True)
 class Figures:
     """What every evaluation reports; ``dataclasses.asdict`` makes plain data of it.
@@ -96,6 +109,7 @@ class Figures:
         loss: Mean negative logarithm of the true answer's probability.
         roc_auc: Mean area under the ROC curve of each class against all other images, over the
             classes that have both; ``None``: no class has.
+        roc_auc_weighted: The same mean, weighted by the number of images of each class.
         calibration_error: Expected calibration error: the mean over answers of the difference of
             accuracy and confidence in their bin (Guo et al. 2017, eq. 3).
         reliability: The bins.
@@ -105,6 +119,7 @@ class Figures:
         speed_images, speed_fixations, device: See there.
         parameters: Number of learnt parameters.
         flops: Useful arithmetic for one fixation.
+        by_area: The score by view area and number of fixations, for the areas that were asked for.
     """
 
     images: int
@@ -113,6 +128,7 @@ class Figures:
     note: str | None
     loss: float
     roc_auc: float | None
+    roc_auc_weighted: float | None
     calibration_error: float
     reliability: list[ConfidenceBin]
     images_per_second: float
@@ -121,6 +137,7 @@ class Figures:
     device: str
     parameters: int
     flops: int
+    by_area: list[AreaScore]
 
 
 @dataclass(kw_only=True)
@@ -216,10 +233,14 @@ class ClassSums:
         self.scores.append(log_p.float())
         self.labels.append(labels)
 
+    def by_fixations(self) -> list[float]:
+        """Return the fraction that is right with only the first 1, 2, … fixations."""
+        return (self.right / self.by_class[0].sum()).tolist()
+
     def figures(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the entries of an :class:`Evaluation` that follow."""
         images = int(self.by_class[0].sum())
-        by_fixations = (self.right / images).tolist()
+        by_fixations = self.by_fixations()
         truth = torch.cat(self.labels)[:, None] == torch.arange(len(names))
         areas = roc_auc(torch.cat(self.scores), truth)
         return {
@@ -229,6 +250,7 @@ class ClassSums:
             "top5": float(self.near / images) if len(names) > TOP else None,
             "top1_by_fixations": by_fixations,
             "roc_auc": mean(areas),
+            "roc_auc_weighted": mean(areas, self.by_class[0].tolist()),
             **_reliability(self.by_bin),
             "classes": [
                 ClassScore(name, int(n), r / n if n else None, area)
@@ -259,8 +281,12 @@ class LabelSums:
         self.scores.append(by_count.float())
         self.labels.append(labels.bool())
 
-    def figures(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return the entries of a :class:`MultiLabelEvaluation` that follow.
+    def by_fixations(self) -> list[float]:
+        """Return the mean average precision with only the first 1, 2, … fixations."""
+        return [mean(each) for each in self._precisions()]  # type: ignore[misc]  # a class has one
+
+    def _precisions(self) -> list[list[float | None]]:
+        """Return the average precision of every class, likewise.
 
         Raises:
             ValueError: If no image has a class.
@@ -268,8 +294,17 @@ class LabelSums:
         by_count, truth = torch.cat(self.scores), torch.cat(self.labels)
         if not truth.any():
             raise ValueError("labels must give a class to at least 1 image, got none")
+        return [average_precision(scores, truth) for scores in by_count.unbind(dim=1)]
+
+    def figures(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return the entries of a :class:`MultiLabelEvaluation` that follow.
+
+        Raises:
+            ValueError: If no image has a class.
+        """
+        precisions = self._precisions()
+        by_count, truth = torch.cat(self.scores), torch.cat(self.labels)
         areas = roc_auc(by_count[:, -1], truth)
-        precisions = [average_precision(scores, truth) for scores in by_count.unbind(dim=1)]
         right = ((by_count[:, -1].sigmoid() >= THRESHOLD) == truth).double()
         rows = zip(
             names,
@@ -284,6 +319,7 @@ class LabelSums:
             "images": len(truth),
             "loss": float(self.loss / truth.numel()),
             "roc_auc": mean(areas),
+            "roc_auc_weighted": mean(areas, truth.sum(0).tolist()),
             "average_precision": means[-1],
             "average_precision_by_fixations": means,
             "accuracy": float(right.mean()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fovigraph._checks import shown
 from fovigraph.models import Backbone, FoviNet, FoviOutput, Intermediate
 from fovigraph.models.evaluating import evaluating
 from fovigraph.models.wrapped import unwrapped
+from fovigraph.nn.norm import Counted
 from fovigraph.sensing import as_images
 from fovigraph.sensing.fixation import Fixations
-from fovigraph.train import objectives
+from fovigraph.train import batch_norms, objectives
 from fovigraph.train.augment import Augment, Variation
 from fovigraph.train.recipe import Recipe
 
@@ -25,7 +27,7 @@ class Draws(NamedTuple):
 
     Attributes:
         views: Where each image is looked at.
-        variation: How each image is varied; or, after foveation, each of the B · F views.
+        variation: How each image is varied; or each of the B · F views.
     """
 
     views: Fixations
@@ -77,9 +79,12 @@ class Learner(nn.Module):
         super().__init__()
         self.config = recipe.objective
         self.augment = Augment(recipe.augment)
-        self.after = recipe.augment.when == "after"
+        self.when = recipe.augment.when
         self.net = net
-        self.probes = LayerProbes(net, recipe.head.num_classes) if self.config.probes else None
+        self.probes = None
+        if self.config.probes:
+            layers = self.config.probe_layers
+            self.probes = LayerProbes(net, recipe.head.num_classes, layers)
         if recipe.train.activation_checkpointing:
             backbone = unwrapped(net.backbone)
             if not isinstance(backbone, Backbone) or not backbone.block_names:
@@ -89,6 +94,7 @@ class Learner(nn.Module):
                 )
             backbone.activation_checkpointing = True
         self._frozen = [_part(net, name) for name in recipe.train.freeze]
+        self._statistics = recipe.train.frozen_statistics
         for module in self._frozen:
             module.requires_grad_(False)
         if not any(parameter.requires_grad for parameter in self.parameters()):
@@ -98,10 +104,13 @@ class Learner(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Learner:
-        """Set the mode; what is frozen stays in evaluation mode."""
+        """Set the mode; what is frozen stays in evaluation mode, but perhaps for batch norms."""
         super().train(mode)
         for module in self._frozen:
             module.eval()
+            for part in module.modules():
+                if self._statistics == "updated" and isinstance(part, batch_norms.KINDS):
+                    part.train(mode)
         return self
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Draws:
@@ -110,7 +119,8 @@ class Learner(nn.Module):
         drawn = generator if self.net.training or policy.in_eval == "random" else None
         views = self.net.views(torch.empty(()).expand(shape), generator=drawn)
         batch, count = views.location.shape[:2]
-        return Draws(views, self.augment.draw(batch * (count if self.after else 1), generator))
+        count = 1 if self.when == "before" else count
+        return Draws(views, self.augment.draw(batch, generator, count))
 
     def forward(self, images: Tensor, labels: Tensor, draws: Draws) -> Figures:
         """Return the figures of a batch; in evaluation, of its images as they are.
@@ -122,11 +132,15 @@ class Learner(nn.Module):
         """
         images = as_images(images)
         views = Fixations(*(entry.to(images.device) for entry in draws.views))
-        vary = None
-        if self.training and self.after:
-            vary = partial(self.augment.samples, how=draws.variation)
+        vary, how, count = None, draws.variation, views.location.shape[1]
+        if self.training and self.when == "before":
+            images = self.augment.images(images, how)
+        elif self.training and self.when == "each":
+            images = images.repeat_interleave(count, dim=0)
+            images = self.augment.images(images, how).unflatten(0, (-1, count))
         elif self.training:
-            images = self.augment.images(images, draws.variation)
+            images = self.augment.flipped(images, how.flip[::count])
+            vary = partial(self.augment.samples, how=how)
         if self.probes is None:
             return self._figures(self.net.see(images, views, vary), {}, labels)
         return self._figures(*self.net.see_intermediates(images, views, vary), labels)
@@ -195,26 +209,35 @@ def _part(net: FoviNet, name: str) -> nn.Module:
 class LayerProbes(nn.Module):
     """A linear classifier on every block of a backbone, whose features it takes detached.
 
-    Each takes the mean of its block's features over nodes; its logits are averaged over fixations.
+    Each takes the mean of its block's features over nodes that are not masked; its logits are
+    averaged over fixations.
 
     Args:
         net: The network, whose backbone is made of blocks.
         num_classes: Number of classes.
+        layers: Names of the blocks that get one; ``None``: all.
 
     Raises:
-        ValueError: If the backbone is not made of blocks.
+        ValueError: If the backbone is not made of blocks, or has no such block.
     """
 
-    def __init__(self, net: FoviNet, num_classes: int):
+    def __init__(self, net: FoviNet, num_classes: int, layers: Sequence[str] | None = None):
         super().__init__()
         backbone = unwrapped(net.backbone)
         if not isinstance(backbone, Backbone) or not backbone.block_names:
             kind = type(backbone).__name__
             raise ValueError(f"objective.probes needs a backbone made of blocks, got {kind}")
+        self.layers = list(backbone.block_names if layers is None else layers)
+        for name in self.layers:
+            if name not in backbone.block_names:
+                known = ", ".join(backbone.block_names)
+                raise ValueError(f"objective.probe_layers must be of {known}, got {shown(name)}")
         with evaluating(backbone), torch.no_grad():
-            blocks = backbone.intermediates(backbone.zero_samples())
-        widths = [block.features.shape[-1] for block in blocks.values()]
-        self.maps = nn.ModuleList(nn.Linear(width, num_classes) for width in widths)
+            blocks = backbone.intermediates(backbone.zero_samples(), self.layers)
+        probed = [blocks[name] for name in self.layers]
+        self.maps = nn.ModuleList(nn.Linear(b.features.shape[-1], num_classes) for b in probed)
+        masks = [backbone.pyramid.levels[block.level].mask for block in probed]
+        self.nodes = nn.ModuleList(nn.Identity() if m is None else Counted(m) for m in masks)
 
     def forward(self, blocks: Mapping[str, Intermediate], batch: int) -> list[Tensor]:
         """Return every probe's logits, ``[B, classes]``.
@@ -223,6 +246,7 @@ class LayerProbes(nn.Module):
             blocks: What every block gave, ``[B · F, N, C]``.
             batch: Number of images B.
         """
-        means = [block.features.detach().mean(dim=-2) for block in blocks.values()]
-        pairs = zip(self.maps, means, strict=True)
-        return [probe(mean).unflatten(0, (batch, -1)).mean(dim=1) for probe, mean in pairs]
+        features = [blocks[name].features.detach() for name in self.layers]
+        parts = zip(self.maps, self.nodes, features, strict=True)
+        means = [(probe, nodes(x).mean(dim=-2)) for probe, nodes, x in parts]
+        return [probe(mean).unflatten(0, (batch, -1)).mean(dim=1) for probe, mean in means]

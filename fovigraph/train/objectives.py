@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, cast
 
@@ -56,6 +56,7 @@ class ObjectiveConfig(Section):
         invariance, variance, covariance: Weights of the terms of ``vicreg``.
         redundancy: Weight of the off-diagonal term of ``barlow_twins``.
         probes: Whether every block gets a linear probe, which learns the labels from its features.
+        probe_layers: Names of the blocks that get one, as ``layers.3``; ``None``: all.
     """
 
     SECTION = "objective"
@@ -69,6 +70,7 @@ class ObjectiveConfig(Section):
     covariance: float = 1.0
     redundancy: float = 0.005
     probes: bool = False
+    probe_layers: Sequence[str] | None = None
 
     @property
     def multi_label(self) -> bool:
@@ -82,6 +84,11 @@ class ObjectiveConfig(Section):
 
     def check(self) -> None:
         one_of("objective.name", self.name, OBJECTIVES)
+        if self.probe_layers is not None and not (self.probes and self.probe_layers):
+            raise ValueError(
+                "objective.probe_layers must be null, or name blocks with objective.probes=true, "
+                f"got {shown(self.probe_layers)}"
+            )
         fraction("objective.label_smoothing", self.label_smoothing)
         positive_float("objective.temperature", self.temperature)
         for name in ("invariance", "variance", "covariance", "redundancy"):

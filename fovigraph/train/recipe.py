@@ -54,7 +54,9 @@ class TrainConfig(Section):
             classes have the same names. Retina, fixation, backbone, projector and head are
             configured as there where the recipe does not state them. ``None``: random weights.
         freeze: Modules of the network that do not change, as ``backbone`` or ``backbone.layers.0``.
-            They stay in evaluation mode: batch norms keep their statistics, dropout is off.
+            They stay in evaluation mode: dropout is off.
+        frozen_statistics: Whether running statistics of batch norms in there are ``"kept"``, or
+            ``"updated"`` to the training images.
         ema: Decay of an exponential moving average of all weights over the steps, which is what is
             evaluated and saved; after n steps the decay is ``min(ema, (1 + n) / (10 + n))``.
             ``None``: no average.
@@ -80,6 +82,7 @@ class TrainConfig(Section):
     log_every: int = 20
     start: str | None = None
     freeze: Sequence[str] = ()
+    frozen_statistics: str = "kept"
     ema: float | None = None
     activation_checkpointing: bool = False
 
@@ -98,6 +101,7 @@ class TrainConfig(Section):
         if self.patience is not None:
             positive_int("train.patience", self.patience)
         one_of("train.precision", self.precision, PRECISIONS)
+        one_of("train.frozen_statistics", self.frozen_statistics, ("kept", "updated"))
         one_of("train.accelerator", self.accelerator, ("auto", "cpu", "cuda"))
         if self.save_every is not None:
             positive_int("train.save_every", self.save_every)

@@ -155,13 +155,18 @@ def _fixations(result: Evaluation | MultiLabelEvaluation) -> str:
         )
         lows, highs = zip(*(_interval(share, result.images) for share in curve), strict=True)
     numbers = range(1, count + 1)
-    y_ticks = ticks(min(lows), max(highs))
+    areas = [each.by_fixations for each in result.by_area]
+    y_ticks = ticks(min(map(min, (lows, *areas))), max(map(max, (highs, *areas))))
     every = math.ceil(count / 10)
     x_ticks = {float(n): str(n) for n in numbers if n == 1 or n % every == 0}
     plot = Plot((1, count), (min(y_ticks), max(y_ticks)))
     plot.axes(x_ticks, y_ticks, "fixations per image", score)
     band = [*zip(numbers, lows, strict=True), *reversed(list(zip(numbers, highs, strict=True)))]
     plot.path("band", band, closed=True)
+    for each in result.by_area:
+        plot.path("other", list(zip(numbers, each.by_fixations, strict=True)))
+        end = plot.x(count), plot.y(each.by_fixations[-1]) - 4
+        plot.text(*end, f"{each.area:g} of the image", "value", "end")
     plot.path("curve", list(zip(numbers, curve, strict=True)))
     for n, share in zip(numbers, curve, strict=True):
         point = f"{_fixations_text(n)}: {percent(share)}"
@@ -173,6 +178,8 @@ def _fixations(result: Evaluation | MultiLabelEvaluation) -> str:
     under = 18 if curve[-1] >= curve[0] else -10
     plot.text(plot.x(1) + 8, plot.y(curve[0]) + under, first, "value", "start")
     plot.text(plot.x(count), plot.y(curve[-1]) - under + 8, last, "value", "end")
+    if result.by_area:
+        says += " Dashed: where each fixation sees so much of the image's area."
     label = f"It goes from {first} with 1 fixation to {last} with {count}."
     heading = "Accuracy against the number of fixations"
     return _section("fixations", heading, says, plot.svg(label))

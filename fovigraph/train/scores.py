@@ -51,10 +51,17 @@ def average_precision(scores: Tensor, labels: Tensor) -> list[float | None]:
     return _of_classes(need_sklearn().average_precision_score, scores, labels, all_will_do=True)
 
 
-def mean(scores: Sequence[float | None]) -> float | None:
-    """Return the mean over the classes that have a score; ``None``: none has."""
-    known = [score for score in scores if score is not None]
-    return float(np.mean(known)) if known else None
+def mean(scores: Sequence[float | None], weights: Sequence[float] | None = None) -> float | None:
+    """Return the mean over the classes that have a score; ``None``: none has.
+
+    Args:
+        scores: Of every class.
+        weights: Of every class; ``None``: all the same.
+    """
+    weights = [1.0] * len(scores) if weights is None else weights
+    known = [(w, score) for w, score in zip(weights, scores, strict=True) if score is not None]
+    total = sum(w for w, _ in known)
+    return sum(w * score for w, score in known) / total if known else None
 
 
 def _of_classes(

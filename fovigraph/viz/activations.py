@@ -17,7 +17,8 @@ from fovigraph.geometry import SensorArray
 from fovigraph.models import Backbone, Block
 from fovigraph.viz import style
 from fovigraph.viz.arguments import check_backbone, finite_array, indices_below, optional_text
-from fovigraph.viz.cells import SPACES, draw_cells
+from fovigraph.viz.cells import SPACES, draw_cells, frame
+from fovigraph.viz.field import drawn_nodes
 
 
 def level_features(backbone: Backbone, samples: Tensor) -> dict[str, Tensor]:
@@ -100,7 +101,8 @@ def plot_activations(
         features: ``[N, C]``.
         channels: Which channels; ``None``: those that vary most over the nodes.
         count: How many, where ``channels`` is ``None``.
-        space: ``"visual"`` or ``"cortical"``.
+        space: ``"visual"``, or a map of the cortex (:func:`flat_map`): ``"cortical"``,
+            ``"v1like"``, ``"schwartz"``, ``"warp"``.
         title: Above all.
 
     Returns:
@@ -113,26 +115,28 @@ def plot_activations(
     instance("array", array, SensorArray)
     one_of("space", space, SPACES)
     optional_text("title", title)
-    values = finite_array("features", features).astype(np.float32)
+    values, nodes = finite_array("features", features).astype(np.float32), drawn_nodes(array)
     if values.ndim != 2 or len(values) != len(array) or not values.shape[1]:
         raise ValueError(
             f"features must have shape [{len(array)}, channels] like the array's nodes, "
             f"got {list(values.shape)}"
         )
     if channels is None:
-        chosen = np.argsort(-values.std(axis=0), kind="stable")[: positive_int("count", count)]
+        chosen = np.argsort(-values[nodes].std(axis=0), kind="stable")[
+            : positive_int("count", count)
+        ]
     else:
         chosen = np.asarray(indices_below("channels", channels, values.shape[1]), dtype=int)
         if not chosen.size:
             raise ValueError(f"channels must be from 0 to {values.shape[1] - 1}, got []")
     columns = min(4, len(chosen))
     rows = math.ceil(len(chosen) / columns)
-    side = style.WIDTH / 4 * (0.62 if space == "cortical" else 1.0)
+    side = style.WIDTH / 4 * min(max(frame(array, space).aspect, 0.62), 1.0)
     figure = style.new_figure((side + 0.35) * rows + 1.4, max(style.WIDTH / 4 * columns, 5.0))
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for ax in panels[len(chosen) :]:
         ax.set_axis_off()
-    shown = values[:, chosen]
+    shown = values[nodes][:, chosen]
     limits = Normalize(float(np.min(shown)), float(np.max(shown)))
     scale = ScalarMappable(limits, colormaps[style.COLORMAP])
     for index, (ax, channel) in enumerate(zip(panels, chosen, strict=False)):

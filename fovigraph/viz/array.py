@@ -14,19 +14,20 @@ from matplotlib.collections import EllipseCollection
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import Axes3D
-from scipy.spatial import KDTree
 
-from fovigraph._checks import instance, one_of
+from fovigraph._checks import flag, instance, one_of
 from fovigraph.geometry import SensorArray
 from fovigraph.viz import style
 from fovigraph.viz.cells import (
     SPACES,
     circle,
     draw_cells,
-    drawn_eccentricity,
     eccentricity_ticks,
     frame,
+    mark_gaze,
 )
+from fovigraph.viz.field import Field, drawn_nodes, to_nearest
+from fovigraph.viz.flatmap import MAPS, map_labels
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
@@ -46,30 +47,37 @@ DOT = 0.7
 """Diameter of a dot, as a share of the distance to the nearest one."""
 
 
-def plot_sampling(array: SensorArray, *, color: str = "eccentricity") -> Figure:
+def plot_sampling(
+    array: SensorArray, *, color: str = "eccentricity", kind: str = "cortical"
+) -> Figure:
     """Draw an array in the visual field and on the cortex, and its spacing.
 
     Args:
         array: The nodes.
         color: What they are coloured by: ``"eccentricity"`` or ``"polar_angle"``.
+        kind: The map of the cortex (:func:`flat_map`): ``"cortical"``, ``"v1like"``,
+            ``"schwartz"`` or ``"warp"``.
 
     Returns:
-        The figure, of three panels.
+        The figure, of three panels; of two, if the array has no cortex.
 
     Raises:
-        ValueError, TypeError: If ``color`` is another, or ``array`` is no array.
+        ValueError, TypeError: If ``color`` or ``kind`` is another, or ``array`` is no array.
     """
     instance("array", array, SensorArray)
     one_of("color", color, COLORINGS)
-    figure = style.new_figure(height=9.4)
-    grid = figure.add_gridspec(2, 2, height_ratios=(1.15, 1))
+    one_of("kind", kind, MAPS)
+    figure = style.new_figure(height=9.4 if array.has_cortex else 5.0)
+    rows = 2 if array.has_cortex else 1
+    grid = figure.add_gridspec(rows, 2, height_ratios=(1.15, 1)[:rows])
     visual = figure.add_subplot(grid[0, 0])
     plot_nodes(array, color=color, ax=visual)
-    visual.set_title(f"In the visual field: {len(array):,} samples")
+    visual.set_title(f"In the visual field: {len(drawn_nodes(array)):,} samples")
     plot_spacing(array, ax=figure.add_subplot(grid[0, 1]))
-    cortex = figure.add_subplot(grid[1, :])
-    plot_nodes(array, color=color, space="cortical", ax=cortex)
-    cortex.set_title("The same samples on the flattened cortex: evenly spaced")
+    if array.has_cortex:
+        cortex = figure.add_subplot(grid[1, :])
+        plot_nodes(array, color=color, space=kind, ax=cortex)
+        cortex.set_title("The same samples on the flattened cortex: evenly spaced")
     figure.suptitle("Where the retina samples, and how densely", **style.TITLE)
     return figure
 
@@ -79,6 +87,7 @@ def plot_nodes(
     *,
     color: str = "eccentricity",
     space: str = "visual",
+    colorbar: bool = True,
     ax: Axes | None = None,
 ) -> Figure:
     """Draw the nodes of an array as dots or, for the polar angle, as the cells around them.
@@ -86,8 +95,10 @@ def plot_nodes(
     Args:
         array: The nodes.
         color: What they are coloured by: ``"eccentricity"`` or ``"polar_angle"``.
-        space: ``"visual"``: in the visual field, degrees; ``"cortical"``: on the flattened cortex,
-            millimetres.
+        space: ``"visual"``: in the visual field, degrees; or on a map of the cortex
+            (:func:`~fovigraph.viz.flat_map`): ``"cortical"``, ``"v1like"``, ``"schwartz"``,
+            ``"warp"``.
+        colorbar: Whether to say what the colours mean.
         ax: Where to draw; a new figure if ``None``.
 
     Returns:
@@ -98,20 +109,18 @@ def plot_nodes(
     """
     values, options, label = _coloring(array, color)
     placed = frame(array, one_of("space", space, SPACES))
-    figure, ax = style.on_axes(ax, *((6, 6.5) if space == "visual" else (4.5, 8)))
+    figure, ax = style.on_axes(ax, *((6, 6.5) if placed.aspect > 0.8 else (4.5, 8)))
     scale = ScalarMappable(**options)
     if color == "polar_angle":  # a scale that passes through white
         draw_cells(ax, array, scale.to_rgba(values), space)
     else:
-        _draw_dots(ax, placed.points, scale.to_rgba(values))
+        _draw_dots(ax, placed.points, scale.to_rgba(values[placed.nodes]))
     for outline in placed.outlines:
         ax.plot(*outline.T, color="#767676", linewidth=0.8)
-    ax.plot(0, 0, "+", color="white", markersize=11, path_effects=style.halo(3))
-    width, height = 1.03 * placed.reach
-    if space == "visual":
-        style.visual_axes(ax, width)
-    else:
-        style.cortical_axes(ax, (width, height))
+    mark_gaze(ax, array, space)
+    placed.set_up(ax)
+    if not flag("colorbar", colorbar):
+        return figure
     bar = figure.colorbar(scale, ax=ax, shrink=0.7, label=label)
     if color == "polar_angle":
         bar.set_ticks([0, 90, 180, 270, 360])
@@ -120,7 +129,7 @@ def plot_nodes(
 
 def _draw_dots(ax: Axes, points: np.ndarray, colors: np.ndarray) -> None:
     """Draw a dot at every point, each as large as there is room for."""
-    apart = _to_nearest(points)
+    apart = to_nearest(points)
     size = DOT * np.where(apart > 0, apart, 1.0)
     dots = EllipseCollection(
         size,
@@ -151,8 +160,9 @@ def plot_spacing(array: SensorArray, *, ax: Axes | None = None) -> Figure:
     """
     instance("array", array, SensorArray)
     figure, ax = style.on_axes(ax, 4.5, 6)
-    spacing, law = node_spacing(array), spacing_law(array)
-    eccentricity = array.eccentricity.numpy()
+    nodes = drawn_nodes(array)
+    spacing, law = node_spacing(array)[nodes], spacing_law(array)[nodes]
+    eccentricity = array.eccentricity.numpy()[nodes]
     ax.plot(
         eccentricity,
         spacing,
@@ -168,7 +178,7 @@ def plot_spacing(array: SensorArray, *, ax: Axes | None = None) -> Figure:
         law[order],
         color=style.COLORS[5],
         linewidth=2,
-        label=f"law: {_law_text(array, law)}",
+        label=f"law, along a radius:\n{_law_text(array, eccentricity, law)}",
     )
     ax.set(xlabel="eccentricity (degrees)", ylabel="spacing (degrees)")
     ax.set(xlim=(0, None), ylim=(0, 1.2 * max(law.max(), spacing.max())))
@@ -180,20 +190,15 @@ def plot_spacing(array: SensorArray, *, ax: Axes | None = None) -> Figure:
 def node_spacing(array: SensorArray) -> np.ndarray:
     """Return the distance from every node to the nearest at another place, ``[N]``, degrees.
 
+    Masked nodes are near to nothing: theirs is NaN.
+
     Raises:
         TypeError: If ``array`` is no array.
     """
     instance("array", array, SensorArray)
-    return _to_nearest(array.degrees.numpy())
-
-
-def _to_nearest(points: np.ndarray) -> np.ndarray:
-    """Distances ``[N]`` from points ``[N, 2]`` to the nearest at another place; 0 without one."""
-    places = np.unique(points.round(9), axis=0)
-    if len(places) < 2:
-        return np.zeros(len(points))
-    distance, _ = KDTree(places).query(points, k=2)
-    return np.asarray(distance[:, 1])
+    spacing, nodes = np.full(len(array), np.nan), drawn_nodes(array)
+    spacing[nodes] = to_nearest(array.degrees.numpy()[nodes])
+    return spacing
 
 
 def spacing_law(array: SensorArray) -> np.ndarray:
@@ -208,11 +213,11 @@ def spacing_law(array: SensorArray) -> np.ndarray:
     return array._layout.spacing(array.eccentricity).numpy()
 
 
-def _law_text(array: SensorArray, law: np.ndarray) -> str:
+def _law_text(array: SensorArray, eccentricity: np.ndarray, law: np.ndarray) -> str:
     """Write a spacing law, where it is one of the two simple ones."""
     if np.allclose(law, law[0]):
         return f"{law[0]:.3g}°, everywhere"
-    step = law / (array.eccentricity.numpy() + array.cmf_a)
+    step = law / (eccentricity + array.cmf_a)
     if np.allclose(step, step[0]):
         return f"{step[0]:.3g} · (eccentricity + {array.cmf_a:g}°)"
     return "that of the layout"
@@ -223,6 +228,8 @@ def plot_manifold(
 ) -> Figure:
     """Draw the nodes on the cortical surface, in three dimensions, the point of gaze marked.
 
+    A cortex of two dimensions lies in a plane.
+
     Args:
         array: The nodes.
         color: What they are coloured by: ``"eccentricity"`` or ``"polar_angle"``.
@@ -232,9 +239,11 @@ def plot_manifold(
         The figure.
 
     Raises:
-        ValueError, TypeError: If ``color`` is another, or ``ax`` has two dimensions.
+        ValueError, TypeError: If ``color`` is another, ``ax`` has two dimensions, or the array has
+            no cortex.
     """
     values, options, label = _coloring(array, color)
+    points = _on_surface(array)
     if ax is None:
         figure = style.new_figure(height=7, width=8)
         ax = figure.add_subplot(projection="3d")
@@ -242,15 +251,18 @@ def plot_manifold(
         figure, _ = style.on_axes(ax, 0, 0)
     else:
         raise TypeError(f"ax must have projection='3d', got {type(ax).__name__}")
-    points = array.cortical.numpy()
-    size = float(np.clip(2.4e4 / len(array), 2, 40))
-    dots = ax.scatter(*points.T, c=values, s=size, linewidths=0, depthshade=False, **options)
+    nodes = drawn_nodes(array)
+    size = float(np.clip(2.4e4 / len(nodes), 2, 40))
+    dots = ax.scatter(
+        *points[nodes].T, c=values[nodes], s=size, linewidths=0, depthshade=False, **options
+    )
     for curve in _rings(array):
         ax.plot(*curve.T, color="#4d4d4d", linewidth=0.7)
-    gaze = array.cortical[int(array.eccentricity.argmin())].tolist()
+    gaze = points[int(array.eccentricity.argmin())].tolist()
     ax.plot(*([g] for g in gaze), "*", color=style.COLORS[5], markersize=15, zorder=10)
     ax.text(*gaze, "     point of gaze", color=style.COLORS[5], fontweight="bold", zorder=11)
-    ax.set(xlabel="x (mm)", ylabel="y (mm)", zlabel="z (mm)", aspect="equal")
+    ax.set(**dict(zip(("xlabel", "ylabel", "zlabel"), _surface_labels(array), strict=True)))
+    ax.set_aspect("equal")
     ax.locator_params(nbins=5)
     ax.view_init(elev=14, azim=-60)
     bar = figure.colorbar(dots, ax=ax, shrink=0.6, pad=0.12, label=label)
@@ -265,7 +277,7 @@ def plotly_manifold(array: SensorArray, *, color: str = "eccentricity") -> Plotl
 
     Raises:
         ImportError: If plotly is missing (the extra ``viz``).
-        ValueError, TypeError: If ``color`` is another, or ``array`` is no array.
+        ValueError, TypeError: If ``color`` is another, ``array`` is no array, or has no cortex.
     """
     try:
         import plotly.graph_objects as go
@@ -274,29 +286,30 @@ def plotly_manifold(array: SensorArray, *, color: str = "eccentricity") -> Plotl
             "interactive figures need plotly: pip install 'fovigraph[viz]'"
         ) from error
     values, options, label = _coloring(array, color)
+    nodes, points = drawn_nodes(array), _on_surface(array)
     scale = [
         [share, f"rgb{tuple(int(255 * c) for c in options['cmap'](share)[:3])}"]
         for share in np.linspace(0, 1, 17).tolist()
     ]
     degrees = np.degrees(array.polar_angle.numpy())
     hover = "unit %{customdata[0]}<br>eccentricity %{customdata[1]:.2f}°<br>polar angle "
-    x, y, z = array.cortical.numpy().T
-    nodes = go.Scatter3d(
+    x, y, z = points[nodes].T
+    samples = go.Scatter3d(
         x=x,
         y=y,
         z=z,
         mode="markers",
         marker={
-            "size": float(np.clip(120 / math.sqrt(len(array)), 2, 8)),
-            "color": values,
+            "size": float(np.clip(120 / math.sqrt(len(nodes)), 2, 8)),
+            "color": values[nodes],
             "colorscale": scale,
             "colorbar": {"title": {"text": label}},
         },
-        customdata=np.stack((np.arange(len(array)), array.eccentricity.numpy(), degrees), axis=-1),
+        customdata=np.stack((nodes, array.eccentricity.numpy()[nodes], degrees[nodes]), axis=-1),
         hovertemplate=hover + "%{customdata[2]:.0f}°<extra></extra>",
         name="samples",
     )
-    gx, gy, gz = array.cortical[int(array.eccentricity.argmin())].tolist()
+    gx, gy, gz = points[int(array.eccentricity.argmin())].tolist()
     gaze = go.Scatter3d(
         x=[gx],
         y=[gy],
@@ -318,9 +331,12 @@ def plotly_manifold(array: SensorArray, *, color: str = "eccentricity") -> Plotl
         )
         for curve in _rings(array)
     ]
-    axes = {f"{axis}axis": {"title": {"text": f"{axis} (mm)"}} for axis in "xyz"}
+    labels = _surface_labels(array)
+    axes = {
+        f"{axis}axis": {"title": {"text": label}} for axis, label in zip("xyz", labels, strict=True)
+    }
     return go.Figure(
-        [nodes, gaze, *lines],
+        [samples, gaze, *lines],
         {
             "title": {"text": "The cortical surface, on which samples are evenly spaced"},
             "scene": {**axes, "aspectmode": "data"},
@@ -329,12 +345,25 @@ def plotly_manifold(array: SensorArray, *, color: str = "eccentricity") -> Plotl
     )
 
 
+def _on_surface(array: SensorArray) -> np.ndarray:
+    """Cortical coordinates of the nodes, ``[N, 3]``: a flat cortex is at the height 0."""
+    points = array.cortical.numpy()
+    return np.pad(points, ((0, 0), (0, 3 - points.shape[1])))
+
+
+def _surface_labels(array: SensorArray) -> tuple[str, str, str]:
+    """What the axes of the surface are."""
+    if not array._layout.relative:
+        return "x (mm)", "y (mm)", "z (mm)"
+    return (*map_labels(array, "cortical"), "")
+
+
 def _rings(array: SensorArray) -> list[np.ndarray]:
     """Curves of equal eccentricity on the surface, the field's edge among them, ``[361, 3]``."""
     if array._layout.sheet:
         return []
     curves = []
-    for eccentricity in [*eccentricity_ticks(array), drawn_eccentricity(array)]:
+    for eccentricity in [*eccentricity_ticks(array), Field(array).edge]:
         x, y = circle(1.0).T
         angle = torch.from_numpy(np.arctan2(y, x))
         polar = torch.stack((torch.full_like(angle, eccentricity), angle), dim=-1)
@@ -346,8 +375,10 @@ def _coloring(array: SensorArray, color: str) -> tuple[np.ndarray, dict[str, Any
     """Values of the nodes, options of a scatter plot for them, and what they are."""
     instance("array", array, SensorArray)
     if one_of("color", color, COLORINGS) == "eccentricity":
-        options = {"cmap": DARK_COLORMAP, "norm": Normalize(0, array.fov / 2)}
-        return array.eccentricity.numpy(), options, "eccentricity (degrees)"
+        eccentricity = array.eccentricity.numpy()
+        most = max(array.fov / 2, float(eccentricity[drawn_nodes(array)].max()))
+        options = {"cmap": DARK_COLORMAP, "norm": Normalize(0, most)}
+        return eccentricity, options, "eccentricity (degrees)"
     angle = np.degrees(array.polar_angle.numpy()) % 360
     options = {"cmap": colormaps[CYCLIC_COLORMAP], "norm": Normalize(0, 360)}
     return angle, options, "polar angle (degrees)"

@@ -19,14 +19,16 @@ from torch.nn.functional import one_hot
 
 from fovigraph import _pages
 from fovigraph._checks import flag
+from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid, KNNGraph
 from fovigraph.sensing import Retina
 from fovigraph.sensing.fixation import as_fixations, as_floats
 from fovigraph.sensing.mipmap import CELL_PER_PIXEL
 from fovigraph.sensing.retina import LUMINANCE
 from fovigraph.viz import style
-from fovigraph.viz.cells import drawn_eccentricity, eccentricity_ticks
-from fovigraph.viz.flatmap import flat_circle, flat_map, flat_outlines
+from fovigraph.viz.cells import eccentricity_ticks
+from fovigraph.viz.field import Field, drawn_nodes
+from fovigraph.viz.flatmap import flat_circle, flat_map, flat_outlines, gaze_places
 from fovigraph.viz.photograph import LARGEST_AREA, LARGEST_SIDE, Photograph, photograph
 from fovigraph.viz.receptive_field import example_unit
 
@@ -128,17 +130,19 @@ def explorer_html(
 def _levels(pyramid: GraphPyramid) -> dict[str, Any]:
     """Everything but the photograph, as plain data."""
     retina = pyramid.levels[0]
-    edge = drawn_eccentricity(retina)
+    field = Field(retina)
     steps = zip(pyramid.steps, pyramid.graphs, strict=True)
     rings = eccentricity_ticks(retina)
     return {
         "fov": retina.fov,
-        "edge": edge,
+        "fieldOfView": _packed(Field(retina, retina.fov / 2).outline(), "<f4"),
+        "cortex": _cortex(retina),
         "levels": [
             {
                 "name": name,
                 "visual": _packed(array.degrees, "<f4"),
                 "cortical": _packed(flat_map(array), "<f4"),
+                "units": None if array.mask is None else _packed(drawn_nodes(array), "<u4"),
             }
             for name, array in zip(pyramid.names, pyramid.levels, strict=True)
         ],
@@ -148,9 +152,16 @@ def _levels(pyramid: GraphPyramid) -> dict[str, Any]:
             for level in range(1, len(pyramid))
             for each in pyramid.shortcuts_into(level)
         ],
-        "outlines": [_packed(curve, "<f4") for curve in flat_outlines(retina, edge)],
+        "outlines": {
+            "visual": [_packed(field.outline(), "<f4")],
+            "cortical": [_packed(curve, "<f4") for curve in flat_outlines(retina, field)],
+        },
         "rings": [
-            {"degrees": ring, "curves": [_packed(c, "<f4") for c in flat_circle(retina, ring)]}
+            {
+                "degrees": ring,
+                "curves": [_packed(c, "<f4") for c in flat_circle(retina, ring)],
+                "at": flat_map(retina, torch.tensor([[ring, 0.0]]))[0].tolist(),
+            }
             for ring in rings
         ],
         "field": _scale(style.COLORMAP, 0.0, 1.0),
@@ -160,6 +171,14 @@ def _levels(pyramid: GraphPyramid) -> dict[str, Any]:
         "photograph": None,
         "views": [],
     }
+
+
+def _cortex(retina: SensorArray) -> dict[str, Any] | None:
+    """The unit of the flat cortex, if it has one, and where the gaze is on it; None: no cortex."""
+    if not retina.has_cortex:
+        return None
+    unit = None if retina._layout.relative else "mm"
+    return {"unit": unit, "gaze": gaze_places(retina, "cortical").tolist()}
 
 
 def _retina(pyramid: GraphPyramid, retina: Retina) -> dict[str, Any]:
@@ -301,9 +320,10 @@ def _graph(graph: KNNGraph) -> dict[str, Any]:
     }
 
 
-def _packed(values: Tensor, dtype: str) -> str:
+def _packed(values: Tensor | np.ndarray, dtype: str) -> str:
     """Numbers as base64 of their bytes, little-endian, as a browser's typed arrays take them."""
-    return base64.b64encode(values.cpu().numpy().astype(dtype).tobytes()).decode()
+    numbers = values.cpu().numpy() if isinstance(values, Tensor) else values
+    return base64.b64encode(numbers.astype(dtype).tobytes()).decode()
 
 
 def _scale(name: str, low: float, high: float) -> list[str]:

@@ -23,7 +23,7 @@ from fovigraph.models import Backbone
 from fovigraph.viz import style
 from fovigraph.viz.activations import features_at
 from fovigraph.viz.arguments import check_backbone, indices_below
-from fovigraph.viz.cells import circle, drawn_eccentricity
+from fovigraph.viz.field import Field, drawn_nodes
 
 
 class Ellipses(NamedTuple):
@@ -54,6 +54,8 @@ class Ellipses(NamedTuple):
 
 def field_ellipses(pyramid: GraphPyramid, level: int | str) -> Ellipses:
     """Return the ellipses of the receptive fields of all units of a level, weighted by paths.
+
+    Those of units that see nothing, as masked ones, are NaN.
 
     Raises:
         ValueError, TypeError: If there is no such level, or ``pyramid`` is no pyramid.
@@ -163,9 +165,9 @@ def plot_fields(
     """
     instance("pyramid", pyramid, GraphPyramid)
     index = _above_retina(pyramid, level)
-    fields = field_ellipses(pyramid, index)
+    fields = _seen(field_ellipses(pyramid, index))
     chosen = _spread_out(len(fields.diameter), positive_int("most", most))
-    edge = drawn_eccentricity(pyramid.levels[0])
+    field = Field(pyramid.levels[0])
     figure, ax = style.on_axes(ax, 6.2, 6.8)
     scale = ScalarMappable(Normalize(0, pyramid.levels[0].fov / 2), colormaps[style.COLORMAP])
     colors = scale.to_rgba(fields.eccentricity[chosen])
@@ -184,9 +186,9 @@ def plot_fields(
         )
     )
     ax.scatter(fields.center[chosen, 0], fields.center[chosen, 1], s=4, c=colors)
-    ax.plot(*circle(edge).T, color="#767676", linewidth=0.8)
+    ax.plot(*field.outline().T, color="#767676", linewidth=0.8)
     ax.plot(0, 0, "+", color="black", markersize=11)
-    style.visual_axes(ax, 1.06 * edge)
+    style.visual_axes(ax, 1.06 * field.limit)
     figure.colorbar(scale, ax=ax, shrink=0.7, label="eccentricity of the field's centre (degrees)")
     name, count = pyramid.names[index], len(fields.diameter)
     shown = f"{count:,} units" if len(chosen) == count else f"{len(chosen)} of {count:,} units"
@@ -212,7 +214,7 @@ def plot_field_sizes(
         ValueError, TypeError: If there is no such level above the retina.
     """
     instance("pyramid", pyramid, GraphPyramid)
-    fields = {pyramid.names[i]: field_ellipses(pyramid, i) for i in _levels(pyramid, levels)}
+    fields = {pyramid.names[i]: _seen(field_ellipses(pyramid, i)) for i in _levels(pyramid, levels)}
     title, label = "Receptive fields grow with eccentricity", "diameter, by paths (degrees)"
     return _draw_sizes(fields, pyramid.levels[0].fov / 2, title, label, ax)
 
@@ -251,7 +253,8 @@ def plot_effective_field_sizes(
         seen = backbone.features_by_level(backbone.zero_samples())
         levels = [index for index in _levels(pyramid, None) if index in seen]
     for index in _levels(pyramid, levels):
-        chosen = _spread_out(len(pyramid.levels[index]), units)
+        nodes = drawn_nodes(pyramid.levels[index])
+        chosen = nodes[_spread_out(len(nodes), units)]
         weights = effective_fields(
             backbone, index, torch.from_numpy(chosen), samples=samples, generator=generator
         )
@@ -318,6 +321,12 @@ def _spread_out(count: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
 
 
+def _seen(fields: Ellipses) -> Ellipses:
+    """The ellipses of units that see something."""
+    seen = np.isfinite(fields.center).all(axis=1)
+    return Ellipses(*(each[seen] for each in fields))
+
+
 def _moments(array: SensorArray) -> Tensor:
     """1, x, y, x², xy, y² of every node, degrees, ``[N, 6]``."""
     x, y = array.degrees.unbind(-1)
@@ -328,9 +337,12 @@ def _ellipses(moments: Tensor) -> Ellipses:
     weight, *rest = moments.unbind(-1)
     x, y, xx, xy, yy = (each / weight for each in rest)
     covariance = torch.stack((xx - x * x, xy - x * y, xy - x * y, yy - y * y), dim=-1)
+    blind = weight == 0
+    covariance[blind] = 0  # NaN, which has no axes
     spread, direction = torch.linalg.eigh(covariance.unflatten(-1, (2, 2)))
     # An even disc of diameter d has the variance (d / 4)² along each axis.
     axes = 4 * spread.clamp_min(0).sqrt().flip(-1)
+    axes[blind] = torch.nan
     longer = direction[..., 1]
     angle = torch.atan2(longer[:, 1], longer[:, 0])
     return Ellipses(torch.stack((x, y), dim=-1).numpy(), axes.numpy(), angle.numpy())

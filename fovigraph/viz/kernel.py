@@ -24,7 +24,8 @@ from fovigraph.sensing.fixation import as_floats
 from fovigraph.viz import style
 from fovigraph.viz.arguments import finite_array, index_below, indices_below
 from fovigraph.viz.array import CYCLIC_COLORMAP
-from fovigraph.viz.cells import circle, drawn_eccentricity, node_cells
+from fovigraph.viz.cells import node_cells
+from fovigraph.viz.field import Field, drawn_nodes, nearest_drawn
 
 SIGNED_COLORMAP = "RdBu_r"
 """Blue below 0, white at 0, red above: distinct with any kind of colour vision."""
@@ -48,8 +49,8 @@ def example_nodes(array: SensorArray, count: int = 4) -> list[int]:
     radii = [array.cmf_a * math.expm1(span * step / max(count - 1, 1)) for step in range(count)]
     angles = [math.radians(20 + 115 * step) for step in range(count)]
     aims = [[r * math.cos(t), r * math.sin(t)] for r, t in zip(radii, angles, strict=True)]
-    places = array.degrees
-    return [int((places - places.new_tensor(aim)).norm(dim=1).argmin()) for aim in aims]
+    places = torch.tensor(aims, dtype=torch.float64) / (array.fov / 2)
+    return [nearest_drawn(array, place) for place in places]
 
 
 def plot_kernel_map(
@@ -183,19 +184,20 @@ def plot_filter_in_field(
     kernel.imshow(colors, extent=(-1, 1, -1, 1), interpolation="nearest")
     kernel.set(xlabel="along u", ylabel="along v", title=f"Filter {channel}, in the kernel's frame")
     kernel.set(xticks=(-1, 0, 1), yticks=(-1, 0, 1))
-    edge = drawn_eccentricity(graph.src)
+    whole = Field(graph.src)
+    edge, outline = whole.limit, whole.outline()
     panels = bottom.subplots(1, len(chosen), squeeze=False)[0]
     for letter, node, ax in zip("ABCDEF", chosen, panels, strict=False):
         center, patch, limit = _patch(graph, node, cells, colors)
         for panel in (field, ax):
-            panel.add_collection(patch()).set_clip_path(Path(circle(edge)), panel.transData)
+            panel.add_collection(patch()).set_clip_path(Path(outline), panel.transData)
         place = center + (limit + 0.03 * edge) * _aside(center)
         field.annotate(letter, place, fontweight="bold", ha="center", va="center")
         ax.set(xlim=(center[0] - limit, center[0] + limit), aspect="equal", facecolor="#FAFAFA")
         ax.set(ylim=(center[1] - limit, center[1] + limit), xlabel="degrees")
         ax.set_title(f"{letter}: at {float(graph.dst.eccentricity[node]):.1f}°", fontsize=10)
         ax.tick_params(labelsize=7)
-    field.plot(*circle(edge).T, color="#767676", linewidth=0.8)
+    field.plot(*outline.T, color="#767676", linewidth=0.8)
     style.visual_axes(field, 1.03 * edge)
     field.set_title("The same weights, as they lie in the visual field")
     figure.suptitle("One filter, laid on the retina", **style.TITLE)
@@ -256,10 +258,11 @@ def _draw_neighbours(field: Axes, frame: Axes, graph: KNNGraph, node: int, side:
 
 
 def _draw_use(ax: Axes, graph: KNNGraph, side: int) -> None:
-    share = cell_counts(graph, side).double() / graph.num_dst
+    count = len(drawn_nodes(graph.dst))
+    share = cell_counts(graph, side).double() / count
     image = ax.imshow(kernel_picture(share), cmap=style.COLORMAP, extent=(-1, 1, -1, 1), vmin=0)
     ax.set(xlabel="along u", ylabel="along v")
-    ax.set_title(f"How often each cell is used, by all {graph.num_dst:,} nodes", size=10)
+    ax.set_title(f"How often each cell is used, by all {count:,} nodes", size=10)
     ax.figure.colorbar(image, ax=ax, label="neighbours a node", shrink=0.9)
 
 
@@ -268,7 +271,9 @@ def _draw_fill(ax: Axes, graph: KNNGraph, side: int) -> None:
     pairs = torch.unique(kmap.dst.cpu() * side**2 + kmap.cell.cpu())
     used = torch.bincount(pairs // side**2, minlength=graph.num_dst)
     neighbours = (graph.ptr[1:] - graph.ptr[:-1]).cpu()
-    eccentricity = graph.dst.eccentricity
+    nodes = drawn_nodes(graph.dst)
+    used, neighbours = used[nodes], neighbours[nodes]
+    eccentricity = graph.dst.eccentricity[nodes]
     dots: dict[str, Any] = {"markersize": 3, "alpha": 0.6}
     blue, red = style.COLORS[6], style.COLORS[5]
     ax.plot(eccentricity, neighbours, "s", color=red, label="neighbours in the field", **dots)

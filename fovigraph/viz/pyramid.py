@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from fovigraph._checks import instance
 from fovigraph.graph import GraphPyramid
 from fovigraph.viz import style
-from fovigraph.viz.cells import circle, drawn_eccentricity
+from fovigraph.viz.field import Field, check_takes_part, drawn_nodes, nearest_drawn
 from fovigraph.viz.receptive_field import example_unit
 
 if TYPE_CHECKING:
@@ -52,9 +52,11 @@ def plot_pyramid(
     top = example[0] if level is None else pyramid.level_index(level)
     if unit is None:
         aim = pyramid.levels[example[0]].cartesian[example[1]]
-        unit = int((pyramid.levels[top].cartesian - aim).norm(dim=1).argmin())
+        unit = nearest_drawn(pyramid.levels[top], aim)
+    check_takes_part(pyramid.levels[top], unit)
     fields = [pyramid.receptive_field(top, unit, source).nodes.numpy() for source in range(top + 1)]
-    edge = drawn_eccentricity(pyramid.levels[0])
+    field = Field(pyramid.levels[0])
+    edge, outline = field.limit, field.outline()
     gap = 2.2 * TILT * edge
     figure, ax = style.on_axes(ax, 0.98 * len(pyramid) + 1.2, 8.5)
     places = [
@@ -64,11 +66,12 @@ def plot_pyramid(
     for index in range(top):
         _draw_edges(ax, pyramid, index, places, fields)
     for index, row in enumerate(pyramid.rows()):
-        points, rim = places[index], circle(edge) * (1, TILT) + (0, index * gap)
+        points, rim = places[index], outline * (1, TILT) + (0, index * gap)
         ax.fill(*rim.T, facecolor="#F4F4F4", edgecolor="#767676", alpha=0.75, zorder=2 * index)
-        size = float(np.clip(900 / len(points), 0.5, 14))
+        drawn = points[drawn_nodes(pyramid.levels[index])]
+        size = float(np.clip(900 / len(drawn), 0.5, 14))
         dots: dict[str, Any] = {"linewidths": 0, "zorder": 2 * index + 0.2}
-        ax.scatter(points[:, 0], points[:, 1], size, "#9A9A9A", **dots)
+        ax.scatter(drawn[:, 0], drawn[:, 1], size, "#9A9A9A", **dots)
         if index <= top:
             shade = colormaps[style.COLORMAP](0.85 * index / max(top, 1))
             x, y = points[fields[index]].T

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle
 from scipy.interpolate import LinearNDInterpolator
 from torch import Tensor
 
 from fovigraph._checks import one_of, positive_int
 from fovigraph.geometry import SensorArray
 from fovigraph.viz import style
-from fovigraph.viz.cells import as_values, drawn_eccentricity, nearest_node, pixels_degrees
+from fovigraph.viz.cells import as_values, mark_gaze, nearest_node, pixels_degrees
+from fovigraph.viz.field import Field, drawn_nodes
 from fovigraph.viz.photograph import Place, draw_view, photograph
 
 METHODS = ("linear", "nearest")
@@ -55,13 +55,13 @@ def rebuild(
     """
     values = as_values(array, samples, "samples")
     one_of("method", method, METHODS)
-    side, edge = positive_int("side", side, LARGEST_SIDE), drawn_eccentricity(array)
+    side, edge = positive_int("side", side, LARGEST_SIDE), Field(array).limit
     places = pixels_degrees(side, side, (-edge, edge, -edge, edge))
     node = nearest_node(array, places)
     picture = values[node]
-    if method == "linear" and len(np.unique(array.polar[:, 0])) > 2:
-        points = array.degrees.numpy()
-        between = LinearNDInterpolator(points, values)(places)
+    nodes = drawn_nodes(array)
+    if method == "linear" and len(np.unique(array.polar[nodes, 0])) > 2:
+        between = LinearNDInterpolator(array.degrees.numpy()[nodes], values[nodes])(places)
         picture = np.where(np.isfinite(between), between, picture)
     picture[node < 0] = 0
     pixels = torch.from_numpy(picture).float().unflatten(0, (side, side))
@@ -93,7 +93,7 @@ def plot_rebuilt(
     photo, colors = photograph(image), as_values(array, samples, "samples")
     if colors.ndim != 2:
         raise ValueError(f"samples must be colours, [N, 3], got {list(colors.shape)}")
-    edge = drawn_eccentricity(array)
+    edge, outline = Field(array).limit, Field(array, array.fov / 2).outline()
     figure = style.new_figure(height=4.8, width=12.5)
     seen, *panels = figure.subplots(1, 3)
     draw_view(seen, photo, fixation, size, array.fov)
@@ -106,9 +106,10 @@ def plot_rebuilt(
         ax.set_title(f"Rebuilt: {title}")
     for ax in (seen, *panels):
         style.visual_axes(ax, 1.02 * edge)
-        ax.add_patch(Circle((0, 0), array.fov / 2, fill=False, color="white", linewidth=0.8))
-        ax.plot(0, 0, "+", color="white", markersize=9, path_effects=style.halo(3))
+        ax.plot(*outline.T, color="white", linewidth=0.8)
+        mark_gaze(ax, array, "visual")
     for ax in panels:
         ax.set_ylabel("")
-    figure.suptitle(f"The image, rebuilt from {len(array):,} samples", **style.TITLE)
+    count = len(drawn_nodes(array))
+    figure.suptitle(f"The image, rebuilt from {count:,} samples", **style.TITLE)
     return figure

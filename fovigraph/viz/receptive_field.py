@@ -11,22 +11,23 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle
 from scipy import ndimage
 from torch import Tensor
 
-from fovigraph._checks import flag, instance, one_of
+from fovigraph._checks import flag, instance, one_of, positive_int
 from fovigraph.geometry import SensorArray
 from fovigraph.graph import GraphPyramid
 from fovigraph.viz import style
+from fovigraph.viz.bins import MOST_BINS, draw_bins
 from fovigraph.viz.cells import (
     SPACES,
     draw_cells,
-    drawn_eccentricity,
+    frame,
     nearest_node,
     node_cells,
     pixels_degrees,
 )
+from fovigraph.viz.field import Field, check_takes_part, drawn_nodes, nearest_drawn
 from fovigraph.viz.photograph import Photograph, Place, draw_view, photograph
 
 SPECK = 0.05
@@ -49,9 +50,9 @@ def example_unit(pyramid: GraphPyramid) -> tuple[int, int]:
     for level in range(1, len(pyramid)):
         array = pyramid.levels[level]
         aim = array.cartesian.new_tensor([0.4, 0.25])
-        unit = int((array.cartesian - aim).norm(dim=1).argmin())
+        unit = nearest_drawn(array, aim)
         reached = len(pyramid.receptive_field(level, unit).nodes)
-        if choice is None or reached <= len(pyramid.levels[0]) / 2:
+        if choice is None or reached <= len(drawn_nodes(pyramid.levels[0])) / 2:
             choice = level, unit
     if choice is None:
         raise ValueError(f"pyramid must have a level above the retina, got {pyramid}")
@@ -68,6 +69,7 @@ def plot_receptive_field(
     size: Place | None = None,
     space: str = "visual",
     binary: bool = False,
+    bins: int | None = None,
 ) -> Figure:
     """Draw which nodes of every lower level reach a unit, down to the photograph.
 
@@ -80,9 +82,11 @@ def plot_receptive_field(
         fixation: Where the eye looks in it, (row, column) as fractions.
         size: (height, width) in pixels that the field of view spans; ``None``: a square as long as
             the image's shorter side.
-        space: Whether nodes are drawn in the ``"visual"`` field (degrees) or on the flattened
-            cortex (``"cortical"``, millimetres).
+        space: Whether nodes are drawn in the ``"visual"`` field (degrees) or on a map of the cortex
+            (:func:`flat_map`): ``"cortical"``, ``"v1like"``, ``"schwartz"``, ``"warp"``.
         binary: Whether to show only which nodes reach the unit, not by how many paths.
+        bins: How many hexagonal bins to gather the nodes into, from side to side (on small levels
+            fewer), each coloured by the mean of its nodes; ``None``: every node fills its own cell.
 
     Returns:
         The figure: a panel for each level, from the unit's down to the retina, and the photograph.
@@ -96,7 +100,10 @@ def plot_receptive_field(
     instance("pyramid", pyramid, GraphPyramid)
     one_of("space", space, SPACES)
     flag("binary", binary)
+    if bins is not None:
+        positive_int("bins", bins, MOST_BINS)
     top = pyramid.level_index(level)
+    check_takes_part(pyramid.levels[top], unit)
     weights = [_weights(pyramid, top, unit, source) for source in range(top, -1, -1)]
     if binary:
         weights = [np.sign(weight) for weight in weights]
@@ -104,14 +111,14 @@ def plot_receptive_field(
     panels = top + 1 + (photo is not None)
     columns = panels if panels <= 3 else 2 if panels == 4 else 3 if panels <= 6 else 4
     rows = math.ceil(panels / columns)
-    side = style.WIDTH / columns * (0.66 if space == "cortical" else 1.0)
+    side = style.WIDTH / columns * min(max(frame(pyramid.levels[0], space).aspect, 0.66), 1.0)
     figure = style.new_figure(height=(side + 0.3) * rows + 1.6)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for ax in axes[panels:]:
         ax.set_axis_off()
 
     for step, (ax, weight) in enumerate(zip(axes, weights, strict=False)):
-        _draw_level(ax, pyramid, top - step, weight, space)
+        _draw_level(ax, pyramid, top - step, weight, space, bins)
         ax.set_title(_title(pyramid, top, step, weight), fontsize=10)
     _mark_unit(axes[0], pyramid, top, unit, space)
     if photo is not None:
@@ -164,9 +171,13 @@ def _weights(pyramid: GraphPyramid, top: int, unit: int, source: int) -> np.ndar
 
 
 def _draw_level(
-    ax: Axes, pyramid: GraphPyramid, level: int, weight: np.ndarray, space: str
+    ax: Axes, pyramid: GraphPyramid, level: int, weight: np.ndarray, space: str, bins: int | None
 ) -> None:
-    array = pyramid.levels[level]
+    array, field = pyramid.levels[level], Field(pyramid.levels[0])
+    if bins is not None:
+        most = round(math.sqrt(len(array)))  # or nearly all bins would be empty
+        draw_bins(ax, array, weight, space, min(bins, most), field=field, vmin=1e-9, vmax=1)
+        return
     colors = colormaps[style.COLORMAP](weight)
     colors[weight == 0] = to_rgba(style.UNREACHED)
     line = 0.6 if len(array) <= 300 else 0.25 if len(array) <= 1200 else 0.0
@@ -175,7 +186,7 @@ def _draw_level(
         array,
         colors,
         space,
-        edge=drawn_eccentricity(pyramid.levels[0]),
+        field=field,
         edgecolors="white" if line else "face",
         linewidths=line or 0.4,
     )
@@ -183,7 +194,7 @@ def _draw_level(
 
 def _title(pyramid: GraphPyramid, top: int, step: int, weight: np.ndarray) -> str:
     level = top - step
-    name, nodes = pyramid.names[level], len(pyramid.levels[level])
+    name, nodes = pyramid.names[level], len(drawn_nodes(pyramid.levels[level]))
     if step == 0:
         return f"1. The unit: one of the\n{nodes:,} nodes of {name!r}"
     reached = int((weight > 0).sum())
@@ -211,7 +222,7 @@ def _draw_seen(
     # The root lets the outskirts be seen as well.
     ax.imshow(np.concatenate((photo.pixels, np.sqrt(light)), axis=-1), extent=extent, zorder=1)
 
-    limit = 1.03 * drawn_eccentricity(retina)
+    limit = 1.03 * Field(retina).limit
     style.visual_axes(ax, limit)
     field = _spread(retina, weight, (400, 400), (-limit, limit, -limit, limit))
     for level, line in ((0.5, "-"), (1e-9, "--")):
@@ -223,7 +234,7 @@ def _draw_seen(
             linewidths=1.2,
             linestyles=line,
         )
-    ax.add_patch(Circle((0, 0), retina.fov / 2, fill=False, color="white", linewidth=0.8))
+    ax.plot(*Field(retina, retina.fov / 2).outline().T, color="white", linewidth=0.8)
 
 
 def _cleaned(region: np.ndarray) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""What all pictures share: sizes, colours, and axes in degrees or millimetres."""
+"""What all pictures share: sizes, colours and axes."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,6 +25,12 @@ COLORMAP = "viridis"
 
 PROJECTION_COLORMAP = "Oranges"
 """One hue, from light to dark: for what a unit reaches, next to what reaches it."""
+
+VISUAL_LABELS = (
+    "right of the point of gaze (degrees)",
+    "above the point of gaze (degrees)",
+)
+"""What the axes of the visual field are."""
 
 TITLE: dict[str, Any] = {"fontsize": 14, "fontweight": "bold"}
 """Options of the text above a whole picture."""
@@ -54,15 +61,13 @@ def halo(width: float = 2.0, color: str = "black") -> list[patheffects.AbstractP
 
 def visual_axes(ax: Axes, limit: float) -> None:
     """Set axes up for the visual field out to ``limit`` degrees."""
-    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
-    ax.set_xlabel("right of the point of gaze (degrees)")
-    ax.set_ylabel("above the point of gaze (degrees)")
-    for axis in (ax.xaxis, ax.yaxis):  # the same places on both
-        axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 4, 5, 10]))
+    map_axes(ax, np.array([-limit, -limit]), np.array([limit, limit]), VISUAL_LABELS)
 
 
-def cortical_axes(ax: Axes, limits: tuple[float, float]) -> None:
-    """Set axes up for the flattened cortex out to ``limits`` millimetres to the sides and up."""
-    ax.set(xlim=(-limits[0], limits[0]), ylim=(-limits[1], limits[1]), aspect="equal")
-    ax.set_xlabel("left – right on the flattened cortex (mm)")
-    ax.set_ylabel("down – up (mm)")
+def map_axes(ax: Axes, low: np.ndarray, high: np.ndarray, labels: tuple[str, str]) -> None:
+    """Set axes up for a map from the x and y of ``low`` to those of ``high``, with their labels."""
+    ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
+    ax.set(xlabel=labels[0], ylabel=labels[1])
+    if np.allclose(low, -high) and np.isclose(*high):
+        for axis in (ax.xaxis, ax.yaxis):  # the same places on both
+            axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 4, 5, 10]))

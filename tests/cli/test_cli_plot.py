@@ -93,11 +93,12 @@ class TestPlot:
             return style.new_figure(1)
 
         monkeypatch.setattr("fovigraph.viz.plot_receptive_field", record)
-        words = ("--level", "conv2", "--unit", "7", "--space", "cortical", "--binary")
+        words = ("--level", "conv2", "--unit", "7", "--space", "v1like", "--binary")
+        words += ("--bins", "12")
         words += ("--image", photograph, "--fixation", "0.25", "0.5", "--out", tmp_path / "a.svg")
         run(*tiny("receptive-field", *words))
         assert (seen["level"], seen["unit"]) == (3, 7)
-        assert (seen["space"], seen["binary"]) == ("cortical", True)
+        assert (seen["space"], seen["binary"], seen["bins"]) == ("v1like", True, 12)
         assert seen["fixation"].tolist() == [0.25, 0.5]
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -214,6 +215,8 @@ class TestMistakes:
             "fixation": ["0.5", "0.5"],
             "space": ["visual"],
             "color": ["eccentricity"],
+            "map": ["v1like"],
+            "bins": ["9"],
             "binary": [],
             "device": ["cpu"],
             "image": ["nowhere.png"],

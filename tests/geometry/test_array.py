@@ -339,14 +339,35 @@ def test_resolution_side_and_stride_must_be_at_least_one(value):
 
 
 @pytest.mark.parametrize("value", [2.0, "2", None, True, math.nan])
-def test_resolution_side_and_stride_must_be_whole_numbers(value):
-    for call, name in (
-        (SensorArray, "resolution"),
-        (SensorArray.matched, "side"),
-        (SensorArray(4).strided, "stride"),
-    ):
+def test_resolution_and_side_must_be_whole_numbers(value):
+    for call, name in ((SensorArray, "resolution"), (SensorArray.matched, "side")):
         with pytest.raises(TypeError, match=f"{name} must be a whole number"):
             call(value)
+
+
+@pytest.mark.parametrize("value", ["2", None, True])
+def test_a_stride_must_be_a_number(value):
+    with pytest.raises(TypeError, match="stride must be a finite number"):
+        SensorArray(4).strided(value)
+    with pytest.raises(ValueError, match="stride must be finite, got nan"):
+        SensorArray(4).strided(math.nan)
+
+
+@pytest.mark.parametrize(("stride", "side"), [(1.5, 42), (1.6, 40), (2.5, 25), (63.9, 1)])
+def test_a_stride_may_be_a_fraction(stride, side):
+    """Of the side of a matched array, or else of the resolution: rounded down."""
+    assert SensorArray.matched(64).strided(stride) == SensorArray.matched(side)
+    assert SensorArray(64).strided(stride) == SensorArray(side)
+
+
+@pytest.mark.parametrize(
+    ("side", "rings", "nodes"),
+    [(64, 54, 4240), (32, 27, 1041), (16, 14, 268), (8, 8, 83), (4, 4, 16)],
+)
+def test_matched_to_at_least_as_many_so_are_its_strided_arrays(side, rings, nodes):
+    array = SensorArray.matched(64, at_least=True).strided(64 // side)
+    assert (array.resolution, len(array), array.side) == (rings, nodes, side)
+    assert array != SensorArray.matched(side)
 
 
 def test_a_stride_that_leaves_no_nodes_is_refused():

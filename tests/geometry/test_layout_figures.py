@@ -12,6 +12,7 @@ from fovigraph.geometry.layout import LAYOUTS
 SQUARE = {"extent": "square"}
 WARPED = {"layout": "warped_cartesian"}
 INF = math.inf
+A = (0.5, 2.0, 8.0)
 
 
 def close(got, expected, tolerance=1e-6):
@@ -79,7 +80,9 @@ def test_square_matched(fov, cmf_a, expected):
 # ---- exactly s²
 
 
-@pytest.mark.parametrize(("side", "rings", "padding"), [(4, 4, 10), (8, 8, 36), (16, 14, 93)])
+@pytest.mark.parametrize(
+    ("side", "rings", "padding"), [(4, 4, 10), (8, 8, 36), (16, 14, 93), (32, 27, 290)]
+)
 def test_a_fixed_number_of_nodes(side, rings, padding):
     array = SensorArray(side, layout="isotropic_fixn")
     assert len(array) == len(array.polar) == side**2
@@ -181,6 +184,22 @@ def test_warped_places():
     assert SensorArray(8, extent="wang", **WARPED).polar.equal(SensorArray(8, **WARPED).polar)
 
 
+def test_a_lattice_of_several_magnifications():
+    """Of one side and field: the same cells, and the same mask where its edge is a native one."""
+    arrays = {
+        options: [SensorArray(16, cmf_a=a, extent=options[0], norm=options[1], **WARPED) for a in A]
+        for options in (("circular", 2), ("square", INF))
+    }
+    assert [valid(array) for array in arrays["circular", 2]] == [208, 208, 208]
+    assert [valid(array) for array in arrays["square", INF]] == [256, 256, 256]
+    first = [array.cartesian[0].tolist() for array in arrays["square", INF]]
+    expected = [[x, x] for x in (-0.8275735, -0.8803799, -0.9152065)]
+    assert first == [pytest.approx(each, abs=1e-6) for each in expected]
+    for several in arrays.values():
+        for array in several:
+            close(array.cortical, several[0].cortical.tolist(), 1e-12)
+
+
 @pytest.mark.parametrize("extent", ["circular", "wang"])
 def test_a_warped_cortex_is_the_lattice(extent):
     array = SensorArray(6, extent=extent, max_val=0.7, **WARPED)
@@ -262,8 +281,9 @@ def test_options_that_do_not_fit_are_refused(options, error, message):
 
 
 def test_automatic_max_val_needs_two_radii():
-    with pytest.raises(ValueError, match=r"max_val must be a number .* 'auto' for resolution 1"):
-        _ = SensorArray(1, max_val="auto").polar
+    with pytest.raises(ValueError, match=r"max_val must be a number .* 'auto' for resolution 2"):
+        _ = SensorArray(2, layout="uniform_square", max_val="auto").polar
+    assert SensorArray(1, max_val="auto").polar.tolist() == [[0, 0]]  # which no scale moves
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,25 @@ def test_the_graph_is_the_same_every_time_and_of_the_usual_form():
 
 
 @pytest.mark.usefixtures("pygeodesic")
+def test_distances_from_a_node_are_from_the_point_nearest_to_the_destination():
+    src = SensorArray(13)
+    graph = knn_graph(src, src.strided(2), 9, "geodesic_from_node")
+    nearest = knn_graph(src, graph.dst, 1).edge_index[0]
+    source, destination = graph.edge_index
+    at = source == nearest[destination]
+    assert at.sum() >= 0.9 * graph.num_dst  # the others have padding nearer to them
+    assert graph.metric == "geodesic_from_node"
+    own = knn_graph(src, graph.dst, 9, "geodesic")
+    assert (
+        len(
+            set(map(tuple, graph.edge_index.T.tolist()))
+            - set(map(tuple, own.edge_index.T.tolist()))
+        )
+        > 0.05 * graph.num_edges
+    )
+
+
+@pytest.mark.usefixtures("pygeodesic")
 def test_too_few_points_for_a_surface_are_joined_by_straight_lines():
     src = SensorArray(1)
     graph = knn_graph(src, SensorArray(2), k=1, metric="geodesic")

@@ -107,3 +107,21 @@ def test_without_a_cortex_only_the_visual_field_makes_neighbours():
     flat = [SensorArray(side, **LOGPOLAR) for side in (8, 4)]
     with pytest.raises(ValueError, match=r"metric must be 'cortical' or 'visual' for layouts with"):
         knn_graph(*flat, 4, "geodesic")
+
+
+@pytest.mark.parametrize("options", [WARPED, LOGPOLAR, {"layout": "uniform_square"}])
+def test_the_way_back_up_comes_from_nodes_that_carry_something(options):
+    metric = "visual" if "uniform_square" in options.values() else "cortical"
+    steps = [Step("conv", k=9, stride=2)]
+    pyramid = GraphPyramid(SensorArray.matched(12, **options), steps, metric)
+    graph = pyramid.up(1, k=3)
+    assert torch.isin(graph.edge_index[0], graph.src.valid_nodes).all()
+    below = pyramid.levels[0].valid_nodes
+    assert graph.edge_index[1].bincount(minlength=144)[below].eq(3).all()
+    assert pyramid.to_hetero_data(up=200).edge_types
+
+
+def test_a_graph_that_reaches_every_node_has_none_to_silence():
+    graph = knn_graph(SensorArray(16, **LOGPOLAR), SensorArray(8, **LOGPOLAR), 9)
+    assert graph.silent is None
+    assert graph.silent_src is None

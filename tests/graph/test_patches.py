@@ -219,3 +219,41 @@ def test_what_cannot_be_is_named(options, message):
 def test_a_retina_without_a_side_is_refused():
     with pytest.raises(ValueError, match="the retina must be matched to a side"):
         fg.GraphPyramid(fg.SensorArray(8), [PatchStep()])
+
+
+# ---- masked nodes, and a cortex that runs in a circle
+
+
+@pytest.mark.parametrize("patches", ["cover", "partition"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"layout": "warped_cartesian"},
+        {"layout": "warped_cartesian", "extent": "square"},
+        {"layout": "logpolar_image", "extent": "square"},
+        {"layout": "logpolar_image"},
+    ],
+)
+def test_every_node_that_is_not_masked_is_in_a_patch_that_is_not(options, patches):
+    graph = embedded(retina(24, **options), patches=patches, patch_size=4, inset=False)
+    sources, destinations = graph.edge_index
+    assert sources.unique().equal(graph.src.valid_nodes)
+    assert torch.isin(destinations, graph.dst.valid_nodes).all()
+    if patches == "partition":
+        assert sources.bincount().max() == 1
+    if options == {"layout": "logpolar_image"} and patches == "partition":
+        last_spoke = destinations[sources // 24 == 23]
+        assert (last_spoke // 6 == 0).all()  # as angles begin again there
+
+
+def test_patches_have_the_field_of_the_retina():
+    """Its extent, norm and scale, which they had not while there was only the disc."""
+    array = retina(24, layout="warped_cartesian", extent="square", norm=float("inf"))
+    patches = embedded(array, patches="knn", patch_size=4, inset=False).dst
+    assert (patches.extent, patches.norm) == ("square", float("inf"))
+    assert patches == array.with_side(6, at_least=True)
+
+
+def test_no_geodesic_patches_on_a_flat_cortex():
+    with pytest.raises(ValueError, match=r"metric must be 'cortical' or 'visual' for layouts with"):
+        embedded(retina(12, layout="logpolar_image"), UPSTREAM, patch_size=4)

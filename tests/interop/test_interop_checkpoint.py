@@ -114,7 +114,7 @@ class TestWeights:
     def test_may_be_in_any_of_upstreams_files(self, copy, tiny, file, wrap):
         (copy / WEIGHTS).unlink()
         torch.save(wrap(tiny.weights), copy / file)
-        weights, path = read_weights(copy)
+        weights, _, path = read_weights(copy)
         assert path == copy / file
         assert weights.keys() == tiny.weights.keys()
         assert all(torch.equal(weights[name], tiny.weights[name]) for name in weights)
@@ -122,7 +122,7 @@ class TestWeights:
     @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
     def test_may_be_in_several(self, copy, tiny, suffix):
         shards(copy, tiny.weights, suffix)
-        weights, path = read_weights(copy)
+        weights, _, path = read_weights(copy)
         assert path == copy / INDEX
         assert all(torch.equal(weights[name], tiny.weights[name]) for name in tiny.weights)
 

@@ -1,5 +1,6 @@
 """DINOv3s of upstream's: configurations, tensors with LoRA, and answers, those of every block."""
 
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -168,6 +169,46 @@ def test_keys_are_mapped_and_written_back(theirs, changes, expected, caplog):
     for key, value in expected.items():
         assert getattr(ours.backbone, key) == value
     assert read_config(write_config(ours)) == ours
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"model_type": "vit"}', "configuration of a dinov3_vit, got one of 'vit'"),
+        ("{}", "configuration of a dinov3_vit, got one of None"),
+        ("[1]", r"config.json must hold keys and values, got \[1\]"),
+        ("{", "config.json cannot be read: it must be JSON"),
+        ('{"model_type": "dinov3_vit", "hidden_size": "big"}', "hidden_size in backbone.options"),
+    ],
+)
+def test_a_folder_of_another_model_is_refused(theirs, tmp_path, content, message):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(fg.ConfigError, match=rf"pretrained_model.path must be .*{message}"):
+        read_config(changed(theirs, pretrained_model__path=str(tmp_path)))
+
+
+def test_an_unknown_activation_is_named(theirs, tmp_path):
+    values = '{"model_type": "dinov3_vit", "hidden_act": "silly"}'
+    (tmp_path / "config.json").write_text(values)
+    ours = read_config(changed(theirs, pretrained_model__path=str(tmp_path)))
+    with pytest.raises(
+        ValueError, match=r"hidden_act in backbone.options must be one of .*'silly'"
+    ):
+        fg.FoviNet(ours)
+
+
+def test_missing_packages_name_the_extra(file, tmp_path, monkeypatch):
+    network = file[0]["lora"]
+    OmegaConf.save(OmegaConf.create(network["config"]), tmp_path / "resolved_config.yaml")
+    torch.save({"state_dict": upstream_weights(network)}, tmp_path / "final_weights.pth")
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ImportError, match=r"LoRA needs peft: pip install 'fovigraph\[vit\]'"):
+        fg.from_upstream(tmp_path)
+    assert fg.from_upstream(tmp_path, merge_lora=True).config.backbone.lora_rank is None
+    monkeypatch.setitem(sys.modules, "transformers.models.dinov3_vit", None)
+    with pytest.raises(ImportError, match=r"needs transformers .*pip install 'fovigraph\[vit\]'"):
+        convert(tmp_path, tmp_path / "ours")
+    assert not (tmp_path / "ours").exists()
 
 
 @pytest.mark.parametrize(

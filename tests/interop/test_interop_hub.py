@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import fovigraph as fg
+from fovigraph.interop import convert
 
 COMMIT = "c" * 40
 
@@ -125,6 +126,40 @@ def test_half_in_the_cache_and_no_network(hub):
 def test_no_such_repository(hub):
     with pytest.raises(FileNotFoundError, match=r"no folder 'nobody/none'.*no such repository"):
         fg.from_upstream("nobody/none")
+
+
+class GatedRepoError(RepositoryNotFoundError):
+    pass
+
+
+class HfHubHTTPError(Exception):
+    response = SimpleNamespace(status_code=401)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            GatedRepoError("403 Client Error.\n\nCannot"),
+            "its owner must grant access first",
+        ),
+        (RepositoryNotFoundError(), "no such repository, or it is private: a token"),
+        (HfHubHTTPError("401 Unauthorized"), "access is refused: a token"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("load", [fg.from_upstream, fg.FoviNet.from_pretrained, convert])
+def test_without_a_token(hub, tmp_path, monkeypatch, error, message, load):
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(sys.modules["huggingface_hub"], "snapshot_download", refuse)
+    more = (tmp_path / "net",) if load is convert else ()
+    with pytest.raises(FileNotFoundError, match=message) as caught:
+        load("fovi-pytorch/gated", *more)
+    assert "HF_TOKEN, or `hf auth login`" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.glob("net*"))
 
 
 def test_no_such_revision(hub):

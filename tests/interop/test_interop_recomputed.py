@@ -8,7 +8,7 @@ import torch
 import fovigraph as fg
 from fovigraph.interop import recomputed_neighbours, use_neighbours
 from fovigraph.interop.recomputed import _cortical, _padding
-from fovigraph.sensing.retina import places
+from fovigraph.sensing.places import places
 
 WIDE = {"retina": {"side": 40}, "backbone": {"channels": [2] * 5}, "projector": {"channels": []}}
 
@@ -133,7 +133,7 @@ def test_the_surface_needs_its_extra(tiny):
                 fg.FoviNet({**WIDE, "retina": {"side": 20, "layout": "uniform_disc"}})
             ),
             ValueError,
-            r"retina\.layout='isotropic' .* got 'uniform_disc'",
+            r"retina\.layout of 'isotropic', .* got 'uniform_disc'",
         ),
     ],
 )

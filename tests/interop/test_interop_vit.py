@@ -191,4 +191,4 @@ def test_recomputed_neighbours_are_upstreams(loaded):
     assert lists.keys() == loaded.lists.keys()
     name = "backbone.patch_embed.neighbours"
     ours, theirs = (each[name].long().sort(dim=0).values for each in (lists, loaded.lists))
-    assert (ours == theirs).all(dim=0).float().mean() >= 0.9
+    assert (ours == theirs).all(dim=0).float().mean() >= 0.8

@@ -69,6 +69,14 @@ def test_attention_is_one_block_of_one_head_and_the_mean_of_its_tokens():
     torch.testing.assert_close(ours(LOGITS), ours.projector(x).mean(1), rtol=0, atol=1e-12)
 
 
+def test_attention_alone_is_that_of_images_of_one_fixation_each():
+    ours, across = made("attention_alone"), made("attention")
+    across.load_state_dict(ours.state_dict())
+    each = across(LOGITS.flatten(0, 1)[:, None]).view_as(LOGITS)
+    torch.testing.assert_close(ours(LOGITS), each.mean(1), rtol=0, atol=1e-12)
+    assert not torch.allclose(ours(LOGITS), across(LOGITS))
+
+
 def test_mean_of_logits():
     torch.testing.assert_close(MeanLogits()(LOGITS), LOGITS.sum(1) / 4, rtol=0, atol=1e-15)
 

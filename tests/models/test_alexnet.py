@@ -86,7 +86,7 @@ def plan():
     ("make", "error", "message"),
     [
         (lambda p: STEPS([1, 2], [9]), ValueError, r"k must have as many entries as strides, 2"),
-        (lambda p: STEPS(1, [9]), TypeError, "strides must be a list of whole numbers, got 1"),
+        (lambda p: STEPS(1, [9]), TypeError, "strides must be a list of numbers, got 1"),
         (lambda p: STEPS([1], None), TypeError, "k must be a list of whole numbers, got None"),
         (lambda p: STEPS([1], [9.0]), TypeError, r"k\[0\] must be a whole number"),
         (lambda p: STEPS([0], [9]), ValueError, r"strides\[0\] must be at least 1"),
@@ -95,7 +95,11 @@ def plan():
         (lambda p: STEPS([1], [9], 0), TypeError, "pool_after must be a list of whole numbers"),
         (lambda p: STEPS([1], [9], ["0"]), TypeError, "pool_after must be whole numbers, got '0'"),
         (lambda p: STEPS([1], [9], pool_k=0), ValueError, "pool_k must be at least 1"),
-        (lambda p: STEPS([1], [9], pool_stride=None), TypeError, "pool_stride must be a whole"),
+        (
+            lambda p: STEPS([1], [9], pool_stride=None),
+            TypeError,
+            "pool_stride must be a finite number",
+        ),
         (lambda p: STEPS([1], [9], out_side=0), ValueError, "out_side must be at least 1"),
         (
             lambda p: STEPS([1], [9], kernel_multiplier=float("inf")),

@@ -11,7 +11,7 @@ from torch import nn
 
 import fovigraph as fg
 from fovigraph.models import DINOv3, cost
-from fovigraph.models.dinov3 import SIZES, DINOv3Config, train_only, transformers_config
+from fovigraph.models.dinov3 import SIZES, DINOv3Config, transformers_config
 from fovigraph.models.lora import (
     adapter_state,
     add_lora,
@@ -19,6 +19,7 @@ from fovigraph.models.lora import (
     load_adapters,
     merge_lora,
     save_adapters,
+    train_only,
     unmerge_lora,
 )
 

@@ -21,6 +21,18 @@ from fovigraph.models.lora import add_lora
         ({"lora_rank": 2, "lora_alpha": 0.0}, "backbone.lora_alpha must be finite and above 0"),
         ({"aggregation": "pooled"}, "backbone.aggregation must be one of"),
         ({"blocks": 3}, "backbone.blocks is not a key"),
+        (
+            {"options": ["num_hidden_layers=null"]},
+            "num_hidden_layers in backbone.options must ",
+        ),
+        (
+            {"options": ["intermediate_size=0"]},
+            "intermediate_size in backbone.options must",
+        ),
+        (
+            {"options": ["num_register_tokens=-1"]},
+            "num_register_tokens in backbone.options",
+        ),
     ],
     ids=str,
 )

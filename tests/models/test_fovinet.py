@@ -71,6 +71,43 @@ def test_the_same_seed_gives_the_same_answer(tiny):
     assert torch.equal(runs[0].logits, runs[1].logits)
 
 
+def test_the_number_of_fixations_and_their_area_may_be_given(tiny):
+    images = torch.rand(2, 3, 40, 40)
+    out = tiny(images, fixations=6, area=0.25)
+    assert out.fixation_logits.shape == (2, 6, 10)
+    assert (out.fixation_sizes == 20).all()
+    again = tiny.see(images, tiny.views(images, 6, area=0.25), divide_first=True)
+    assert torch.equal(again.logits, out.logits)
+    assert tiny.features(images, 2)["layers.0"].features.shape[:2] == (2, 2)
+
+
+def test_a_retina_of_its_own_view_size_takes_no_area():
+    net = fg.create_model("fovi_tiny", retina={"fixation_size": 30.0})
+    with pytest.raises(ValueError, match="area must be None for a retina of fixation_size"):
+        net(torch.rand(1, 3, 40, 40), area=0.5)
+
+
+def test_samples_are_classified_as_the_images_they_are_of(tiny):
+    images = torch.rand(2, 3, 40, 40)
+    views = tiny.views(images)
+    expected = tiny.see(images, views)
+    out = tiny.see_samples(tiny.retina(images, *views), views)
+    assert all(map(torch.equal, out, expected))
+    unknown = tiny.see_samples(tiny.retina(images, *views))
+    assert torch.equal(unknown.logits, expected.logits)
+    assert unknown.fixations.shape == (2, 4, 2)
+    assert unknown.fixations.isnan().all()
+
+
+def test_samples_must_be_the_retinas(tiny):
+    nodes = len(tiny.pyramid.levels[0])
+    with pytest.raises(ValueError, match=rf"samples must have shape \[B, F, {nodes}, 3\]"):
+        tiny.see_samples(torch.rand(1, nodes, 3))
+    views = tiny.views(torch.rand(1, 3, 9, 9))
+    with pytest.raises(ValueError, match="views must be of 2 images at 4 fixations"):
+        tiny.see_samples(torch.rand(2, 4, nodes, 3), views)
+
+
 def test_uint8_images_are_the_same_images(tiny):
     images = torch.randint(256, (2, 3, 48, 64), dtype=torch.uint8)
     fixations = [[0.5, 0.5]]

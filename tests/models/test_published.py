@@ -5,8 +5,7 @@ import torch
 from families import count
 
 import fovigraph as fg
-from fovigraph.models.dinov3 import train_only
-from fovigraph.models.lora import add_lora
+from fovigraph.models.lora import add_lora, train_only
 
 
 def built(name, **overrides):

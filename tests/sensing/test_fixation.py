@@ -5,7 +5,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from fovigraph.sensing import FIXATION_POLICIES, FixationPolicy, Fixations, fixation_policy
+from fovigraph.sensing import (
+    FIXATION_POLICIES,
+    FixationPolicy,
+    Fixations,
+    fixation_policy,
+    register_policy,
+)
 
 PLACES = [[0.25, 0.75], [0.5, 0.1], [1.0, 0.0]]
 
@@ -321,6 +327,86 @@ class TestExplicit:
     def test_bad_fixations(self, fixations, error, message):
         with pytest.raises(error, match=message):
             fixation_policy("explicit", 3, fixations=fixations)
+
+
+class TestPerCall:
+    @pytest.mark.parametrize("name", ["center", "near_center", "random_crop"])
+    @pytest.mark.parametrize("training", [True, False])
+    def test_number_of_fixations(self, name, training):
+        policy = fixation_policy(name, 2, eval_count=3).train(training)
+        views = policy(torch.zeros(4, 3, 20, 30), fixations=5)
+        assert views.location.shape == views.size.shape == (4, 5, 2)
+
+    def test_of_explicit_ones_there_may_be_fewer(self):
+        policy = fixation_policy("explicit", 2, fixations=[[0.1, 0.2], [0.3, 0.4]])
+        (one,) = policy(torch.zeros(1, 3, 9, 9), fixations=1).location.tolist()
+        assert one == [pytest.approx([0.1, 0.2])]
+        with pytest.raises(ValueError, match=r"fixations must be at most 2, .* got 3"):
+            policy(torch.zeros(1, 3, 9, 9), fixations=3)
+
+    @pytest.mark.parametrize("training", [True, False])
+    def test_area_is_a_number(self, training):
+        policy = fixation_policy("random_crop", 2, area=(0.1, 0.9), eval_area=0.5).train(training)
+        size = policy(torch.zeros(3, 3, 100, 100), area=0.25).size
+        assert (size == 50).all()
+
+    @pytest.mark.parametrize("training", [True, False])
+    @pytest.mark.parametrize("name", ["random_crop", "near_center"])
+    def test_area_is_drawn_from_a_range(self, name, training):
+        policy = fixation_policy(name, 50).train(training)
+        size = policy(torch.zeros(4, 3, 400, 400), area=(0.2, 0.4)).size
+        area = size.prod(-1) / 400**2
+        assert 0.19 < area.min() < 0.23
+        assert 0.37 < area.max() < 0.41
+
+    @pytest.mark.parametrize(
+        ("asked", "message"),
+        [
+            ({"fixations": 0}, "fixations must be at least 1, got 0"),
+            ({"fixations": True}, "fixations must be"),
+            ({"area": 0.0}, "area must be finite and above 0, got 0"),
+            ({"area": 1.5}, "area must be above 0 and at most 1"),
+            ({"area": (0.5, 0.2)}, "area must be above 0 and at most 1, lowest first"),
+            ({"area": "all"}, "area must be a pair"),
+        ],
+    )
+    def test_bad_ones(self, asked, message):
+        with pytest.raises((TypeError, ValueError), match=message):
+            fixation_policy("near_center", 2)(torch.zeros(1, 3, 9, 9), **asked)
+
+
+class TestRegistry:
+    @pytest.fixture(autouse=True)
+    def _clean(self, monkeypatch):
+        monkeypatch.setattr("fovigraph.sensing.fixation.FIXATION_POLICIES", dict(FIXATION_POLICIES))
+
+    def test_a_users_policy_is_made_by_name(self):
+        @register_policy("corner")
+        class Corner(FixationPolicy):
+            def __init__(self, count, *, inset=0.0, **options):
+                super().__init__(count, **options)
+                self.inset = inset
+
+            def locate(self, size, fitted, image, at):
+                return torch.full_like(size, self.inset)
+
+        policy = fixation_policy("corner", 2, inset=0.25, eval_area=0.5)
+        assert (policy(torch.zeros(1, 3, 9, 9)).location == 0.25).all()
+        with pytest.raises(TypeError, match="'corner' has no option 'insett'"):
+            fixation_policy("corner", 2, insett=0.25)
+
+    def test_names_are_new_strings(self):
+        class Another(FixationPolicy):
+            pass
+
+        with pytest.raises(ValueError, match="name must be new, got 'center'"):
+            register_policy("center")(Another)
+        with pytest.raises(TypeError, match="name must be a string"):
+            register_policy(3)
+
+    def test_only_policies_are_registered(self):
+        with pytest.raises(TypeError, match="policy must be a class of FixationPolicy"):
+            register_policy("module")(torch.nn.Module)
 
 
 class TestByName:

@@ -191,6 +191,31 @@ class TestSamples:
         assert samples.max() <= 1
 
 
+class TestAnImageForEachFixation:
+    @pytest.mark.parametrize("sampling", [*SAMPLINGS, "area"])
+    def test_is_seen_at_its_own_fixation(self, array, sampling):
+        retina = Retina(array, sampling, mean=[0.5] * 3, std=[0.25] * 3)
+        frames = picture(batch=6).unflatten(0, (2, 3))
+        sizes = torch.rand(2, 3, 2) * 20 + 5
+        for size in (None, 15.0, sizes):
+            together = retina(frames, places(), size)
+            for f in range(3):
+                one = size if size is None or isinstance(size, float) else size[:, f : f + 1]
+                alone = retina(frames[:, f], places()[:, f : f + 1], one)
+                torch.testing.assert_close(together[:, f : f + 1], alone)
+
+    def test_colours_and_changes(self, array):
+        retina, frames = Retina(array), picture(batch=6).unflatten(0, (2, 3))
+        seen = retina(frames, places(), vary=lambda colors: colors / 2)
+        assert seen.shape == (2, 3, len(array), 3)
+        torch.testing.assert_close(seen, retina.colors(frames, places()) / 2)
+
+    def test_there_is_one_for_each(self, array):
+        frames = picture(batch=6).unflatten(0, (2, 3))
+        with pytest.raises(ValueError, match="must be one for each of the 1 fixations"):
+            Retina(array)(frames, CENTER)
+
+
 class TestPixels:
     def test_shape_is_the_fixations_by_nodes(self, array):
         retina = Retina(array)
@@ -255,6 +280,17 @@ class TestPooling:
         assert retina.photoreceptors.array.resolution == 10
         assert retina.graph.k == 5
 
+    def test_photoreceptors_may_have_another_magnification(self, array):
+        retina = Retina(array, "knn_mean", cmf_a_mult=2.0, metric="visual")
+        fine = SensorArray(21, fov=16.0, cmf_a=1.0)
+        assert retina.photoreceptors.array == fine
+        expected = knn_graph(fine, array, round(len(fine) / len(array)), "visual")
+        assert torch.equal(retina.graph.edge_index, expected.edge_index)
+
+    def test_photoreceptors_of_another_surface_have_no_cortical_distance(self, array):
+        with pytest.raises(ValueError, match=r"metric must be 'visual' unless cmf_a_mult is 1"):
+            Retina(array, "gaussian", cmf_a_mult=0.5)
+
     @pytest.mark.parametrize(("sampling", "sigma"), [("knn_mean", None), ("gaussian", 0.3)])
     def test_is_a_mean_of_nearest_pixels(self, array, sampling, sigma):
         retina = Retina(array, sampling, **({"sigma": sigma} if sigma else {}))
@@ -312,6 +348,88 @@ class TestColorDecay:
     def test_needs_three_channels(self, array):
         with pytest.raises(ValueError, match="images must have 3 channels for color_decay, got 1"):
             Retina(array, color_decay=2.0)(picture(channels=1), CENTER)
+
+
+class TestDarkening:
+    def test_falls_exponentially_with_eccentricity_in_radii(self):
+        array = SensorArray(13, fov=16.0, cmf_a=0.5)
+        dark, plain = (Retina(array, darkening=d)(picture(), places()) for d in (0.1, None))
+        factor = (dark / plain)[0, 0, :, 0]
+        assert factor[1].item() == pytest.approx(0.8466745, abs=1e-6)
+        seen = torch.exp(-array.eccentricity.float() / 8 / 0.1)
+        torch.testing.assert_close(dark, plain * seen[:, None])
+        assert seen[-1].item() == pytest.approx(4.54e-5, rel=1e-3)
+
+    def test_acts_on_normalised_samples(self, array):
+        normal = {"mean": [0.5] * 3, "std": [0.25] * 3}
+        dark = Retina(array, darkening=0.5, **normal)(picture(), places())
+        plain = Retina(array, **normal)(picture(), places())
+        factor = torch.exp(-array.eccentricity.float() / 4)[:, None]
+        torch.testing.assert_close(dark, plain * factor)
+
+    def test_shows_in_pictures(self, array):
+        retina = Retina(array, darkening=0.5, mean=[0.5] * 3, std=[0.25] * 3)
+        expected = Retina(array, darkening=0.5)(picture(), places())
+        assert torch.equal(retina.colors(picture(), places()), expected)
+
+    @pytest.mark.parametrize("darkening", [0, -1.0, math.nan, True])
+    def test_must_be_positive(self, array, darkening):
+        with pytest.raises((TypeError, ValueError), match="darkening must be"):
+            Retina(array, darkening=darkening)
+
+
+class TestGreyInEval:
+    def test_samples_are_grey_in_evaluation_only(self, array):
+        retina, plain = Retina(array, grey_in_eval=True), Retina(array)
+        coloured = plain(picture(), places())
+        assert torch.equal(retina(picture(), places()), coloured)
+        grey = retina.eval()(picture(), places())
+        assert grey.shape == coloured.shape
+        weights = torch.tensor([0.2989, 0.587, 0.114])
+        torch.testing.assert_close(grey, (coloured @ weights)[..., None].expand_as(grey))
+
+    def test_needs_three_channels(self, array):
+        with pytest.raises(ValueError, match="images must have 3 channels for grey_in_eval, got 1"):
+            Retina(array, grey_in_eval=True)(picture(channels=1), CENTER)
+
+
+class TestOutputDtype:
+    @pytest.mark.parametrize("sampling", [*SAMPLINGS, "area"])
+    def test_casts_the_samples(self, array, sampling):
+        images = (picture() * 255).to(torch.uint8)
+        plain = Retina(array, sampling)(images, places())
+        cast = Retina(array, sampling, output_dtype=torch.bfloat16)(images, places())
+        assert torch.equal(cast, plain.bfloat16())
+
+    @pytest.mark.parametrize("dtype", [torch.uint8, torch.complex64, "float32"])
+    def test_is_floating_point(self, array, dtype):
+        with pytest.raises((TypeError, ValueError), match="output_dtype must be"):
+            Retina(array, output_dtype=dtype)
+
+
+class TestMaskedNodes:
+    @pytest.mark.parametrize("sampling", [*SAMPLINGS, "area"])
+    def test_are_zero_throughout(self, sampling):
+        array = SensorArray(6, layout="warped_cartesian")
+        assert not array.mask.all()
+        retina = Retina(
+            array,
+            sampling,
+            mean=[0.5] * 3,
+            std=[0.25] * 3,
+            color_decay=2.0,
+            darkening=0.5,
+            grey_in_eval=True,
+        )
+        images = 1 + 0 * picture(height=99, width=99)
+        for mode in (True, False):
+            retina.train(mode)
+            for samples in (
+                retina.colors(images, CENTER),
+                retina(images, CENTER, vary=lambda colors: colors + 0.25),
+            ):
+                assert (samples[:, :, ~array.mask] == 0).all()
+                assert (samples[:, :, array.mask].abs().sum(-1) > 0).any()
 
 
 class TestPrecision:

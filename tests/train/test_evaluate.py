@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import NamedTuple
 
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 import fovigraph as fg
 from fovigraph.models import Calibration, MultiLabelCalibration
@@ -84,6 +85,33 @@ def test_is_what_the_network_computes(net, images, labels):
     for i, score in enumerate(result.classes):
         assert (score.name, score.images) == (str(i), int((labels == i).sum()))
         assert score.accuracy == pytest.approx(confusion[i, i].item() / score.images)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_view_areas_are_evaluated_beside(images, labels, several):
+    net = network(f"head.multi_label={several}", "fixation.in_eval=random")
+    truth = torch.rand(30, CLASSES, generator=seeded()) < 0.4 if several else labels
+    alone = evaluate(net, batches(images, truth), fixations=3, generator=seeded())
+    result = evaluate(
+        net, batches(images, truth), fixations=3, generator=seeded(), areas=[0.25, 1.0]
+    )
+    assert result.by_fixations == alone.by_fixations
+    assert [each.area for each in result.by_area] == [0.25, 1.0]
+    assert result.by_area[1].by_fixations == pytest.approx(alone.by_fixations)
+    config = replace(net.config, fixation=replace(net.config.fixation, eval_area=0.25))
+    narrow = fg.FoviNet(config)
+    narrow.load_state_dict(net.state_dict())
+    expected = evaluate(narrow, batches(images, truth), fixations=3, generator=seeded())
+    assert result.by_area[0].by_fixations == pytest.approx(expected.by_fixations)
+    assert expected.by_fixations != alone.by_fixations
+
+
+def test_weighted_roc_auc_is_scikit_learns(net, images, labels):
+    result = evaluate(net, batches(images, labels), fixations=2)
+    with torch.no_grad():
+        chances = net(images, 2).probabilities
+    expected = roc_auc_score(labels, chances, multi_class="ovr", average="weighted")
+    assert result.roc_auc_weighted == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["mean_logits", "gru", "attention"])
@@ -235,6 +263,7 @@ def test_many_classes_have_no_matrix():
     ("options", "message"),
     [
         ({"fixations": 0}, "fixations must be at least 1, got 0"),
+        ({"areas": [0.5, 2.0]}, r"areas\[1\] must be"),
         ({"classes": ["cat"]}, "classes must be the names of the network's 7 classes, got 1"),
         ({"batches": []}, "batches must hold at least 1 image"),
         ({"labels": 7}, "labels must be from 0 to 6, .* got 7"),
@@ -270,6 +299,7 @@ IMAGE, LABEL = torch.zeros(1, 3, 24, 24), torch.zeros(1, dtype=torch.int64)
         ),
         ({"fixations": "many"}, "fixations must be a whole number"),
         ({"classes": "abcdefg"}, "classes must be a list of names, got 'abcdefg'"),
+        ({"areas": 0.5}, "areas must be a list of numbers, got 0.5"),
         ({"classes": 7}, "classes must be a list of names, got 7"),
         ({"generator": 3}, r"generator must be a torch\.Generator or None, got 3"),
     ],

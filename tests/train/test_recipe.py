@@ -172,8 +172,10 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(override, message):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["augment.when=after", "augment.flip=0.5"], "augment.when must be 'before'"),
+        (["augment.when=after", "augment.blur=0.5"], "augment.when must be 'before'"),
         (["objective.name=vicreg", "fixation.count=1"], "fixation.count must be at least 2"),
+        (["objective.probe_layers=[layers.0]"], "objective.probe_layers must be null"),
+        (["train.frozen_statistics=never"], "train.frozen_statistics must be one of"),
         (["retina.channels=1"], "retina.channels must be 3 in a recipe"),
         (["objective.name=simclr", "train.accumulate=2"], "train.accumulate must be 1"),
         (["objective.name=vicreg", "train.batch_size=1"], "train.batch_size must be at least 2"),

@@ -11,6 +11,7 @@ import torch
 
 from fovigraph.models import Calibration, MultiLabelCalibration
 from fovigraph.train.evaluation import (
+    AreaScore,
     ClassSums,
     Evaluation,
     Figures,
@@ -36,6 +37,7 @@ def evaluation(classes=6, fixations=4, images=200, names=None, note=None):
         device="cpu",
         parameters=1234567,
         flops=45678901,
+        by_area=[],
         **counts.figures(names or [f"class {i}" for i in range(classes)]),
     )
 
@@ -163,6 +165,14 @@ def test_names_are_text():
     for text in (*names, "<i>A</i>", "<u>x</u>"):
         assert text in page.text
     assert not {"b", "u"} & set(page.names)
+
+
+def test_view_areas_are_curves_of_their_own():
+    result = evaluation()
+    result.by_area = [AreaScore(0.3, [0.1, 0.2, 0.2, 0.3]), AreaScore(0.7, [0.1] * 4)]
+    page = evaluation_html(result, "areas", {})
+    assert page.count('class="other"') == 2
+    assert "0.3 of the image" in page and "0.7 of the image" in page
 
 
 def test_all_right_and_none():

@@ -330,7 +330,15 @@ def test_a_run_of_a_released_version_goes_on(recipe, tmp_path, monkeypatch):
     for section, keys in {
         "data": ["set_classes"],
         "optimizer": ["eps", "layer_decay", "reference_batch", "schedule"],
-        "train": ["activation_checkpointing", "start", "freeze", "ema", "patience"],
+        "objective": ["probe_layers"],
+        "train": [
+            "activation_checkpointing",
+            "start",
+            "freeze",
+            "frozen_statistics",
+            "ema",
+            "patience",
+        ],
         "head": ["aggregation", "aggregation_width", "class_names", "temperature", "sharpening"],
         "fixation": ["in_eval", "eval_count"],
     }.items():

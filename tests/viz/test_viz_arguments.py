@@ -61,6 +61,9 @@ def given():
         "kernel_size": 5,
         "polar": array.polar,
         "net": net,
+        "accuracy": torch.rand(2, 3),
+        "areas": [0.3, 0.7],
+        "frames": viz.EyeFrames(net.retina, height=20),
     }
 
 
@@ -69,6 +72,8 @@ SPECIAL = {  # where a name stands for something else
     "level_features": {"samples": lambda given: given["samples"][None]},
     "plot_effective_field_sizes": {"units": 2, "samples": None},
     "plot_fields": {"most": 3},
+    "eyes_html": {"eyes": lambda given: [given["array"]]},
+    "plot_eyes": {"eyes": lambda given: [given["array"]]},
 }
 
 CHECKED_ELSEWHERE = ("image", "kernel_size")
@@ -77,7 +82,8 @@ CHECKED_ELSEWHERE = ("image", "kernel_size")
 FUNCTIONS = [
     name
     for name in viz.__all__
-    if inspect.isfunction(getattr(viz, name)) and name != "explorer_html"
+    if inspect.isfunction(getattr(viz, name))
+    and name not in ("explorer_html", "read_gaze_path", "read_video")  # they have their own tests
 ]
 
 

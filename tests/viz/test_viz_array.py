@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from scipy.spatial import KDTree
 
 import fovigraph as fg
+from fovigraph.geometry import LAYOUTS
 from fovigraph.viz import (
     SPACES,
     node_spacing,
@@ -40,11 +41,25 @@ def test_spacing_follows_the_law(layout):
 
 
 @pytest.mark.parametrize("color", COLORINGS)
-@pytest.mark.parametrize("layout", ["isotropic", "logpolar_cylinder", "uniform_disc"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_pictures_of_every_layout(layout, color):
     array = fg.SensorArray.matched(12, layout=layout)
     FigureCanvasAgg(plot_sampling(array, color=color)).draw()
-    FigureCanvasAgg(plot_manifold(array, color=color)).draw()
+    if array.has_cortex:
+        FigureCanvasAgg(plot_manifold(array, color=color)).draw()
+    else:
+        with pytest.raises(ValueError, match="layout must be one with cortical coordinates"):
+            plot_manifold(array)
+
+
+def test_masked_nodes_are_not_drawn():
+    array = fg.SensorArray(8, layout="warped_cartesian")
+    for space in SPACES:
+        (dots,) = plot_nodes(array, space=space).axes[0].collections
+        assert len(dots.get_offsets()) == 52
+    assert plot_manifold(array).axes[0].collections[0].get_offsets().shape[0] == 52
+    assert "52 samples" in plot_sampling(array).axes[0].get_title()
+    assert np.isnan(node_spacing(array)).sum() == 12
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -54,7 +69,8 @@ def test_nodes_lie_where_they_are(array, space):
     assert len(dots) == len(array)
     if space == "visual":
         np.testing.assert_allclose(dots, array.cartesian * array.fov / 2)
-    assert ("(degrees)" if space == "visual" else "(mm)") in figure.axes[0].get_xlabel()
+    unit = {"visual": "(degrees)", "cortical": "(mm)"}.get(space, "(no unit)")
+    assert unit in figure.axes[0].get_xlabel()
 
 
 @pytest.mark.parametrize("space", SPACES)

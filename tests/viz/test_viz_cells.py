@@ -8,20 +8,16 @@ from scipy.spatial import KDTree
 
 import fovigraph as fg
 from fovigraph.viz import SPACES, flat_map, node_cells
-from fovigraph.viz.cells import (
-    drawn_eccentricity,
-    eccentricity_ticks,
-    nearest_node,
-    pixels_degrees,
-)
+from fovigraph.viz.cells import eccentricity_ticks, nearest_node, pixels_degrees
+from fovigraph.viz.field import Field
 
-LAYOUTS = ("isotropic", "logpolar_cylinder", "uniform_disc")
+LAYOUTS = ("isotropic", "logpolar_cylinder", "logpolar_image", "uniform_disc", "uniform_square")
 
 
 def places(array, space):
     if space == "visual":
         return (array.cartesian * array.fov / 2).numpy()
-    return flat_map(array).numpy()
+    return flat_map(array, kind=space).numpy()
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -54,15 +50,44 @@ def test_nodes_at_one_place_share_a_cell():
 
 
 def test_unknown_space(array):
-    with pytest.raises(ValueError, match="space must be one of 'cortical', 'visual', got 'vis'"):
+    with pytest.raises(ValueError, match=r"space must be one of 'cortical', .*'warp', got 'vis'"):
         node_cells(array, "vis")
+
+
+def test_masked_nodes_have_no_cells():
+    array = fg.SensorArray(8, layout="warped_cartesian")
+    cells = node_cells(array)
+    assert [len(cell) > 0 for cell in cells] == array.mask.tolist()
+    assert sum(len(cell) > 0 for cell in cells) == 52
+    assert set(nearest_node(array, array.degrees[array.mask].numpy())) == set(
+        array.mask.nonzero().flatten().tolist()
+    )
 
 
 def test_cells_end_half_a_cell_beyond_the_edge():
     array = fg.SensorArray(10, fov=20, layout="uniform_disc")
     outermost = float(array.eccentricity.max())
-    assert drawn_eccentricity(array) == pytest.approx(outermost + 1)
-    assert drawn_eccentricity(fg.SensorArray(1, fov=20)) == 10
+    assert Field(array).edge == pytest.approx(outermost + 1)
+    assert Field(fg.SensorArray(1, fov=20)).edge == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "corner"),
+    [
+        ({"layout": "uniform_square"}, 8 * 2**0.5),
+        ({"layout": "warped_cartesian", "extent": "square", "norm": float("inf")}, 8 * 2**0.5),
+        # exp(√2 ln 17) − 1, times a
+        ({"layout": "warped_cartesian", "extent": "wang"}, 0.5 * (17 ** (2**0.5) - 1)),
+    ],
+)
+def test_fields_are_square_or_warped(options, corner):
+    field = Field(fg.SensorArray(16, **options))
+    directions = torch.tensor([0.0, torch.pi / 4, 1.5 * torch.pi], dtype=torch.float64)
+    expected = torch.tensor([8, corner, 8], dtype=torch.float64)
+    torch.testing.assert_close(field.reach(directions), expected)
+    inside, beyond = 0.999 * corner / 2**0.5, 1.001 * corner / 2**0.5
+    points = np.array([[inside, inside], [beyond, beyond], [0.0, -7.99], [0.0, 8.01]])
+    assert field.contains(points).tolist() == [True, False, True, False]
 
 
 def test_nearest_node_is_minus_one_beyond_the_field(array):

@@ -673,6 +673,51 @@ def test_every_shortcut_of_a_resnet_is_there():
         assert unpack(each["src"], "<u2").tolist() == graph.edge_index[0].tolist()
 
 
+@pytest.fixture(scope="module")
+def masked():
+    """A pyramid of a layout that masks nodes, the first of every level among them."""
+    array = fg.SensorArray(12, layout="warped_cartesian")
+    return fg.GraphPyramid(array, [fg.Step("conv", k=9, stride=2)])
+
+
+def test_page_names_the_units_that_are_not_masked(masked):
+    for level, array in zip(data(explorer_html(masked))["levels"], masked.levels, strict=True):
+        units = unpack(level["units"], "<u4").tolist()
+        assert units == array.mask.nonzero().flatten().tolist() and 0 not in units
+
+
+def test_masked_units_are_neither_drawn_nor_chosen(other, masked, photo):
+    from selenium.webdriver import Keys
+
+    browser = other(explorer_html(masked, image=photo))
+    array = masked.levels[1]
+    caption = browser.find_elements("css selector", "#levels figcaption")[1].text
+    assert f"{int(array.mask.sum())} units" in caption
+    canvas = browser.find_elements("css selector", "#levels canvas")[1]
+    canvas.send_keys(Keys.HOME)
+    chosen = browser.execute_script("return state.unit")
+    assert array.eccentricity[chosen] == pytest.approx(float(array.eccentricity.min()))
+    for key in (Keys.ARROW_LEFT, Keys.ARROW_DOWN) * 6:
+        canvas.send_keys(key)
+        assert array.mask[browser.execute_script("return state.unit")]
+    before = browser.execute_script("return state.unit")
+    browser.execute_script("byId('unit').value = 0; byId('unit').dispatchEvent(new Event('input'))")
+    assert browser.execute_script("return state.unit") == before
+    for space in ("visual", "cortical"):
+        browser.execute_script("state.space = arguments[0]; relayout()", space)
+        drawn = browser.execute_script("return [...new Set(panels.at(-1).raster.units)]")
+        assert array.mask[drawn].all() and len(drawn) == int(array.mask.sum())
+
+
+def test_an_array_without_a_cortex_has_none(other, photo):
+    array = fg.SensorArray(8, layout="uniform_square")
+    pyramid = fg.GraphPyramid(array, [fg.Step("conv", k=9, stride=2)], metric="visual")
+    browser = other(explorer_html(pyramid, image=photo))
+    assert not browser.find_element("id", "on-cortex").is_displayed()
+    assert not browser.find_element("id", "drawing").is_displayed()
+    assert other(explorer_html(pyramid)).find_element("id", "network").is_displayed()
+
+
 def test_every_way_of_drawing(browser):
     from selenium.webdriver.support.ui import Select
 

@@ -9,7 +9,8 @@ import torch
 import fovigraph as fg
 from fovigraph.geometry.magnification import CORTICAL_SCALE
 from fovigraph.viz import flat_map
-from fovigraph.viz.flatmap import flat_circle, flat_outlines
+from fovigraph.viz.field import Field
+from fovigraph.viz.flatmap import MAPS, flat_circle, flat_outlines, map_labels
 
 
 def enclosed_area(curve):
@@ -47,7 +48,7 @@ def test_areas_are_those_of_the_surface(surface):
     rho, _ = surface.manifold.profile(radius)
     density = fg.geometry.magnification(radius, surface.cmf_a) * rho * math.pi
     half = float(torch.trapezoid(density, radius))
-    for outline in flat_outlines(surface, 15):
+    for outline in flat_outlines(surface, Field(surface, 15.0)):
         assert enclosed_area(outline) == pytest.approx(half, rel=1e-3)
 
 
@@ -87,13 +88,86 @@ def test_logpolar_cylinder_becomes_two_rectangles():
     assert float(flat[:, 1].abs().max()) == pytest.approx(quarter)
 
 
-@pytest.mark.parametrize("layout", ["isotropic", "logpolar_cylinder", "uniform_disc"])
-def test_nodes_lie_within_the_outlines(layout):
+EYES = [
+    {},
+    {"extent": "square"},
+    {"layout": "isotropic_fixn"},
+    {"layout": "logpolar_image"},
+    {"layout": "logpolar_image", "extent": "square"},
+    {"layout": "logpolar_cylinder"},
+    {"layout": "warped_cartesian"},
+    {"layout": "warped_cartesian", "extent": "wang"},
+    {"layout": "warped_cartesian", "extent": "square", "norm": math.inf},
+    {"layout": "uniform_disc"},
+    {"layout": "uniform_square"},
+]
+
+
+@pytest.mark.parametrize("kind", MAPS)
+@pytest.mark.parametrize("eye", EYES, ids=str)
+def test_nodes_lie_within_the_outlines(eye, kind):
     from matplotlib.path import Path
 
-    array = fg.SensorArray(9, layout=layout)
-    outlines = [Path(curve.numpy()) for curve in flat_outlines(array, 1.1 * array.fov / 2)]
-    points = flat_map(array)[array.eccentricity > 0].numpy()
-    # A curve's sense decides which way a radius widens it; 0.05 mm are for its corners.
-    inside = [o.contains_points(points, radius=r) for o in outlines for r in (-0.05, 0.05)]
+    array = fg.SensorArray(9, **eye)
+    valid = torch.ones(len(array), dtype=torch.bool) if array.mask is None else array.mask
+    outlines = [Path(c.numpy()) for c in flat_outlines(array, Field(array), kind)]
+    points = flat_map(array, kind=kind)[valid & (array.eccentricity > 0)].numpy()
+    # A curve's sense decides which way a radius widens it; this is for its corners.
+    slack = 2e-3 * np.ptp(points)
+    inside = [o.contains_points(points, radius=r) for o in outlines for r in (-slack, slack)]
     assert np.any(inside, axis=0).all()
+
+
+FIGURES = {
+    "v1like": [
+        (-3.2380018, 0),
+        (-2.8332572, 0),
+        (2.9588113, -0.3329383),
+        (-0.4095979, 0.3948355),
+    ],
+    "schwartz": [
+        (0.0404788, 0),
+        (0.4452235, 0),
+        (-0.3196695, 0.3329383),
+        (2.8688829, -0.3948355),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+def test_figures_of_the_maps_of_two_halves(kind):
+    places = flat_map(fg.SensorArray(8), kind=kind)[[0, 1, 3, 82]]
+    expected = torch.tensor(FIGURES[kind], dtype=torch.float64)
+    torch.testing.assert_close(places, expected, atol=1e-6, rtol=0)
+
+
+def test_figures_of_the_disc():
+    places = flat_map(fg.SensorArray(8), kind="warp")[[1, 82]]
+    expected = torch.tensor([(1 / 7, 0), (0.9135455, -0.4067365)], dtype=torch.float64)
+    torch.testing.assert_close(places, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", MAPS)
+def test_other_layouts_have_one_map(kind):
+    logpolar = fg.SensorArray(8, layout="logpolar_image")
+    torch.testing.assert_close(flat_map(logpolar, kind=kind), logpolar.cortical)
+    square = fg.SensorArray(8, layout="uniform_square")
+    torch.testing.assert_close(flat_map(square, kind=kind), square.degrees)
+
+
+def test_only_what_is_in_millimetres_says_so():
+    def labels(kind="cortical", **options):
+        return " ".join(map_labels(fg.SensorArray(5, **options), kind))
+
+    assert labels().count("(mm)") == 2
+    assert labels(layout="logpolar_cylinder").count("(mm)") == 2
+    for kind in ("v1like", "schwartz", "warp"):
+        assert "mm" not in labels(kind)
+    assert "turns" in labels(layout="logpolar_image")
+    assert labels(layout="warped_cartesian").count("(no unit)") == 2
+    assert labels(layout="uniform_square").count("(degrees)") == 2
+
+
+def test_unknown_map(array):
+    with pytest.raises(ValueError, match="kind must be one of 'cortical', 'schwartz', 'v1like', "):
+        flat_map(array, kind="v1")

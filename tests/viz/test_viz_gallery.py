@@ -18,6 +18,15 @@ def test_pictures_are_there_and_small():
     assert made == set(pictures)
 
 
+def test_snippets_run(tmp_path, monkeypatch):
+    from fovigraph.viz import read_video
+
+    monkeypatch.chdir(tmp_path)
+    (snippet,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    exec(compile(snippet, "gallery.md", "exec"), {})
+    assert len(list(read_video("seen.gif"))) == 4
+
+
 def test_every_command_is_shown():
     for kind in KINDS:
         assert f"`plot {kind}" in TEXT

@@ -5,7 +5,8 @@ import torch
 
 import fovigraph as fg
 from fovigraph.viz import plot_rebuilt, rebuild
-from fovigraph.viz.cells import drawn_eccentricity, pixels_degrees
+from fovigraph.viz.cells import pixels_degrees
+from fovigraph.viz.field import Field
 from fovigraph.viz.rebuilt import METHODS
 
 
@@ -14,7 +15,7 @@ def test_a_constant_image_stays_constant(array, method):
     image = torch.full((1, 3, 90, 90), 0.25)
     samples = fg.Retina(array, fixation_size=60)(image, [[0.5, 0.5]])[0, 0]
     picture = rebuild(array, samples, 61, method=method)
-    edge = drawn_eccentricity(array)
+    edge = Field(array).edge
     inside = pixels_degrees(61, 61, (-edge, edge, -edge, edge))
     inside = torch.from_numpy((inside**2).sum(1) <= edge**2).unflatten(0, (61, 61))
     torch.testing.assert_close(picture[:, inside], torch.full_like(picture[:, inside], 0.25))
@@ -30,7 +31,7 @@ def test_a_bright_pixel_lights_the_node_that_samples_it(array):
     samples = retina(image, [[0.5, 0.5]])[0, 0]
     assert samples.sum(dim=1).nonzero().squeeze(1).tolist() == [node]
 
-    side, edge = 201, drawn_eccentricity(array)
+    side, edge = 201, Field(array).edge
     picture = rebuild(array, samples, side, method="nearest")
     places = torch.from_numpy(pixels_degrees(side, side, (-edge, edge, -edge, edge)))
     nearest = torch.cdist(places, array.cartesian * (array.fov / 2)).argmin(dim=1)

@@ -128,7 +128,7 @@ def test_example_unit_of_a_pyramid_that_sees_all_at_once():
         (7, 0, {}, "level must be from 0 to 2, got 7"),
         ("pool", 0, {}, "level must be one of .*did you mean 'pool1'"),
         (1, 10_000, {}, "unit must be from 0 to"),
-        (1, 0, {"space": "flat"}, "space must be one of 'cortical', 'visual'"),
+        (1, 0, {"space": "flat"}, "space must be one of 'cortical', 'schwartz'"),
     ],
 )
 def test_bad_arguments(pyramid, level, unit, options, message):

@@ -108,7 +108,7 @@ def test_values_must_fit(array, values, message):
 
 
 def test_unknown_space(array):
-    with pytest.raises(ValueError, match="space must be one of 'cortical', 'visual'"):
+    with pytest.raises(ValueError, match="space must be one of 'cortical', 'schwartz'"):
         plot_samples(array, array.eccentricity, space="cortex")
 
 

@@ -1,6 +1,6 @@
 "use strict";
-// What the page holds, and what is shown of it. Places are degrees in the visual field, or
-// millimetres on the flat cortex, x to the right and y up.
+// What the page holds, and what is shown of it. Places are degrees in the visual field, or on the
+// flat cortex in its own unit, x to the right and y up.
 
 const byId = (id) => document.getElementById(id);
 const data = JSON.parse(byId("data").textContent);
@@ -21,9 +21,12 @@ const graphs = data.graphs.map((graph, below) => ({ below, ...decodeGraph(graph)
 const shortcuts = data.shortcuts.map(decodeGraph);
 const levels = data.levels.map((level) => {
   const visual = decode(level.visual, Float32Array);
+  const units = level.units && decode(level.units, Uint32Array); // all that are not masked
   return {
     name: level.name,
     count: visual.length / 2,
+    units,
+    drawn: units ? units.length : visual.length / 2,
     places: { visual, cortical: decode(level.cortical, Float32Array) },
     frames: {},
   };

@@ -42,7 +42,7 @@ function tellGaze() {
   byId("fixation").value = fixation + 1;
   byId("fixated").textContent = fixation < 0 ? `– of ${count}` : `${fixation + 1} of ${count}`;
   byId("fixation").setAttribute("aria-valuetext", byId("fixated").textContent);
-  byId("kept-note").textContent = `${counted(levels[0].count, "sample")}, the finest at the gaze`;
+  byId("kept-note").textContent = `${counted(levels[0].drawn, "sample")}, the finest at the gaze`;
   const held =
     photo.held.width < photo.width ? `, held at ${photo.held.width} × ${photo.held.height}` : "";
   const size = `${photo.width} × ${photo.height} pixels${held}`;

@@ -131,7 +131,7 @@ class Picture {
       context.restore();
     }
     context.setTransform(...this.view);
-    stroke(context, circle(data.fov / 2), pixel, ["#000", 3.5], [GAZE_COLOR, 2]);
+    stroke(context, fieldOfView, pixel, ["#000", 3.5], [GAZE_COLOR, 2]);
     cross(context, 0, 0, 9 * pixel, GAZE_COLOR, pixel);
     if (weight && state.level === 0) {
       const [x, y] = levels[0].places.visual.subarray(2 * state.unit, 2 * state.unit + 2);
@@ -168,9 +168,14 @@ class Picture {
     const context = this.mask.getContext("2d"),
       { canvas } = this.lights,
       [a, , , d, x, y] = this.view;
-    const [across, down] = [a * data.edge, -d * data.edge];
+    const [side] = boxes.visual.reach,
+      [across, down] = [a * side, -d * side];
     context.globalCompositeOperation = "copy";
     context.drawImage(canvas, x - across, y - down, 2 * across, 2 * down);
+    context.globalCompositeOperation = "destination-in"; // within the field
+    context.setTransform(...this.view);
+    context.fill(edges.visual);
+    context.resetTransform();
     context.globalCompositeOperation = "source-in";
     context.drawImage(this.bright, 0, 0);
     return this.mask;
@@ -179,9 +184,10 @@ class Picture {
   /** The field of view, opaque where the unit sees. */
   lit(weight) {
     const [a] = this.view,
-      side = Math.min(1200, Math.ceil(2 * a * data.edge));
+      across = 2 * boxes.visual.reach[0],
+      side = Math.min(1200, Math.ceil(a * across));
     if (this.raster?.canvas.width !== side)
-      this.raster = new Raster(side, side, (2 * data.edge) / side, frameOf(0, "visual"), data.edge);
+      this.raster = new Raster(side, side, across / side, frameOf(0, "visual"), [0, 0]);
     const most = weight.reduce((high, paths) => Math.max(high, paths), 0);
     // The root lets the outskirts be seen as well.
     const share = (paths) => (state.coloring === "paths" ? Math.sqrt(paths / most) : paths && 1);

@@ -19,7 +19,7 @@ function describe() {
   const [x, y] = levels[level].places.visual.subarray(2 * unit, 2 * unit + 2);
   const round = (value) => Math.abs(value).toFixed(Math.abs(value) < 1 ? 2 : 1);
   const share = (i) =>
-    `${reached(i).toLocaleString("en")} of ${levels[i].count.toLocaleString("en")}`;
+    `${reached(i).toLocaleString("en")} of ${levels[i].drawn.toLocaleString("en")}`;
   const aside =
     Math.hypot(x, y) < 1e-6
       ? "at the point of gaze"
@@ -48,7 +48,7 @@ function press(level, unit) {
 function unitAbove(level) {
   const places = levels[state.level].places.visual;
   const [x, y] = state.unit < 0 ? [0, 0] : places.subarray(2 * state.unit, 2 * state.unit + 2);
-  return frameOf(level, "visual").delaunay.find(x, y);
+  return nearestUnit(level, "visual", x, y);
 }
 
 function goTo(level) {
@@ -59,18 +59,24 @@ function goTo(level) {
 
 /** Select the next unit in a direction of the space that is drawn. */
 function step(right, up) {
-  const { delaunay } = frameOf(state.level, state.space),
+  const frame = frameOf(state.level, state.space),
     places = levels[state.level].places[state.space];
-  if (state.unit < 0) return select(state.level, 0, true);
+  if (state.unit < 0) return goToGaze();
   let best = -1,
     most = 0.3;
-  for (const near of delaunay.neighbors(state.unit)) {
-    const x = places[2 * near] - places[2 * state.unit],
+  for (const cell of frame.delaunay.neighbors(cellOf(frame, state.unit))) {
+    const near = unitOf(frame, cell),
+      x = places[2 * near] - places[2 * state.unit],
       y = places[2 * near + 1] - places[2 * state.unit + 1];
     const along = (x * right + y * up) / Math.hypot(x, y);
     if (along > most) [best, most] = [near, along];
   }
   if (best >= 0) select(state.level, best, true);
+}
+
+/** Select the unit of this level that is nearest to the point of gaze. */
+function goToGaze() {
+  select(state.level, nearestUnit(state.level, "visual", 0, 0), true);
 }
 
 function onLevelKey(event) {
@@ -79,7 +85,7 @@ function onLevelKey(event) {
   const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
   if (climb[event.key]) goTo(state.level + climb[event.key]);
   else if (moves[event.key]) step(...moves[event.key]);
-  else if (event.key === "Home") select(state.level, 0, true);
+  else if (event.key === "Home") goToGaze();
   else if (event.key === "Enter") hold(!state.held);
   else return;
   event.preventDefault();

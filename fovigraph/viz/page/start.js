@@ -35,7 +35,9 @@ function listenToControls() {
   });
   byId("unit").addEventListener("input", ({ target }) => {
     const unit = target.value === "" ? -1 : Number(target.value);
-    if (!Number.isInteger(unit) || unit < 0 || unit >= levels[state.level].count) return;
+    const { count, units } = levels[state.level];
+    if (!Number.isInteger(unit) || unit < 0 || unit >= count) return;
+    if (units && !units.includes(unit)) return; // it is masked
     select(state.level, unit, true);
     hold(true);
   });
@@ -90,12 +92,13 @@ async function start() {
   for (const [index, { name }] of levels.entries())
     byId("level").add(new Option(`${index}. ${name}`, index));
   byId("ways").hidden = !shortcuts.length;
+  byId("drawing").hidden = byId("on-cortex").hidden = !data.cortex;
   chooseInk();
   picture = new Picture();
   panels = [
     picture,
     new Samples(byId("kept-visual"), "visual"),
-    new Samples(byId("kept-cortical"), "cortical"),
+    ...(data.cortex ? [new Samples(byId("kept-cortical"), "cortical")] : []),
     ...levels.map((_, index) => new Level(index)),
   ];
   listenToControls();

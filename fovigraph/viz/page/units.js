@@ -24,11 +24,12 @@ class Units {
 
   layout() {
     const { canvas } = this,
-      [across, up] = reach[this.space];
+      { middle, reach } = boxes[this.space],
+      [across, up] = reach;
     prepare(canvas, up / across, canvas.parentElement.clientWidth);
-    this.scale = (canvas.width / 2 / (1.03 * across)) * this.zoom; // pixels per degree or mm
+    this.scale = (canvas.width / 2 / (1.03 * across)) * this.zoom; // pixels per degree, or unit of the cortex
     const frame = frameOf(this.index, this.space);
-    this.raster = new Raster(canvas.width, canvas.height, 1 / this.scale, frame, Infinity);
+    this.raster = new Raster(canvas.width, canvas.height, 1 / this.scale, frame, middle);
     this.lines = null;
   }
 
@@ -45,10 +46,13 @@ class Units {
     context.drawImage(this.drawnLines(), 0, 0);
   }
 
-  /** Let a context draw in degrees or millimetres. */
+  /** Let a context draw in degrees, or in the unit of the cortex. */
   toPlaces(context) {
-    const { canvas, scale } = this;
-    context.setTransform(scale, 0, 0, -scale, canvas.width / 2, canvas.height / 2);
+    const { canvas, scale } = this,
+      [x, y] = boxes[this.space].middle;
+    const left = canvas.width / 2 - x * scale,
+      top = canvas.height / 2 + y * scale;
+    context.setTransform(scale, 0, 0, -scale, left, top);
   }
 
   /** All that is drawn over the cells, which stays as it is while the gaze moves. */
@@ -58,7 +62,7 @@ class Units {
     if (lines?.field === field && lines.ink === ink) return lines.canvas;
     const drawn = new OffscreenCanvas(canvas.width, canvas.height),
       context = drawn.getContext("2d"),
-      pixel = canvas.width / canvas.clientWidth / this.scale; // of the screen, in degrees or mm
+      pixel = canvas.width / canvas.clientWidth / this.scale; // of the screen, in degrees, or on the cortex
     this.toPlaces(context);
     context.save();
     context.clip(edges[this.space]);
@@ -68,7 +72,7 @@ class Units {
     context.restore();
     stroke(context, edges[this.space], pixel, ["#767676", 1]);
     if (field && index === state.level) this.drawUnit(context, pixel);
-    if (this.space === "cortical") this.drawScale(context, pixel);
+    if (this.space === "cortical" && data.cortex.unit) this.drawScale(context, pixel);
     this.lines = { field, ink, canvas: drawn };
     return drawn;
   }
@@ -94,7 +98,7 @@ class Units {
   }
 
   drawCells(context, pixel) {
-    if (levels[this.index].count > MOST_LINES) return;
+    if (levels[this.index].drawn > MOST_LINES) return;
     const lines = new Path2D();
     frameOf(this.index, this.space).voronoi.render(lines);
     stroke(context, lines, pixel, [ink.lines, 1]);
@@ -107,7 +111,7 @@ class Units {
   drawRings(context, pixel) {
     let labelled = 0;
     for (const { degrees, paths, at } of rings) {
-      if (this.space === "visual" && degrees * this.zoom <= data.edge / 7) continue; // too small
+      if (this.space === "visual" && degrees * this.zoom <= boxes.visual.reach[0] / 7) continue; // too small
       for (const path of paths[this.space])
         stroke(context, path, pixel, ["#0006", 2], ["#fffc", 1]);
       const [x, y] = at[this.space];
@@ -120,12 +124,13 @@ class Units {
       label(context, `${degrees}°`, 0, 0);
       context.restore();
     }
-    cross(context, 0, 0, 5 * pixel, "#fff", pixel);
+    const gazes = this.space === "visual" ? [[0, 0]] : data.cortex.gaze;
+    for (const [x, y] of gazes) cross(context, x, y, 5 * pixel, "#fff", pixel);
   }
 
-  /** A bar of round length, in millimetres. */
+  /** A bar of round length, in the unit of the cortex. */
   drawScale(context, pixel) {
-    const [across, up] = reach.cortical,
+    const [across, up] = boxes.cortical.reach,
       length = 10 ** Math.floor(Math.log10(across / 2));
     const path = new Path2D(),
       y = -1.02 * up + 3 * pixel;
@@ -138,14 +143,15 @@ class Units {
     context.font = "10px system-ui, sans-serif";
     context.textAlign = "center";
     context.fillStyle = ink.border;
-    context.fillText(`${length} mm`, 0, -5);
+    context.fillText(`${length} ${data.cortex.unit}`, 0, -5);
     context.restore();
   }
 
   drawUnit(context, pixel) {
     const cell = new Path2D(),
-      places = levels[this.index].places[this.space];
-    frameOf(this.index, this.space).voronoi.renderCell(state.unit, cell);
+      places = levels[this.index].places[this.space],
+      frame = frameOf(this.index, this.space);
+    frame.voronoi.renderCell(cellOf(frame, state.unit), cell);
     const [x, y] = places.subarray(2 * state.unit, 2 * state.unit + 2);
     stroke(context, circle(7 * pixel, x, y), pixel, ["#fff", 5], [UNIT_COLOR, 3]);
     context.save();
@@ -204,12 +210,12 @@ class Level extends Units {
   constructor(index) {
     super(document.createElement("canvas"), index);
     const { canvas } = this,
-      { name, count } = levels[index],
+      { name, drawn } = levels[index],
       graph = graphs[index - 1];
     const incoming = graph ? [`k = ${graph.k}`] : [];
     for (const { below, k } of shortcutsInto(index))
       incoming.push(`shortcut from ${levels[below].name}, k = ${k}`);
-    const what = [counted(count, index ? "unit" : "sample"), ...incoming].join(", ");
+    const what = [counted(drawn, index ? "unit" : "sample"), ...incoming].join(", ");
     const figure = document.createElement("figure"),
       caption = document.createElement("figcaption");
     const [title, size] = [document.createElement("b"), document.createElement("span")];
@@ -241,12 +247,13 @@ class Level extends Units {
 
   unitAt({ offsetX, offsetY }) {
     const { canvas, scale, space } = this,
-      ratio = canvas.width / canvas.clientWidth;
-    const x = (offsetX * ratio - canvas.width / 2) / scale,
-      y = (canvas.height / 2 - offsetY * ratio) / scale;
+      ratio = canvas.width / canvas.clientWidth,
+      [middleX, middleY] = boxes[space].middle;
+    const x = middleX + (offsetX * ratio - canvas.width / 2) / scale,
+      y = middleY + (canvas.height / 2 - offsetY * ratio) / scale;
     const context = canvas.getContext("2d");
     if (!context.isPointInPath(edges[space], x, y)) return -1;
-    return frameOf(this.index, space).delaunay.find(x, y);
+    return nearestUnit(this.index, space, x, y);
   }
 
   draw() {

@@ -287,14 +287,7 @@ class DINOv3(Backbone):
             rows=rows(config.aggregation, self.prefix_tokens, plan.num_nodes),
         )
         self.norm = nn.LayerNorm(theirs.hidden_size, eps=theirs.layer_norm_eps)
-<<<<<<< HEAD
-        if config.lora_rank is not None:
-            _add_adapters(self, config)
-        if config.trainable is not None:
-            train_only(self, config.trainable)
-=======
-        adapt(self, config, _targets(config))
->>>>>>> main
+        adapt(self, config, _targets(self, config))
 
     @classmethod
     def from_config(cls, config: DINOv3Config, retina: SensorArray, in_channels: int = 3) -> DINOv3:
@@ -391,8 +384,10 @@ def _draw(layer: nn.Module, deviation: float) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def _add_adapters(net: DINOv3, config: DINOv3Config) -> None:
-    """Give the layers that a configuration names adapters."""
+def _targets(net: DINOv3, config: DINOv3Config) -> list[str]:
+    """Return the names of the layers that have adapters."""
+    if config.lora_rank is None:
+        return []
     maps = [name for name, each in net.layers[-1].named_modules() if isinstance(each, nn.Linear)]
     for target in config.lora_targets:
         one_of("backbone.lora_targets", target, {name.rpartition(".")[2] for name in maps})
@@ -400,7 +395,7 @@ def _add_adapters(net: DINOv3, config: DINOv3Config) -> None:
     for index in config.lora_blocks:
         if index >= 0:
             names += [f"layers.{index + 1}.layer.*.{target}" for target in config.lora_targets]
-    add_lora(net, names, rank=config.lora_rank or 1, alpha=config.lora_alpha)
+    return names
 
 
 def _published_tensors(files: Sequence[Path]) -> dict[str, tuple[Path, str]]:

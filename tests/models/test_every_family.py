@@ -174,7 +174,7 @@ def test_plots_and_the_explorer(net, tmp_path):
         ("vit", "strides", "'alexnet', 'resnet', 'convnextv2'"),
         ("resnet", "heads", "'vit'"),
         ("convnextv2", "attention_k", "'vit'"),
-        ("alexnet", "lora_rank", "'dinov3'"),
+        ("alexnet", "lora_rank", "'dinov3', 'resnet'"),
         ("dinov3", "kernel_multiplier", "'alexnet', 'resnet'"),
     ],
 )

@@ -8,6 +8,7 @@ from fovigraph.graph import PatchStep
 from fovigraph.graph.geodesic import geodesic_distances
 from fovigraph.graph.kernel_map import cell_of
 from fovigraph.graph.knn_graph import points_of
+from fovigraph.graph.search import select_nearest
 
 A = 2.785765
 KNN = {"patches": "knn", "overlap": 1.5}
@@ -78,24 +79,27 @@ def test_upstreams_largest_part_has_a_node_that_two_patches_are_equally_near_to(
 
 def test_figures_of_other_layouts():
     """Upstream draws the angles of a fixed number of nodes, and had a k of 101 to 105 there."""
-    image, warped = retina(layout="logpolar_image"), retina(layout="warped_cartesian")
-    fixed = retina(layout="isotropic_fixn")
+    image, fixed = retina(layout="logpolar_image"), retina(layout="isotropic_fixn")
     found = [
         (len(graph.src), len(graph.dst), graph.k, graph.num_edges)
-        for graph in (
-            embedded(image),
-            embedded(warped, UPSTREAM),
-            embedded(fixed, UPSTREAM),
-        )
+        for graph in (embedded(image), embedded(fixed, UPSTREAM))
     ]
-    assert found == [
-        (4096, 64, 116, 6608),
-        (4096, 64, 159, 4464),
-        (4096, 64, 103, 6484),
-    ]
-    # The centre is 64 nodes at one place, whose triangles rounding decides: upstream has 12783.
-    along = embedded(image, UPSTREAM)
-    assert (along.k, along.num_edges) == (225, pytest.approx(12783, rel=0.01))
+    assert found == [(4096, 64, 116, 6608), (4096, 64, 103, 6484)]
+
+
+def test_upstream_counts_masked_nodes_and_patches_as_covering():
+    """With its k some nodes are in masked patches alone, which nothing comes from."""
+    array = retina(layout="warped_cartesian")
+    patches = PatchStep().next_level(array)
+    near, apart = geodesic_distances(
+        *points_of(array), patches.degrees, patches.cortical, 4 * (4096 // 64), from_node=True
+    )
+    every = [select_nearest(near, apart, k)[0] for k in (158, 159)]
+    assert [len(index[index < 4096].unique()) for index in every] == [4090, 4096]
+    assert fg.knn_graph(array, patches, 159, UPSTREAM).num_edges == 4464
+    graph = embedded(array, UPSTREAM)
+    assert graph.edge_index[0].unique().equal(array.valid_nodes)
+    assert graph.k > 159
 
 
 def test_patches_of_a_masked_array_are_of_what_is_seen():

@@ -60,8 +60,8 @@ def flat_map(array: SensorArray, polar: Tensor | None = None, *, kind: str = "co
         >>> from fovigraph.viz import flat_map
         >>> flat_map(SensorArray.matched(64)).shape
         torch.Size([4085, 2])
-        >>> flat_map(SensorArray(8), kind="v1like")[0]
-        tensor([-3.2380,  0.0000], dtype=torch.float64)
+        >>> flat_map(SensorArray(8), kind="v1like")[3]
+        tensor([ 2.9588, -0.3329], dtype=torch.float64)
     """
     instance("array", array, SensorArray)
     one_of("kind", kind, MAPS)

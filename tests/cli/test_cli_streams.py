@@ -111,7 +111,7 @@ class TestInterrupt:
         assert not _interrupt._is_command_line()  # a worker of one
 
     def test_while_a_command_runs(self, command, monkeypatch, capsys):
-        def wait(config):
+        def wait(*_, **__):
             signal.raise_signal(signal.SIGINT)
             signal.pause()
 
@@ -121,7 +121,7 @@ class TestInterrupt:
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # nothing else may come of it
 
     def test_that_becomes_another_exception(self, command, monkeypatch, capsys):
-        def clean_up(config):
+        def clean_up(*_, **__):
             try:
                 signal.raise_signal(signal.SIGINT)
                 signal.pause()
@@ -136,7 +136,7 @@ class TestInterrupt:
 
     def test_is_ignored_where_the_process_was_told_to(self, command, monkeypatch, capsys):
         monkeypatch.setattr(
-            "fovigraph.cli.info.build", lambda config: signal.raise_signal(signal.SIGINT)
+            "fovigraph.cli.info.build", lambda *_, **__: signal.raise_signal(signal.SIGINT)
         )
         monkeypatch.setattr("fovigraph.cli.info.describe", lambda net: {})
         signal.signal(signal.SIGINT, signal.SIG_IGN)

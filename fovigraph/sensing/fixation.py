@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from fovigraph._checks import flag, instance, nearest, one_of, positive_float, positive_int, shown
 from fovigraph._tensors import may_inspect
 
+MAX_COUNT = 1 << 12
+"""The most fixations of an image."""
+
 ATTEMPTS = 10
 """How often a crop is drawn anew because it does not fit in the image."""
 
@@ -97,8 +100,10 @@ class FixationPolicy(nn.Module, ABC):
         random_in_eval: bool | None = None,
     ):
         super().__init__()
-        self.train_count = positive_int("count", count)
-        self.eval_count = None if eval_count is None else positive_int("eval_count", eval_count)
+        self.train_count = positive_int("count", count, MAX_COUNT)
+        self.eval_count = (
+            None if eval_count is None else positive_int("eval_count", eval_count, MAX_COUNT)
+        )
         self.area = _range("area", area, most=1.0)
         self.aspect = _range("aspect", aspect)
         self.eval_area = _range("eval_area", (eval_area, eval_area), most=1.0)[0]
@@ -160,7 +165,9 @@ class FixationPolicy(nn.Module, ABC):
             location = batch_of_fixations(fixations, batch)
             size, _ = self._draw_sizes(batch, location.shape[1], image, areas, generator)
         else:
-            count = self.count if fixations is None else positive_int("fixations", fixations)
+            count = (
+                self.count if fixations is None else positive_int("fixations", fixations, MAX_COUNT)
+            )
             size, fitted = self._draw_sizes(batch, count, image, areas, generator)
             if not self.random:
                 location = self.locate(size, fitted, image, size)

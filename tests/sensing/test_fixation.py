@@ -466,3 +466,11 @@ class TestByName:
 
         with pytest.raises(ValueError, match="generator must be on the CPU, got one on cuda"):
             policy("near_center")(images(), Elsewhere())
+
+
+def test_fixations_without_end_are_refused_before_memory_is_lost():
+    policy = fixation_policy("near_center", 2)
+    with pytest.raises(ValueError, match="fixations must be at most 4096"):
+        policy(torch.zeros(1, 3, 8, 8), fixations=2**31 - 1)
+    with pytest.raises(ValueError, match="count must be at most 4096"):
+        fixation_policy("near_center", 2**31 - 1)

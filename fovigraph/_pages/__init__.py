@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import re
 from collections.abc import Mapping
 from html import escape
 from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 def fill(template: str, parts: Mapping[str, str]) -> str:
@@ -30,22 +37,35 @@ def fill(template: str, parts: Mapping[str, str]) -> str:
     return page.encode("utf-8", "replace").decode("utf-8")
 
 
-def page(template: str, title: str, style: str, **parts: str) -> str:
+def page(template: str, title: str, style: str, *, allows: str = "", **parts: str) -> str:
     """Return a page with a title, which is plain text, in the look that all pages share.
 
     Args:
-        template: The text, which also names ``style`` and ``theme``.
+        template: The text, which also names ``head``, what stands in the element of that name, and
+            ``title`` and ``theme``.
         title: The page's name.
         style: Its own CSS, which follows what all pages share.
+        allows: What it may do besides showing pictures that it holds: directives of its
+            Content-Security-Policy, each with a semicolon and a space after it.
         **parts: As for :func:`fill`.
     """
     package = "fovigraph._pages"
-    shared = {
-        "title": escape(title),
-        "style": asset(package, "shared.css") + style,
-        "theme": asset(package, "theme.html").strip(),
-    }
-    return fill(template, {**parts, **shared})
+    shared = {"title": escape(title), "style": asset(package, "shared.css") + style}
+    head = fill(asset(package, "head.html").strip(), {**shared, "allows": allows})
+    theme = asset(package, "theme.html").strip()
+    return fill(template, {**parts, **shared, "head": head, "theme": theme})
+
+
+def as_json(value: Any) -> str:
+    """Return a value as JSON that can stand in an element ``script``, which ``<`` could end."""
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def png_url(picture: Image) -> str:
+    """Return a picture of Pillow's as the address of a PNG file that the page itself holds."""
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def asset(package: str, *path: str) -> str:

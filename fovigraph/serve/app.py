@@ -154,13 +154,13 @@ def _about(net: FoviNet, name: str) -> dict[str, Any]:
 def _page(net: FoviNet, name: str) -> str:
     places = [[round(x, 5), round(y, 5)] for x, y in net.retina.array.cartesian.tolist()]
     size = net.retina.fixation_size
-    model = json.dumps({"nodes": places, "view": None if size is None else list(size)})
     return _pages.page(
         _asset("page.html"),
         f"fovigraph: {name}",
         _asset("page.css"),
+        allows="script-src 'unsafe-inline'; connect-src 'self'; ",
         nodes=f"{len(places):,}",
-        model=model.replace("<", "\\u003c"),
+        model=_pages.as_json({"nodes": places, "view": None if size is None else list(size)}),
         script=_asset("page.js"),
     )
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -120,10 +118,10 @@ def explorer_html(
         _asset("page.html"),
         title,
         _asset("page.css"),
+        allows="script-src 'unsafe-inline'; ",
         library=_asset("d3-delaunay.min.js"),
         script="\n".join(_asset(f"{name}.js") for name in SCRIPTS),
-        # "<" would end the element that holds it.
-        data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
+        data=_pages.as_json(data),
     )
 
 
@@ -332,9 +330,7 @@ def _scale(name: str, low: float, high: float) -> list[str]:
 
 def _png(photo: Photograph) -> str:
     # Without loss, so that the page samples the pixels that the retina does.
-    file = io.BytesIO()
-    Image.fromarray((photo.pixels * 255).round().astype(np.uint8)).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return _pages.png_url(Image.fromarray((photo.pixels * 255).round().astype(np.uint8)))
 
 
 def _asset(name: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -160,7 +158,7 @@ def eyes_html(
         _pages.asset("fovigraph.viz", "gallery", "eyes.html"),
         title,
         _pages.asset("fovigraph.viz", "gallery", "eyes.css"),
-        photograph=_png(Image.fromarray(whole)),
+        photograph=_pages.png_url(Image.fromarray(whole)),
         size=f"{photo.width} × {photo.height} pixels",
         eyes=figures,
     )
@@ -198,8 +196,9 @@ def _name(eye: SensorArray) -> str:
 def _figure(eye: SensorArray, colors: Tensor) -> str:
     """The pictures of one eye."""
     pictures = "".join(
-        f'<img src="{_png(picture)}" alt="{alt}" width="{picture.width}" height="{picture.height}">'
-        for picture, alt in _pictures(eye, colors)
+        f'<img src="{_pages.png_url(each)}" alt="{alt}" '
+        f'width="{each.width}" height="{each.height}">'
+        for each, alt in _pictures(eye, colors)
     )
     count = len(drawn_nodes(eye))
     about = (type(eye._layout).__doc__ or "").strip().partition("\n")[0]
@@ -221,9 +220,3 @@ def _pictures(eye: SensorArray, colors: Tensor) -> Iterator[tuple[Image.Image, s
                 Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()),
                 f"What {escape(_name(eye))} keeps, {where}",
             )
-
-
-def _png(picture: Image.Image) -> str:
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

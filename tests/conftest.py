@@ -9,6 +9,9 @@ from shapes import SHAPES, check_shapes
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fovigraph as fg
+from fovigraph.geometry import LAYOUTS
+from fovigraph.models import FAMILIES
+from fovigraph.sensing.fixation import FIXATION_POLICIES
 
 SHAPES += check_shapes()
 
@@ -30,6 +33,17 @@ def _fresh_compiler():
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _registries():
+    """Takes out of the registries what a test, or an example of a docstring, put in."""
+    registries = [FAMILIES, LAYOUTS, FIXATION_POLICIES]
+    before = [dict(each) for each in registries]
+    yield
+    for registry, entries in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(entries)
 
 
 class Largest(TorchDispatchMode):

@@ -17,9 +17,8 @@ class ToyConfig(BackboneConfig):
 
 
 @pytest.fixture
-def toy(monkeypatch):
+def toy():
     """A registered family, for one test."""
-    monkeypatch.setattr("fovigraph.models._registry.FAMILIES", families := dict(FAMILIES))
 
     @register("toy", ToyConfig)
     class Toy(Backbone):
@@ -34,7 +33,7 @@ def toy(monkeypatch):
             )
             return net
 
-    assert families["toy"].backbone is Toy
+    assert FAMILIES["toy"].backbone is Toy
     return Toy
 
 

@@ -376,10 +376,6 @@ class TestPerCall:
 
 
 class TestRegistry:
-    @pytest.fixture(autouse=True)
-    def _clean(self, monkeypatch):
-        monkeypatch.setattr("fovigraph.sensing.fixation.FIXATION_POLICIES", dict(FIXATION_POLICIES))
-
     def test_a_users_policy_is_made_by_name(self):
         @register_policy("corner")
         class Corner(FixationPolicy):

@@ -176,6 +176,25 @@ def list_of(name: str, values: Any, what: str, check: Callable[[str, Any], T]) -
     return [check(f"{name}[{i}]", entry) for i, entry in enumerate(entries)]
 
 
+def new_class(name: str, value: Any, kind: type, known_as: str, there: Any) -> None:
+    """Check that a class can be registered by a name: it is of a kind, and no other has the name.
+
+    Args:
+        name: What errors call the class.
+        value: The class.
+        kind: What it must be a class of.
+        known_as: The name.
+        there: What has the name now; ``None``: nothing. The same class, defined again, may have it.
+
+    Raises:
+        TypeError, ValueError: If it cannot be.
+    """
+    if not (isinstance(value, type) and issubclass(value, kind)):
+        raise TypeError(f"{name} must be a class of {kind.__name__}, got {shown(value)}")
+    if there is not None and getattr(there, "__qualname__", None) != value.__qualname__:
+        raise ValueError(f"name must be new, got {known_as!r}, which is {there}")
+
+
 def positive_range(name: str, values: Sequence[float]) -> None:
     """Check that ``name`` is two finite numbers above 0, the smaller first."""
     if len(values) != 2 or not 0 < values[0] <= values[1] < math.inf:

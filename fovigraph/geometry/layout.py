@@ -18,6 +18,7 @@ from fovigraph._checks import (
     finite_float,
     instance,
     list_of,
+    new_class,
     one_of,
     positive_float,
     positive_int,
@@ -235,12 +236,7 @@ def register_layout(name: str) -> Callable[[L], L]:
     instance("name", name, str, allowed="a string")
 
     def decorate(layout: L) -> L:
-        if not (isinstance(layout, type) and issubclass(layout, Layout)):
-            raise TypeError(f"layout must be a class of Layout, got {shown(layout)}")
-        there = LAYOUTS.get(name)
-        taken = there is not None and there.__qualname__ != layout.__qualname__
-        if taken or name in RENAMED:
-            raise ValueError(f"name must be new, got {name!r}, which is {there or RENAMED[name]}")
+        new_class("layout", layout, Layout, name, LAYOUTS.get(name) or RENAMED.get(name))
         LAYOUTS[name] = layout
         return layout
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import NamedTuple, TypeVar
 
-from fovigraph._checks import instance, one_of, positive_ints, shown
+from fovigraph._checks import instance, new_class, one_of, positive_ints, shown
 from fovigraph._schema import Section
 from fovigraph.geometry import SensorArray
 from fovigraph.geometry.layout import check_strides
@@ -47,12 +47,7 @@ class BackboneConfig(Section):
         if length == 0:
             raise ValueError(f"backbone.{first} must have at least one entry, got []")
         for name in others:
-            values = positive_ints(f"backbone.{name}", getattr(self, name))
-            if len(values) != length:
-                raise ValueError(
-                    f"backbone.{name} must have {length} entries like backbone.{first}, "
-                    f"got {len(values)}"
-                )
+            self._check_length(name, positive_ints(f"backbone.{name}", getattr(self, name)), first)
         return length
 
     def check_strides(self, first: str) -> None:
@@ -62,11 +57,14 @@ class BackboneConfig(Section):
             ValueError: If it does not.
         """
         strides = check_strides("backbone.strides", self.strides)  # type: ignore[attr-defined]
+        self._check_length("strides", strides, first)
+
+    def _check_length(self, name: str, values: Sequence[float], first: str) -> None:
         length = len(getattr(self, first))
-        if len(strides) != length:
+        if len(values) != length:
             raise ValueError(
-                f"backbone.strides must have {length} entries like backbone.{first}, "
-                f"got {len(strides)}"
+                f"backbone.{name} must have {length} entries like backbone.{first}, "
+                f"got {len(values)}"
             )
 
 
@@ -127,11 +125,8 @@ def register(name: str, config: type[BackboneConfig]) -> Callable[[B], B]:
         raise ValueError(f"config must have the name {name!r} by default, got {config().name!r}")
 
     def decorate(backbone: B) -> B:
-        if not (isinstance(backbone, type) and issubclass(backbone, Backbone)):
-            raise TypeError(f"backbone must be a class of Backbone, got {shown(backbone)}")
         there = FAMILIES.get(name)
-        if there is not None and there.backbone.__qualname__ != backbone.__qualname__:
-            raise ValueError(f"name must be new, got {name!r}, which is {there.backbone}")
+        new_class("backbone", backbone, Backbone, name, None if there is None else there.backbone)
         FAMILIES[name] = Family(backbone, config)
         return backbone
 

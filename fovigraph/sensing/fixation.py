@@ -15,7 +15,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fovigraph._checks import flag, instance, nearest, one_of, positive_float, positive_int, shown
+from fovigraph._checks import (
+    flag,
+    instance,
+    nearest,
+    new_class,
+    one_of,
+    positive_float,
+    positive_int,
+    shown,
+)
 from fovigraph._tensors import may_inspect
 
 MAX_COUNT = 1 << 12
@@ -351,11 +360,7 @@ def register_policy(name: str) -> Callable[[P], P]:
     instance("name", name, str, allowed="a string")
 
     def decorate(policy: P) -> P:
-        if not (isinstance(policy, type) and issubclass(policy, FixationPolicy)):
-            raise TypeError(f"policy must be a class of FixationPolicy, got {shown(policy)}")
-        there = FIXATION_POLICIES.get(name)
-        if there is not None and there.__qualname__ != policy.__qualname__:
-            raise ValueError(f"name must be new, got {name!r}, which is {there}")
+        new_class("policy", policy, FixationPolicy, name, FIXATION_POLICIES.get(name))
         FIXATION_POLICIES[name] = policy
         return policy
 
